@@ -1,0 +1,63 @@
+"""What goes into the engine, what comes out, and the state of a row in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from baco.engine.warp import Warp
+
+if TYPE_CHECKING:
+    from baco.routers.base import Router
+
+ALIGNED = 0
+BASE = 1
+"""Sources as integers, so that the mean of sources is a share of the base model."""
+
+SOURCE_NAMES = ("aligned", "base")
+
+Finish = Literal["stop", "length"]
+"""Why the engine ended a row. (`stop_string` is decided outside: the engine sees no text.)"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample to decode.
+
+    Rows with equal prompts share one prefill per partner, whoever submitted them.
+
+    Attributes:
+        base_prompt: Token ids of the base partner's prompt; at least one.
+        aligned_prompt: Token ids of the aligned partner's prompt; at least one.
+        router: The bound router that picks the partner at each unit.
+        key: The row's 64-bit noise key (`baco.engine.noise.row_key`).
+        warp: Temperature and filters, the same on both sides unless `base_warp` is given.
+        base_warp: The base side's own warps, or None for `warp`.
+        max_new_tokens: Limit on emitted tokens (the end token excluded); at least 1.
+    """
+
+    base_prompt: tuple[int, ...]
+    aligned_prompt: tuple[int, ...]
+    router: Router
+    key: int
+    warp: Warp = field(default_factory=Warp)
+    base_warp: Warp | None = None
+    max_new_tokens: int = 512
+
+
+class Event(NamedTuple):
+    """What one engine step did to one row: the tokens it emitted, in order, and its end.
+
+    Attributes:
+        row: The row id that `Engine.submit` returned.
+        tokens: Emitted token ids (an end token is never among them).
+        sources: `BASE` or `ALIGNED` for each token.
+        begins: Whether each token began a new unit.
+        finish: Why the row ended with this event, or None while it goes on.
+    """
+
+    row: int
+    tokens: list[int]
+    sources: list[int]
+    begins: list[bool]
+    finish: Finish | None

@@ -1,0 +1,36 @@
+"""Tables over token ids: all that the engine and the routers know of text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from baco.engine.units import UnitTable
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Facts about each token id, as tensors of shape [size].
+
+    Attributes:
+        size: Number of token ids the tokenizer knows (padded logit rows beyond it are dropped).
+        units: The unit state machine over this vocabulary's bytes.
+        is_end: bool [size]; tokens that end a response.
+        allowed: bool [size]; False for special tokens that are not ends.
+        is_punctuation: bool [size]; punctuation or formatting, ends included (router `punc`).
+        is_function_word: bool [size]; a whole function word (router `fc`).
+    """
+
+    size: int
+    units: UnitTable
+    is_end: torch.Tensor
+    allowed: torch.Tensor
+    is_punctuation: torch.Tensor
+    is_function_word: torch.Tensor
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """The end tokens as a set of ids."""
+        return frozenset(self.is_end.nonzero().flatten().tolist())

@@ -1,0 +1,72 @@
+"""Errors that BaCo raises on purpose, each with a hint on how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BacoError(Exception):
+    """Base class of every error that BaCo raises on purpose.
+
+    Args:
+        message: What is wrong, in one line.
+        hint: How to mend it, in one line; shown after the message.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class InputError(BacoError, ValueError):
+    """A value, name or file given by the user is wrong (CLI: exit code 2; server: 400)."""
+
+
+class UnknownNameError(InputError, KeyError):
+    """A name is not in the list of known names.
+
+    Args:
+        kind: What the name stands for, such as ``"router"``.
+        name: The unknown name.
+        known: All known names; close ones are suggested.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        guess = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
+        super().__init__(
+            f"unknown {kind} {name!r}",
+            hint=f"{guess}known: {', '.join(names) if names else 'none'}",
+        )
+        self.kind = kind
+        self.name = name
+
+
+class PairError(BacoError):
+    """A model pair cannot be loaded or used as asked (missing, gated, wrong architecture)."""
+
+
+class UnsupportedError(BacoError):
+    """The request is well-formed, but this partner, pair or machine cannot do it."""
+
+
+def missing_extra(package: str, extra: str) -> BacoError:
+    """Makes the error for a package that an optional feature needs.
+
+    Args:
+        package: The import name that was not found.
+        extra: The extra of BaCo that installs it.
+
+    Returns:
+        The error, ready to be raised ``from`` the ``ImportError``.
+    """
+    return BacoError(
+        f"this needs the package {package!r}, which is not installed",
+        hint=f"pip install 'baco[{extra}]'",
+    )

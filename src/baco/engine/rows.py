@@ -34,6 +34,7 @@ class Request:
         warp: Temperature and filters, the same on both sides unless `base_warp` is given.
         base_warp: The base side's own warps, or None for `warp`.
         max_new_tokens: Limit on emitted tokens (the end token excluded); at least 1.
+        end_rule: Whether ends need the aligned model's consent (A.1); off for single models.
     """
 
     base_prompt: tuple[int, ...]
@@ -43,6 +44,33 @@ class Request:
     warp: Warp = field(default_factory=Warp)
     base_warp: Warp | None = None
     max_new_tokens: int = 512
+    end_rule: bool = True
+
+    @property
+    def warps(self) -> tuple[Warp, Warp]:
+        """The warps of (base, aligned)."""
+        return (self.base_warp or self.warp, self.warp)
+
+
+class Cost(NamedTuple):
+    """What one row cost, or the sum over rows.
+
+    Attributes:
+        base_passes: Forward passes of the base partner that served the row, prefill included.
+        aligned_passes: The same for the aligned partner.
+        drafted: Tokens that were guessed ahead by a partner.
+        accepted: Guesses that turned out right.
+    """
+
+    base_passes: int = 0
+    aligned_passes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+    def __add__(self, other: object) -> Cost:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class Event(NamedTuple):
@@ -54,6 +82,7 @@ class Event(NamedTuple):
         sources: `BASE` or `ALIGNED` for each token.
         begins: Whether each token began a new unit.
         finish: Why the row ended with this event, or None while it goes on.
+        cost: What the row has cost, given with its last event.
     """
 
     row: int
@@ -61,3 +90,4 @@ class Event(NamedTuple):
     sources: list[int]
     begins: list[bool]
     finish: Finish | None
+    cost: Cost | None = None

@@ -17,12 +17,16 @@ class RowCache(Protocol):
     Rows are numbered 0..n-1 without gaps; the engine keeps both partners' numbering the same.
     """
 
+    def add(self, count: int) -> None:
+        """Appends empty rows."""
+        ...
+
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Feeds whole prompts into rows that are empty; equal prompts are computed once.
 
         Args:
             prompts: One non-empty id sequence per row.
-            rows: The row numbers; numbers beyond the current end create rows.
+            rows: The row numbers.
 
         Returns:
             Logits after each prompt's last token, float [len(rows), vocabulary].

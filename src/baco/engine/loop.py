@@ -1,0 +1,442 @@
+"""THE decode loop: rows join, two partners take turns, tokens come out.
+
+It takes and returns token ids and knows nothing of text. One cycle (`Engine.step`) runs one
+partner once over all rows:
+
+1. Rows that wait join while there is room.
+2. The policy picks the partner to run; it is fed all that it has not seen, drafts included.
+3. Every position whose needed scores are there is resolved by THE step, in order. A draft that
+   equals the resolved token stays; one that differs is forgotten by both partners.
+4. Where this partner has scored the place after the draft, it adds its own guess of that token.
+5. Finished rows leave; events tell what came out.
+
+With noise shared between the partners a guess is right whenever both partners' choices coincide,
+whoever the router picks; a result never depends on what was guessed, by whom, or beside which
+other rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal, NamedTuple
+
+import torch
+
+from baco.engine.batch import Batch, Row
+from baco.engine.policy import Policy
+from baco.engine.rows import ALIGNED, BASE, Cost, Event, Request
+from baco.engine.side import Side
+from baco.engine.step import Choice, Context, step
+from baco.engine.warp import Warp
+from baco.errors import BacoError, InputError
+from baco.partners.base import Partner
+from baco.routers import parse
+from baco.routers.base import Router
+
+Lookahead = Literal["auto", "off"] | int
+"""How far the partners may guess ahead: a number of tokens, ``off``, or ``auto``."""
+
+LONGEST_DRAFT = 8
+"""The longest draft under ``auto``."""
+
+
+class Program(NamedTuple):
+    """How a row is decoded; rows of one program go through the step together."""
+
+    router: Router
+    warps: tuple[Warp, Warp]
+    end_rule: bool
+
+
+class Stats(NamedTuple):
+    """What an engine has done so far.
+
+    Attributes:
+        base_passes: Forward passes of the base partner, prefills included.
+        aligned_passes: The same for the aligned partner.
+        base_token_rows: Tokens fed to the base partner, over all rows.
+        aligned_token_rows: The same for the aligned partner.
+        tokens: Tokens emitted.
+    """
+
+    base_passes: int
+    aligned_passes: int
+    base_token_rows: int
+    aligned_token_rows: int
+    tokens: int
+
+
+class Engine:
+    """Decodes many rows at once; they may join and leave at any time.
+
+    Args:
+        base: The base partner.
+        aligned: The aligned partner; may be the same object, for single-model methods.
+        lookahead: ``auto``, ``off`` (no guessing; a partner that is not needed still rests), or
+            the longest draft.
+        max_rows: Rows decoded at the same time; more wait their turn.
+
+    Raises:
+        InputError: If an argument is out of range, or the partners do not share their ids.
+    """
+
+    def __init__(
+        self,
+        base: Partner,
+        aligned: Partner,
+        *,
+        lookahead: Lookahead = "auto",
+        max_rows: int = 256,
+    ) -> None:
+        if base.vocabulary is not aligned.vocabulary:
+            raise InputError(
+                "the two partners have different tokenizers", hint="load them through a Pair"
+            )
+        if max_rows < 1:
+            raise InputError(f"max_rows {max_rows} is out of range", hint="use at least 1")
+        self.longest = _longest(lookahead)
+        self.max_rows = max_rows
+        self.vocabulary = aligned.vocabulary
+        window = self.longest + 2
+        self.sides = (Side(aligned, 1, window), Side(base, 0, window))
+        self.policy = Policy((aligned.parameters, base.parameters), self.longest)
+        self._own = parse("rand", 0)  # guesses ask no router: both sides are the drafter's
+        self._emitted = 0
+        self._numbers = 0
+        self._waiting: deque[Row] = deque()
+        self._cancelled: set[int] = set()
+        self._rows: list[Row] = []
+        self._programs: list[Program] = []
+        self._batch = Batch.of([], aligned.device)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to decode."""
+        return not self._rows and not self._waiting
+
+    @property
+    def stats(self) -> Stats:
+        """What the engine has done so far."""
+        aligned, base = self.sides
+        return Stats(
+            base.passes, aligned.passes, base.token_rows, aligned.token_rows, self._emitted
+        )
+
+    def submit(self, request: Request) -> int:
+        """Adds a row.
+
+        Args:
+            request: What to decode.
+
+        Returns:
+            The row's number, by which events name it.
+
+        Raises:
+            InputError: If a prompt is empty or fills its context window, or the limit is < 1.
+        """
+        limit = request.max_new_tokens
+        if limit < 1:
+            raise InputError(f"max_new_tokens {limit} is out of range", hint="use at least 1")
+        prompts = (request.aligned_prompt, request.base_prompt)
+        for side, prompt in zip(self.sides, prompts, strict=True):
+            window = side.partner.context_window
+            if not prompt:
+                raise InputError("the prompt is empty", hint="give at least one token")
+            if len(prompt) >= window:
+                raise InputError(
+                    f"the prompt has {len(prompt)} tokens, the context window {window}",
+                    hint="shorten the prompt or use a model with a longer context",
+                )
+            limit = min(limit, window - len(prompt))
+        program = Program(request.router, request.warps, request.end_rule)
+        if program not in self._programs:
+            self._programs.append(program)
+        row = Row(self._numbers, request, limit, self._programs.index(program))
+        self._numbers += 1
+        self._waiting.append(row)
+        return row.number
+
+    def cancel(self, number: int) -> None:
+        """Drops a row before the next cycle; no further event tells of it. Unknown: nothing."""
+        self._cancelled.add(number)
+
+    @torch.inference_mode()
+    def step(self) -> list[Event]:
+        """Runs one cycle.
+
+        Returns:
+            What happened to each row that emitted tokens or finished.
+
+        Raises:
+            BacoError: If not even one row fits into memory.
+        """
+        self._drop_cancelled()
+        # 1) Rows that wait join while there is room.
+        self._admit()
+        if not self._rows:
+            return []
+        # 2) One partner runs.
+        before = self._batch.t.clone()
+        side = self._choose()
+        if not self._run(side):
+            return []
+        # 3) Positions are resolved in order; 4) the partner guesses the next one.
+        self._resolve(side)
+        self._guess(side)
+        self._batch.waited = torch.where(self._batch.t > before, 0, self._batch.waited + 1)
+        # 5) Finished rows leave.
+        events = [event for row in self._rows if (event := self._event(row))]
+        self._leave([i for i, row in enumerate(self._rows) if row.finish])
+        return events
+
+    # --- joining and leaving -------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        new: list[Row] = []
+        while self._waiting and len(self._rows) + len(new) < self.max_rows:
+            new.append(self._waiting.popleft())
+        if new:
+            self._rows += new
+            self._batch = self._batch.joined(Batch.of(new, self._batch.t.device))
+            for side in self.sides:
+                side.add([row.request for row in new])
+
+    def _leave(self, gone: list[int]) -> None:
+        """Removes rows; the last ones move into their places, so that little is copied."""
+        if not gone:
+            return
+        left = len(self._rows) - len(gone)
+        spare = [i for i in range(left, len(self._rows)) if i not in set(gone)]
+        keep = list(range(left))
+        for i in gone:
+            if i < left:
+                keep[i] = spare.pop()
+        self._rows = [self._rows[i] for i in keep]
+        self._batch = self._batch.kept(keep)
+        for side in self.sides:
+            side.keep(keep)
+        if not self._rows and not self._waiting:
+            self._programs.clear()
+
+    def _drop_cancelled(self) -> None:
+        if self._cancelled:
+            self._waiting = deque(r for r in self._waiting if r.number not in self._cancelled)
+            self._leave([i for i, r in enumerate(self._rows) if r.number in self._cancelled])
+            self._cancelled.clear()
+
+    def _preempt(self, cause: Exception) -> None:
+        """Takes half of the rows out of the batch; they go on later where they were."""
+        if len(self._rows) == 1:
+            raise BacoError(
+                "out of memory with a single row",
+                hint="use a smaller model, a shorter prompt, half precision or 8-bit loading",
+            ) from cause
+        half = len(self._rows) // 2
+        out = list(range(half, len(self._rows)))
+        states = self._batch.state.tolist()
+        for i in reversed(out):
+            row = self._rows[i]
+            row.state = states[i]
+            row.cost += self._passes(i)
+            self._waiting.appendleft(row)
+        self._leave(out)
+        self.max_rows = half
+
+    # --- one cycle -----------------------------------------------------------------------------
+
+    def _choose(self) -> int:
+        """Picks the side to run, by what the rows are missing."""
+        batch = self._batch
+        have = [side.fed >= batch.t for side in self.sides]
+        # A row that one side has scored and that is unresolved waits for the other side.
+        missing = (~have[ALIGNED], ~have[BASE])
+        self._alone = missing[ALIGNED] & missing[BASE]
+        return self.policy.choose(missing, batch.source, batch.drafted, batch.closed, batch.waited)
+
+    def _run(self, number: int) -> bool:
+        """Feeds a side all it has not seen; False if memory ran out and rows had to leave."""
+        batch = self._batch
+        batch.widen(int((batch.t + batch.drafted).max()) + 2)
+        until = batch.t + batch.drafted - batch.closed.long()
+        try:
+            self.sides[number].run(batch.tokens, batch.t, until)
+        except torch.OutOfMemoryError as error:
+            self._preempt(error)
+            return False
+        return True
+
+    def _resolve(self, number: int) -> None:
+        """Resolves, row by row and position by position, what can be."""
+        batch = self._batch
+        rows = torch.arange(len(self._rows), device=batch.t.device)
+        alone = self._alone & (batch.source == number)
+        trials, first = int(alone.sum()), True
+        while len(rows):
+            progressed = [self._resolve_program(k, rows) for k in self._present(rows)]
+            rows = torch.cat(progressed)
+            if first:
+                self.policy.resolves[number].add(int(alone[rows].sum()), trials)
+                first = False
+            unfinished = [i for i in rows.tolist() if not self._rows[i].finish]
+            rows = rows.new_tensor(unfinished)
+            if len(rows):
+                t = batch.t[rows]
+                rows = rows[(self.sides[0].fed[rows] >= t) | (self.sides[1].fed[rows] >= t)]
+
+    def _present(self, rows: torch.Tensor) -> list[int]:
+        """The programs of some rows."""
+        if len(self._programs) == 1:
+            return [0]
+        return sorted(set(self._batch.program[rows].tolist()))
+
+    def _resolve_program(self, program: int, rows: torch.Tensor) -> torch.Tensor:
+        """Resolves one position of the rows of one program; returns those that could be."""
+        batch = self._batch
+        router, warps, end_rule = self._programs[program]
+        if len(self._programs) > 1:
+            rows = rows[batch.program[rows] == program]
+        t = batch.t[rows]
+        have_aligned, have_base = (side.fed[rows] >= t for side in self.sides)
+        if router.needs_text:
+            both = have_aligned & have_base
+            rows, t = rows[both], t[both]
+            have_aligned = have_base = both[both]
+        if not len(rows):
+            return rows
+        aligned, base = (side.scores(rows, t) for side in self.sides)
+        aligned = aligned or base
+        base = base or aligned
+        assert aligned is not None
+        assert base is not None
+        choice = step(
+            base,
+            aligned,
+            Context(batch.keys[rows], t, batch.state[rows], batch.source[rows]),
+            router,
+            warps,
+            self.vocabulary,
+            end_rule=end_rule,
+            history=[self._rows[i].tokens for i in rows.tolist()] if router.needs_text else None,
+        )
+        ready = (~choice.needs_base | have_base) & (~choice.needs_aligned | have_aligned)
+        if not bool(ready.all()):
+            rows, choice = rows[ready], Choice(*(x[ready] for x in choice))
+        if len(rows):
+            self._commit(rows, choice)
+        return rows
+
+    def _commit(self, rows: torch.Tensor, choice: Choice) -> None:
+        """Emits one token per row and squares it with the drafts."""
+        batch = self._batch
+        t = batch.t[rows]
+        had = batch.drafted[rows] > 0
+        hit = had & (batch.tokens[rows, t] == choice.token)
+        self._count(rows, t, had, hit)
+        state = self.vocabulary.units.advance(batch.state[rows], choice.token)
+        batch.tokens[rows, t] = choice.token
+        batch.t[rows] = t + 1
+        batch.state[rows] = state
+        batch.source[rows] = choice.source
+        batch.drafted[rows] = torch.where(hit, batch.drafted[rows] - 1, 0)
+        batch.closed[rows] &= hit
+        batch.tip_state[rows] = torch.where(hit, batch.tip_state[rows], state)
+        if not bool((hit | ~had).all()):
+            valid = torch.full_like(batch.t, 1 << 60)
+            valid[rows] = torch.where(had & ~hit, t, 1 << 60)
+            for side in self.sides:
+                side.forget_after(valid)
+
+        is_end = self.vocabulary.is_end[choice.token].tolist()
+        full = (t + 1 >= batch.limit[rows]).tolist()
+        emitted = zip(rows.tolist(), *(x.tolist() for x in choice[:3]), is_end, full, strict=True)
+        for i, token, source, begins, end, last in emitted:
+            row = self._rows[i]
+            if end:
+                row.finish = "stop"
+                continue
+            row.tokens.append(token)
+            row.sources.append(source)
+            row.begins.append(begins)
+            self._emitted += 1
+            if last:
+                row.finish = "length"
+
+    def _count(
+        self, rows: torch.Tensor, t: torch.Tensor, had: torch.Tensor, hit: torch.Tensor
+    ) -> None:
+        """Keeps the account of guesses."""
+        if not bool(had.any()):
+            return
+        by = self._batch.drafter[rows, t]
+        for number, rate in enumerate(self.policy.accepts):
+            mine = had & (by == number)
+            rate.add(int((mine & hit).sum()), int(mine.sum()))
+        for i, h in zip(rows[had].tolist(), hit[had].tolist(), strict=True):
+            self._rows[i].cost += Cost(drafted=1, accepted=int(h))
+
+    def _guess(self, number: int) -> None:
+        """Lets the side that ran add its guess where it has scored the place after the draft."""
+        if not self.longest:
+            return
+        batch, side = self._batch, self.sides[number]
+        tip = batch.t + batch.drafted
+        able = (side.fed == tip) & ~batch.closed & (batch.drafted < self.longest)
+        able &= tip < batch.limit
+        rows = torch.tensor(
+            [i for i in able.nonzero().flatten().tolist() if not self._rows[i].finish],
+            dtype=torch.int64,
+            device=tip.device,
+        )
+        for program in self._present(rows) if len(rows) else ():
+            mine = rows[batch.program[rows] == program]
+            scores = side.scores(mine, tip[mine])
+            assert scores is not None
+            context = Context(
+                batch.keys[mine], tip[mine], batch.tip_state[mine], batch.source[mine]
+            )
+            _, warps, end_rule = self._programs[program]
+            choice = step(
+                scores, scores, context, self._own, warps, self.vocabulary, end_rule=end_rule
+            )
+            batch.tokens[mine, tip[mine]] = choice.token
+            batch.drafter[mine, tip[mine]] = number
+            batch.tip_state[mine] = self.vocabulary.units.advance(
+                batch.tip_state[mine], choice.token
+            )
+            batch.closed[mine] = self.vocabulary.is_end[choice.token]
+            batch.drafted[mine] += 1
+
+    # --- telling -------------------------------------------------------------------------------
+
+    def _passes(self, i: int) -> Cost:
+        aligned, base = (int(side.row_passes[i]) for side in self.sides)
+        return Cost(base_passes=base, aligned_passes=aligned)
+
+    def _event(self, row: Row) -> Event | None:
+        start, row.reported = row.reported, len(row.tokens)
+        if row.finish is None and start == row.reported:
+            return None
+        cost = None
+        if row.finish:
+            cost = row.cost + self._passes(self._rows.index(row))
+        return Event(
+            row.number,
+            row.tokens[start:],
+            row.sources[start:],
+            row.begins[start:],
+            row.finish,
+            cost,
+        )
+
+
+def _longest(lookahead: Lookahead) -> int:
+    """Reads the look-ahead option as the longest draft."""
+    if lookahead == "auto":
+        return LONGEST_DRAFT
+    if lookahead == "off":
+        return 0
+    if isinstance(lookahead, int) and not isinstance(lookahead, bool) and 1 <= lookahead <= 64:
+        return lookahead
+    raise InputError(
+        f"look-ahead {lookahead!r} is out of range", hint="use auto, off, or 1 to 64 tokens"
+    )

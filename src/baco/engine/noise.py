@@ -1,0 +1,89 @@
+"""Counter-based noise: every random number is a pure function of (key, stream, t, token).
+
+Nothing is drawn in sequence, so a row's numbers do not depend on its neighbours, on the order
+of computation, or on drafts that were thrown away. The generator is SplitMix64: a Weyl sequence
+through a 64-bit finaliser, computed with wrapping int64 arithmetic on any torch device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+UNIT = 1
+"""Stream of U_unit(t): does the unit end here?"""
+ROUTE = 2
+"""Stream of U_route(t): the router `rand`."""
+TOKEN = 3
+"""Stream of G(t, v): which token?"""
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX1 = 0xBF58476D1CE4E5B9
+_MIX2 = 0x94D049BB133111EB
+
+
+def row_key(seed: int, prompt: str, index: int, attempt: int = 0) -> int:
+    """Hashes what identifies a sample into its 64-bit noise key.
+
+    Args:
+        seed: The user's seed, any integer.
+        prompt: The prompt's text (a conversation: its canonical JSON).
+        index: Sample index within the group, from 0.
+        attempt: Restart number, from 0.
+
+    Returns:
+        A signed 64-bit integer.
+    """
+    text = f"{seed}\x1f{index}\x1f{attempt}\x1f{prompt}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical right shift of int64 (torch's own keeps the sign)."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """SplitMix64's finaliser on int64 of any shape."""
+    x = (x ^ _shift(x, 30)) * _signed(_MIX1)
+    x = (x ^ _shift(x, 27)) * _signed(_MIX2)
+    return x ^ _shift(x, 31)
+
+
+def _unit_interval(x: torch.Tensor) -> torch.Tensor:
+    """Maps int64 bits to float64 in the open interval (0, 1)."""
+    return (_shift(x, 11).to(torch.float64) + 0.5) * 2.0**-53
+
+
+def counter(keys: torch.Tensor, stream: int, t: torch.Tensor) -> torch.Tensor:
+    """Returns the state that all numbers of (key, stream, t) start from, int64 [n].
+
+    Args:
+        keys: int64 [n], from `row_key`.
+        stream: `UNIT`, `ROUTE` or `TOKEN`.
+        t: int64 [n], number of tokens emitted before this step.
+    """
+    return _mix(_mix(keys + _signed(stream * _GOLDEN & (1 << 64) - 1)) + t * _signed(_GOLDEN))
+
+
+def uniform(keys: torch.Tensor, stream: int, t: torch.Tensor) -> torch.Tensor:
+    """Returns U(t) of a stream: float64 [n] in (0, 1). Arguments as in `counter`."""
+    return _unit_interval(_mix(counter(keys, stream, t)))
+
+
+def gumbel(keys: torch.Tensor, t: torch.Tensor, size: int) -> torch.Tensor:
+    """Returns G(t, v) for every token id v: standard Gumbel, float64 [n, size].
+
+    Args:
+        keys: int64 [n], from `row_key`.
+        t: int64 [n], number of tokens emitted before this step.
+        size: Number of token ids.
+    """
+    ids = torch.arange(1, size + 1, device=keys.device)
+    bits = _mix(counter(keys, TOKEN, t)[:, None] + ids * _signed(_GOLDEN))
+    return -torch.log(-torch.log(_unit_interval(bits)))

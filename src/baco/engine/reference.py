@@ -1,0 +1,279 @@
+"""The oracle: the same rules, one row, one token at a time, no cache, no cleverness.
+
+Written from the rules and not from `loop.py` or `step.py`: plain numpy in float64 over one row,
+its own noise in Python integers, its own filters by sorting. It is slow and meant to be read.
+The router is asked through the same `View` as everywhere, with a batch of one.
+
+Paper: §3, App. A, A.1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from baco.engine import noise
+from baco.engine.rows import ALIGNED, BASE, Finish, Request
+from baco.engine.step import Context, Scores
+from baco.engine.units import START
+from baco.engine.vocabulary import Vocabulary
+from baco.engine.warp import Warp
+from baco.partners.base import Partner
+from baco.routers.base import View
+
+Floats = np.ndarray[tuple[int], np.dtype[np.floating]]
+Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+_MASK = (1 << 64) - 1
+
+
+class Margin(NamedTuple):
+    """How close a decision was: its position, what was compared, and by how much it won."""
+
+    t: int
+    what: str
+    value: float
+
+
+class Trace(NamedTuple):
+    """One decoded sample.
+
+    Attributes:
+        tokens: Emitted ids, the end token excluded.
+        sources: `BASE` or `ALIGNED` for each.
+        begins: Whether each began a unit.
+        finish: Why it ended.
+        margins: How close each comparison was, for telling near-ties from errors.
+    """
+
+    tokens: list[int]
+    sources: list[int]
+    begins: list[bool]
+    finish: Finish
+    margins: list[Margin]
+
+
+def _mix(x: int) -> int:
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & _MASK
+    return x ^ (x >> 31)
+
+
+def _u(bits: int) -> float:
+    return ((bits >> 11) + 0.5) * 2.0**-53
+
+
+def _counter(key: int, stream: int, t: int) -> int:
+    golden = 0x9E3779B97F4A7C15
+    return _mix(_mix(key + stream * golden & _MASK) + t * golden & _MASK)
+
+
+def uniform(key: int, stream: int, t: int) -> float:
+    """U(t) of a stream; equals `noise.uniform`."""
+    return _u(_mix(_counter(key & _MASK, stream, t)))
+
+
+def gumbel(key: int, t: int, size: int) -> Floats:
+    """G(t, v) for all v; equals `noise.gumbel` up to rounding of the logarithms."""
+    start = _counter(key & _MASK, noise.TOKEN, t)
+    golden = 0x9E3779B97F4A7C15
+    u = np.array([_u(_mix(start + (v + 1) * golden & _MASK)) for v in range(size)])
+    out: Floats = -np.log(-np.log(u))
+    return out
+
+
+def _softmax(logits: Floats) -> Floats:
+    e = np.exp(logits - logits.max())
+    out: Floats = e / e.sum()
+    return out
+
+
+def warp(probs: Floats, how: Warp) -> Floats:
+    """P~ from P: temperature, top-k, top-p, min-p, in this order; ties stay together."""
+    if how.temperature == 0:
+        out = np.zeros_like(probs)
+        out[probs.argmax()] = 1
+        return out
+    with np.errstate(divide="ignore"):
+        p = _softmax(np.log(probs) / how.temperature)
+    if 0 < how.top_k < len(p):
+        p = np.where(p >= np.sort(p)[-how.top_k], p, 0)
+        p = p / p.sum()
+    if how.top_p < 1:
+        order = np.sort(p)[::-1]
+        crossing = min(int((np.cumsum(order) < how.top_p).sum()), len(p) - 1)
+        p = np.where(p >= order[crossing], p, 0)
+        p = p / p.sum()
+    if how.min_p > 0:
+        p = np.where(p >= how.min_p * p.max(), p, 0)
+        p = p / p.sum()
+    return p
+
+
+def _choose(p: Floats, allowed: Bools, g: Floats) -> tuple[int | None, float]:
+    """Returns the best allowed token under log p + g (None if there is none) and its margin."""
+    with np.errstate(divide="ignore"):
+        value = np.where(allowed, np.log(p) + g, -np.inf)
+    if not np.isfinite(value).any():
+        return None, math.inf
+    best = int(value.argmax())
+    second = np.delete(value, best).max() if len(value) > 1 else -np.inf
+    return best, float(value[best] - second)
+
+
+def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
+    """Decodes one sample.
+
+    Args:
+        base: The base partner; only its `logits` is used.
+        aligned: The aligned partner; both must share ids.
+        request: Prompts, router, noise key, warps, limit.
+
+    Returns:
+        The sample, with the margins of every comparison made.
+    """
+    vocabulary = aligned.vocabulary
+    units = vocabulary.units
+    is_end = vocabulary.is_end.cpu().numpy()
+    size = vocabulary.size
+    tokens: list[int] = []
+    sources: list[int] = []
+    begins_unit: list[bool] = []
+    margins: list[Margin] = []
+    state, s = START, ALIGNED
+
+    for t in range(request.max_new_tokens):
+        # Both models look at their own prompt and the same response.
+        raw = {}
+        p = {}
+        for side, partner, prompt, how in (
+            (BASE, base, request.base_prompt, request.warps[0]),
+            (ALIGNED, aligned, request.aligned_prompt, request.warps[1]),
+        ):
+            logits = partner.logits([*prompt, *tokens])[:size].double().cpu()
+            masked = logits.masked_fill(~vocabulary.allowed.cpu(), -torch.inf).numpy()
+            raw[side] = _softmax(masked)
+            p[side] = warp(raw[side], how)
+            if 0 < how.top_p < 1 and how.temperature > 0:
+                margins.append(Margin(t, "top-p", _nucleus_margin(raw[side], how)))
+            if how.temperature == 0:
+                margins.append(
+                    Margin(t, "argmax", _choose(raw[side], raw[side] > 0, 0 * p[side])[1])
+                )
+        g = gumbel(request.key, t, size)
+        q = torch.tensor([state], device=vocabulary.is_end.device)
+        b = units.begins(q)[0].cpu().numpy()
+
+        # 1. Does the unit end?
+        if t == 0:
+            ends, r = True, ALIGNED
+        else:
+            inside = p[s][b].sum()
+            share = inside / (inside + p[s][~b].sum())
+            u = uniform(request.key, noise.UNIT, t)
+            margins.append(Margin(t, "unit", abs(share - u)))
+            ends, r = bool(u < share), s
+            if ends:
+                r = _route(request, raw, p, vocabulary, t, q, s, tokens, margins, g, b)
+
+        # 2. and 3. The token.
+        allowed = b if ends else ~b
+        v, margin = _choose(p[r], allowed, g)
+        if v is None:
+            r = s
+            v, margin = _choose(p[r], allowed, g)
+        assert v is not None
+        margins.append(Margin(t, "token", margin))
+
+        # 4. The end rule.
+        if request.end_rule and is_end[v]:
+            top = int(raw[ALIGNED].argmax())
+            margins.append(Margin(t, "top-1", _choose(raw[ALIGNED], raw[ALIGNED] > 0, 0 * g)[1]))
+            if not is_end[top]:
+                v, margin = _choose(p[r], b & ~is_end, g)
+                if v is None:
+                    r = s
+                    v, margin = _choose(p[s], b & ~is_end, g)
+                if v is None:
+                    bare = np.where(is_end, 0, raw[s])
+                    again = warp(bare / bare.sum(), request.warps[0 if s == BASE else 1])
+                    v, margin = _choose(again, ~is_end, g)
+                assert v is not None
+                margins.append(Margin(t, "token", margin))
+        if is_end[v]:
+            return Trace(tokens, sources, begins_unit, "stop", margins)
+
+        tokens.append(v)
+        sources.append(r)
+        begins_unit.append(bool(b[v]))
+        state = int(units.advance(q, torch.tensor([v], device=q.device))[0])
+        s = r
+    return Trace(tokens, sources, begins_unit, "length", margins)
+
+
+def _nucleus_margin(probs: Floats, how: Warp) -> float:
+    """How far the cumulated mass is from top-p at the token where it crosses."""
+    with np.errstate(divide="ignore"):
+        p = np.sort(_softmax(np.log(probs) / how.temperature))[::-1]
+    return float(np.abs(np.cumsum(p) - how.top_p).min())
+
+
+def _route(
+    request: Request,
+    raw: dict[int, Floats],
+    p: dict[int, Floats],
+    vocabulary: Vocabulary,
+    t: int,
+    q: torch.Tensor,
+    s: int,
+    tokens: list[int],
+    margins: list[Margin],
+    g: Floats,
+    b: Bools,
+) -> int:
+    """Asks the router about one row."""
+    device = vocabulary.is_end.device
+
+    def scores(side: int) -> Scores:
+        with np.errstate(divide="ignore"):
+            log_raw, log_p = np.log(raw[side]), np.log(p[side])
+        return Scores(
+            torch.tensor(log_raw, device=device)[None],
+            torch.tensor(log_p, device=device)[None],
+            vocabulary.is_end,
+        )
+
+    def row(value: int) -> torch.Tensor:
+        return torch.tensor([value], device=device)
+
+    view = View(
+        scores(BASE),
+        scores(ALIGNED),
+        vocabulary,
+        Context(row(request.key), row(t), q, row(s)),
+        asked=row(1).bool(),
+        history=[tokens],
+        proposals=tuple(row(_choose(p[side], b, g)[0] or 0) for side in (BASE, ALIGNED)),
+    )
+    margins.append(Margin(t, "route", _route_margin(request, view)))
+    return BASE if bool(request.router.decide(view)[0]) else ALIGNED
+
+
+def _route_margin(request: Request, view: View) -> float:
+    """How near the router's statistics are to its threshold: the smallest distance of any."""
+    gamma = request.router.gamma
+    margin = math.inf
+    for side in (view.base, view.aligned):
+        top = side.raw.exp().sort(descending=True).values[0]
+        margin = min(margin, float(top[0] - top[1]) if len(top) > 1 else math.inf)
+        if gamma is not None:
+            stats = [float(side.top_prob), float(side.entropy), float(side.top_mean(5))]
+            margin = min(margin, *(abs(x - gamma) for x in stats))
+    if gamma is not None:
+        ratio = float(view.base.top_prob / view.aligned.top_prob)
+        spread = float(view.base.entropy - gamma * view.aligned.entropy)
+        margin = min(margin, abs(ratio - gamma), abs(spread))
+    return margin

@@ -1,0 +1,283 @@
+"""THE step: how one token is chosen, as pure functions of tensors.
+
+Every engine runs this: the decode loop, the oracle's tests, vLLM. All functions are vectorised
+over rows, keep no state, and draw nothing: noise comes in as keys and counters.
+
+The step, with current source s and other partner o (Paper: §3, A.1; rules 1-4 of the docs):
+
+1. At t = 0 the unit ends and r = aligned. Otherwise it ends iff U_unit(t) < P~_s(B).
+2. If it does not: the source stays s; emit the best continuing token under log P~_s + G.
+3. If it does: the router decides r; emit the best token of B under log P~_r + G.
+   If P~_r has no token in B, r = s.
+4. An end token is accepted only if it is an end that the aligned model's raw top-1 is too.
+   Otherwise choose again, same noise: from B without ends under P~_r; if that is empty, under
+   P~_s (r = s); if that is empty too, from s's raw distribution without ends, warped again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+
+from baco.engine import noise
+from baco.engine.rows import ALIGNED, BASE
+from baco.engine.vocabulary import Vocabulary
+from baco.engine.warp import Warp, warp
+from baco.routers.base import Router, View
+
+_NONE = -torch.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What one partner says about the next token of each row.
+
+    Attributes:
+        raw: log P, the log-softmax of the raw logits with forbidden tokens at -inf; float [n, v].
+        warped: log P~, after temperature and filters; float [n, v].
+        ends: bool [v]; the vocabulary's end tokens.
+    """
+
+    raw: torch.Tensor
+    warped: torch.Tensor
+    ends: torch.Tensor
+
+    @cached_property
+    def top_token(self) -> torch.Tensor:
+        """The raw top-1 token: int64 [n]."""
+        return self.raw.argmax(-1)
+
+    @cached_property
+    def top_prob(self) -> torch.Tensor:
+        """The raw top-1 probability: float [n]."""
+        return self.raw.gather(-1, self.top_token[:, None])[:, 0].exp()
+
+    @cached_property
+    def entropy(self) -> torch.Tensor:
+        """The entropy of P in nats: float [n]."""
+        probs = self.raw.exp()
+        return -(probs * self.raw.masked_fill(probs == 0, 0)).sum(-1)
+
+    @cached_property
+    def top_is_end(self) -> torch.Tensor:
+        """Whether the raw top-1 token is an end: bool [n]."""
+        return self.ends[self.top_token]
+
+    def top_mean(self, k: int) -> torch.Tensor:
+        """The mean of the k largest raw probabilities: float [n]."""
+        return self.raw.topk(min(k, self.raw.shape[-1]), -1).values.exp().mean(-1)
+
+    def rows(self, index: torch.Tensor) -> Scores:
+        """Returns the scores of some rows (an index or a mask)."""
+        return Scores(self.raw[index], self.warped[index], self.ends)
+
+
+def score(logits: torch.Tensor, how: Warp, vocabulary: Vocabulary) -> Scores:
+    """Turns a partner's raw logits into P and P~.
+
+    Args:
+        logits: Float [n, at least `vocabulary.size`]; half precision is computed in float32.
+        how: The warps of this side.
+        vocabulary: The partner's vocabulary.
+
+    Returns:
+        The scores, in float64 for float64 logits, else in float32.
+    """
+    logits = logits[..., : vocabulary.size]
+    if logits.dtype not in (torch.float32, torch.float64):
+        logits = logits.float()
+    raw = torch.log_softmax(logits.masked_fill(~vocabulary.allowed, _NONE), -1)
+    return Scores(raw, warp(raw, how), vocabulary.is_end)
+
+
+class Context(NamedTuple):
+    """Where each row stands before the step.
+
+    Attributes:
+        keys: Noise keys, int64 [n].
+        t: Tokens emitted so far, int64 [n].
+        state: Unit state of the text so far, int64 [n].
+        source: Current source s, int64 [n] (`ALIGNED` at t = 0).
+    """
+
+    keys: torch.Tensor
+    t: torch.Tensor
+    state: torch.Tensor
+    source: torch.Tensor
+
+
+class Choice(NamedTuple):
+    """What the step decided for each row.
+
+    Attributes:
+        token: The emitted token, int64 [n]; an end token means the row stops.
+        source: Who emitted it, int64 [n].
+        begins: Whether it begins a new unit, bool [n].
+        needs_base: Whether the decision needed the base partner's scores, bool [n].
+        needs_aligned: The same for the aligned partner.
+    """
+
+    token: torch.Tensor
+    source: torch.Tensor
+    begins: torch.Tensor
+    needs_base: torch.Tensor
+    needs_aligned: torch.Tensor
+
+
+def _pick(mask: torch.Tensor, when_true: torch.Tensor, when_false: torch.Tensor) -> torch.Tensor:
+    """Row-wise choice: `mask` [n] between two [n, v] tensors."""
+    return torch.where(mask[:, None], when_true, when_false)
+
+
+def _best(
+    log_probs: torch.Tensor, allowed: torch.Tensor, gumbel: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns argmax of log P~ + G over the allowed tokens, and whether there is any: [n], [n]."""
+    perturbed = (log_probs + gumbel).masked_fill(~allowed, _NONE)
+    value, token = perturbed.max(-1)
+    return token, value > _NONE
+
+
+def unit_ends(scores: Scores, begins: torch.Tensor, context: Context) -> torch.Tensor:
+    """Rule 1: draws whether the current unit ends, bool [n].
+
+    Args:
+        scores: The current source's scores.
+        begins: B(q), bool [n, v].
+        context: Where the rows stand.
+    """
+    probs = scores.warped.exp()
+    inside = (probs * begins).sum(-1)
+    outside = (probs * ~begins).sum(-1)
+    u = noise.uniform(context.keys, noise.UNIT, context.t)
+    # The ratio is exactly 1 when nothing continues, whatever the rounding of the sums.
+    return (u < inside / (inside + outside)) | (context.t == 0)
+
+
+def step(
+    base: Scores,
+    aligned: Scores,
+    context: Context,
+    router: Router,
+    how: tuple[Warp, Warp],
+    vocabulary: Vocabulary,
+    *,
+    end_rule: bool = True,
+    history: list[list[int]] | None = None,
+) -> Choice:
+    """Chooses the next token of each row.
+
+    Rows may hold nonsense on a side that the decision does not need: `needs_base` and
+    `needs_aligned` say what it rested on, and they are right whatever an unneeded side holds.
+    (They may be wrong on a row whose needed side is missing; the caller asks again then.)
+
+    Args:
+        base: The base partner's scores.
+        aligned: The aligned partner's scores.
+        context: Where the rows stand.
+        router: One router for all rows.
+        how: The warps of (base, aligned); read only in the last resort of rule 4.
+        vocabulary: Shared by both partners.
+        end_rule: Whether rule 4 applies; a single model samples without it.
+        history: Each row's emitted ids, for routers that judge text.
+
+    Returns:
+        The choices.
+
+    Paper: §3 Eqs. 1-2, App. A, A.1.
+    """
+    gumbel = noise.gumbel(context.keys, context.t, base.warped.shape[-1]).to(base.warped.dtype)
+    from_base = context.source == BASE
+    start = context.t == 0
+    begins = vocabulary.units.begins(context.state)
+
+    # 1) Does the unit end? Only the current source is asked.
+    source_scores = Scores(
+        _pick(from_base, base.raw, aligned.raw),
+        _pick(from_base, base.warped, aligned.warped),
+        vocabulary.is_end,
+    )
+    ends = unit_ends(source_scores, begins, context)
+
+    # 2) Who speaks? Inside a unit the source stays; at its end the router decides.
+    routed = ends & ~start
+    proposals = None
+    if router.needs_text:
+        proposals = tuple(_best(s.warped, begins, gumbel)[0] for s in (base, aligned))
+    view = View(base, aligned, vocabulary, context, routed, history=history, proposals=proposals)
+    to_base = torch.where(routed, router.decide(view), from_base & ~start)
+    needs_base = from_base | (routed & ("base" in router.reads)) | (ends & to_base)
+    needs_aligned = (
+        ~from_base | (routed & ("aligned" in router.reads)) | (ends & ~to_base)
+    ) | start
+    needs_base = needs_base & ~start
+
+    # 3) The token: from B where the unit ends, else from the rest.
+    allowed = torch.where(ends[:, None], begins, ~begins)
+    speaker = _pick(to_base, base.warped, aligned.warped)
+    token, found = _best(speaker, allowed, gumbel)
+    if not bool(found.all()):
+        # P~_r has no token in B: the source keeps speaking.
+        kept, _ = _best(source_scores.warped, allowed, gumbel)
+        token = torch.where(found, token, kept)
+        to_base = torch.where(found, to_base, from_base)
+        speaker = _pick(to_base, base.warped, aligned.warped)
+
+    # 4) The end rule.
+    is_end = vocabulary.is_end[token]
+    if end_rule and bool(is_end.any()):
+        needs_aligned = needs_aligned | is_end
+        refused = is_end & ~aligned.top_is_end
+        if bool(refused.any()):
+            token, to_base = _without_ends(
+                refused,
+                token,
+                to_base,
+                speaker,
+                source_scores,
+                from_base,
+                allowed,
+                gumbel,
+                how,
+                vocabulary,
+            )
+
+    return Choice(
+        token,
+        torch.where(to_base, BASE, ALIGNED),
+        begins.gather(-1, token[:, None])[:, 0],
+        needs_base,
+        needs_aligned,
+    )
+
+
+def _without_ends(
+    refused: torch.Tensor,
+    token: torch.Tensor,
+    to_base: torch.Tensor,
+    speaker: torch.Tensor,
+    source: Scores,
+    from_base: torch.Tensor,
+    allowed: torch.Tensor,
+    gumbel: torch.Tensor,
+    how: tuple[Warp, Warp],
+    vocabulary: Vocabulary,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rule 4's second choice for the refused rows; returns (token, to_base) for all rows."""
+    open_ = allowed & ~vocabulary.is_end
+    second, found = _best(speaker, open_, gumbel)
+    if not bool((found | ~refused).all()):
+        third, found_third = _best(source.warped, open_, gumbel)
+        second = torch.where(found, second, third)
+        to_base = torch.where(refused & ~found, from_base, to_base)
+        found = found | found_third
+        if not bool((found | ~refused).all()):
+            # Even the source's nucleus holds only ends: its whole distribution without them.
+            bare = source.raw.masked_fill(vocabulary.is_end, _NONE)
+            again = _pick(from_base, warp(bare, how[0]), warp(bare, how[1]))
+            last, _ = _best(again, torch.ones_like(open_), gumbel)
+            second = torch.where(found, second, last)
+    return torch.where(refused, second, token), to_base

@@ -1,0 +1,252 @@
+"""A Hugging Face causal language model as a partner.
+
+The KV cache is ours: one slot per row, each with its own length. Rows take different numbers of
+tokens in one forward pass, forget drafted tokens by having their length set back, and share
+their prompt's prefill; positions and attention masks follow from the lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import Cache, PreTrainedModel
+
+from baco.engine.vocabulary import Vocabulary
+from baco.errors import PairError, UnsupportedError
+
+_BLOCK = 64  # KV slots grow in steps of this many tokens
+_LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+class _Slots(Cache):
+    """Keys and values of all layers, as [row, position, head, channel], written at any place.
+
+    transformers' attention layers only ever call `update`; what they get back is a view of the
+    rows, as long as the longest of them.
+    """
+
+    def __init__(self, layers: int) -> None:
+        super().__init__(layers=[])
+        self.keys: list[torch.Tensor | None] = [None] * layers
+        self.values: list[torch.Tensor | None] = [None] * layers
+        self.rows = 0
+        self.capacity = 0
+        self._at: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._span = (0, 0)
+
+    def aim(self, positions: torch.Tensor, rows: int, length: int) -> None:
+        """Says where the next forward pass writes: positions [rows, q], and how far it reads."""
+        self.reserve(rows, length)
+        self._at = (torch.arange(rows, device=positions.device)[:, None], positions)
+        self._span = (rows, length)
+
+    def reserve(self, rows: int, length: int) -> None:
+        """Makes room; layers that were never written get theirs when they first are."""
+        if rows <= self.rows and length <= self.capacity:
+            return
+        self.rows = max(self.rows, rows)
+        if length > self.capacity:
+            self.capacity = -(-max(length, self.capacity * 3 // 2) // _BLOCK) * _BLOCK
+        for store in (self.keys, self.values):
+            for i, old in enumerate(store):
+                if old is not None:
+                    store[i] = self._grown(old)
+
+    def _grown(self, old: torch.Tensor) -> torch.Tensor:
+        new = old.new_zeros(self.rows, self.capacity, *old.shape[2:])
+        new[: old.shape[0], : old.shape[1]] = old
+        return new
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes [row, head, q, channel] where `aim` said; returns all that may be attended to."""
+        assert self._at is not None
+        rows, length = self._span
+        out = []
+        for store, new in ((self.keys, key_states), (self.values, value_states)):
+            kept = store[layer_idx]
+            if kept is None:
+                shape = (self.rows, self.capacity, new.shape[1], new.shape[3])
+                kept = store[layer_idx] = new.new_zeros(shape)
+            kept[self._at] = new.transpose(1, 2)
+            out.append(kept[:rows, :length].transpose(1, 2))
+        return out[0], out[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Not used for positions, which are always given; part of transformers' interface."""
+        return self._span[1]
+
+    def move(self, source: torch.Tensor, target: torch.Tensor, length: int) -> None:
+        """Copies rows onto others (indices [k]), up to a length."""
+        for store in (self.keys, self.values):
+            for kept in store:
+                if kept is not None:
+                    kept[target, :length] = kept[source, :length]
+
+    def adopt(self, other: _Slots, source: torch.Tensor, target: torch.Tensor, length: int) -> None:
+        """Copies rows of another cache into this one."""
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            for i, new in enumerate(theirs):
+                assert new is not None
+                kept = mine[i]
+                if kept is None:
+                    kept = mine[i] = new.new_zeros(self.rows, self.capacity, *new.shape[2:])
+                kept[target, :length] = new[source, :length]
+
+
+class HFPartner:
+    """A causal language model of transformers, loaded by the caller.
+
+    Args:
+        model: The model, in eval mode on its device; attention `sdpa` or `eager`.
+        vocabulary: Tables of its tokenizer; share the object between partners that share ids.
+
+    Raises:
+        PairError: If the model is not a decoder that this cache can serve.
+    """
+
+    def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary) -> None:
+        config = model.config.get_text_config()
+        if getattr(model.config, "is_encoder_decoder", False):
+            raise PairError(
+                f"{type(model).__name__} is an encoder-decoder model",
+                hint="BaCo needs decoder-only language models",
+            )
+        attention = getattr(config, "_attn_implementation", "sdpa")
+        if attention not in ("sdpa", "eager"):
+            raise PairError(
+                f"attention implementation {attention!r} cannot decode rows of unequal length",
+                hint="load the model with attn_implementation='sdpa' or 'eager'",
+            )
+        self.model = model
+        self.vocabulary = vocabulary
+        self.context_window = int(getattr(config, "max_position_embeddings", 0)) or 1 << 30
+        self.device = model.device
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self.layers = int(config.num_hidden_layers)
+        self.additive_mask = attention == "eager"
+        self._types: list[str] | None = getattr(config, "layer_types", None)
+        self._window: int | None = getattr(config, "sliding_window", None)
+        self.can_roll_back = all(t in _LAYER_TYPES for t in self._types or ())
+
+    def new_cache(self) -> HFCache:
+        """Returns an empty cache for a new batch.
+
+        Raises:
+            UnsupportedError: If the model keeps a state that cannot be set back per row.
+        """
+        if not self.can_roll_back:
+            raise UnsupportedError(
+                f"{type(self.model).__name__} keeps a recurrent state",
+                hint="use `baco.partners.recompute`, which pays for it in speed",
+            )
+        return HFCache(self)
+
+    @torch.inference_mode()
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        """Next-token logits after a whole sequence, without cache: float [vocabulary]."""
+        tokens = torch.tensor([list(ids)], device=self.device)
+        out: torch.Tensor = self.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits
+        return out[0, -1]
+
+    def forward(
+        self, slots: _Slots, tokens: torch.Tensor, positions: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        """One forward pass over rows at their own positions; both int64 [n, q]."""
+        length = int(positions.max()) + 1
+        slots.aim(positions, tokens.shape[0], length)
+        out: torch.Tensor = self.model(
+            input_ids=tokens,
+            position_ids=positions,
+            attention_mask=self._masks(positions, length),
+            past_key_values=slots,
+            use_cache=True,
+            **kwargs,
+        ).logits
+        return out
+
+    def _masks(
+        self, positions: torch.Tensor, length: int
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Builds what transformers passes through as it is: [n, 1, q, length] per layer type."""
+        columns = torch.arange(length, device=positions.device)
+        full = (columns <= positions[..., None])[:, None]
+        near = full
+        if self._window:
+            near = full & (columns > positions[..., None] - self._window)[:, None]
+        if self._types is None:
+            return self._mask(near)
+        return {
+            kind: self._mask(near if kind == "sliding_attention" else full)
+            for kind in set(self._types)
+        }
+
+    def _mask(self, visible: torch.Tensor) -> torch.Tensor:
+        if not self.additive_mask:
+            return visible
+        dtype = self.model.dtype
+        return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(
+            ~visible, torch.finfo(dtype).min
+        )
+
+
+class HFCache:
+    """The rows of one batch on one partner; see `baco.partners.base.RowCache`."""
+
+    def __init__(self, partner: HFPartner) -> None:
+        self.partner = partner
+        self._slots = _Slots(partner.layers)
+        self._lengths = torch.zeros(0, dtype=torch.int64, device=partner.device)
+
+    def add(self, count: int) -> None:
+        """Appends empty rows."""
+        self._lengths = torch.cat([self._lengths, self._lengths.new_zeros(count)])
+
+    @torch.inference_mode()
+    def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
+        """Feeds whole prompts into empty rows; equal prompts are computed once."""
+        device = self.partner.device
+        unique = {tuple(prompt): None for prompt in prompts}
+        number = {prompt: i for i, prompt in enumerate(unique)}
+        lengths = torch.tensor([len(p) for p in unique], device=device)
+        longest = int(lengths.max())
+        tokens = torch.zeros(len(unique), longest, dtype=torch.int64)
+        for i, prompt in enumerate(unique):
+            tokens[i, : len(prompt)] = torch.tensor(prompt)
+        fresh = _Slots(self.partner.layers)
+        positions = torch.arange(longest, device=device).expand(len(unique), -1)
+        last, where = torch.unique(lengths - 1, return_inverse=True)
+        logits = self.partner.forward(fresh, tokens.to(device), positions, logits_to_keep=last)
+
+        source = torch.tensor([number[tuple(p)] for p in prompts], device=device)
+        target = torch.tensor(list(rows), device=device)
+        self._slots.reserve(len(self._lengths), longest)
+        self._slots.adopt(fresh, source, target, longest)
+        self._lengths[target] = lengths[source]
+        return logits[source, where[source]]
+
+    @torch.inference_mode()
+    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Feeds the next tokens of every row in one forward pass."""
+        positions = self._lengths[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
+        logits = self.partner.forward(self._slots, tokens, positions)
+        self._lengths = self._lengths + counts
+        return logits
+
+    def truncate(self, lengths: torch.Tensor) -> None:
+        """Sets rows back; what lies beyond is overwritten by the next tokens."""
+        self._lengths = torch.minimum(self._lengths, lengths)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps the given rows, in this order."""
+        device = self.partner.device
+        moved = [(src, dst) for dst, src in enumerate(rows) if src != dst]
+        if moved and self._slots.capacity:
+            self._slots.reserve(len(self._lengths), 0)
+            source, target = torch.tensor(moved, device=device).unbind(1)
+            longest = int(self._lengths[list(rows)].max())
+            self._slots.move(source, target, longest)
+        self._lengths = self._lengths[torch.tensor(list(rows), dtype=torch.int64, device=device)]

@@ -1,0 +1,126 @@
+"""Routers by name: `parse("p-punc@0.3")`, cascades such as `fc>h@2`, and users' own functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+import torch
+
+from baco.errors import InputError
+from baco.registry import Registry
+from baco.routers import combine, content, judge, logit
+from baco.routers.base import Router, Rule, View
+from baco.routers.schedule import Schedule
+
+__all__ = ["CASCADES", "ROUTERS", "Router", "Rule", "Schedule", "View", "custom", "parse"]
+
+ROUTERS: Registry[Rule] = Registry("router")
+"""Every rule by name; plug-ins add theirs through the entry-point group ``baco.routers``."""
+
+for _rule in (*logit.RULES, *content.RULES, judge.RULE, *combine.RULES):
+    ROUTERS.add(_rule.name, _rule)
+
+CASCADES = combine.CASCADES
+"""Cascade names and the rules they stand for."""
+
+
+def names() -> list[str]:
+    """Every name that `parse` takes: rules and cascades."""
+    return [*ROUTERS, *CASCADES]
+
+
+def _rule_named(name: str) -> Rule:
+    """Looks a rule up; `p-top3` makes the top-k rule for another k."""
+    top = re.fullmatch(r"p-top([1-9]\d*)", name)
+    if top:
+        return logit.p_top(int(top[1]))
+    if name not in ROUTERS:
+        from baco.errors import UnknownNameError
+
+        raise UnknownNameError("router", name, names())
+    return ROUTERS[name]
+
+
+def parse(spec: str, gamma: float | str | Schedule | None = None) -> Router:
+    """Makes a router from its spec string.
+
+    Args:
+        spec: ``name``, ``name@threshold``, or a cascade such as ``punc>p@0.3``. A threshold is
+            a number or a schedule (`Schedule.parse`).
+        gamma: The threshold, when the spec gives none. Without either, the rule's default.
+
+    Returns:
+        The router.
+
+    Raises:
+        UnknownNameError: If a name is unknown.
+        InputError: If a threshold is malformed, out of range, given twice, or not taken.
+    """
+    if not spec.strip():
+        raise InputError("the router spec is empty", hint="use a name such as p-punc")
+    rules: list[Rule] = []
+    schedules: list[Schedule | None] = []
+    parts: list[str] = []
+    last_given = False
+    for part in spec.strip().split(">"):
+        name, at, text = part.strip().partition("@")
+        parts.append(name)
+        members = [_rule_named(n) for n in CASCADES.get(name, (name,))]
+        for rule in members:
+            rules.append(rule)
+            schedules.append(Schedule.constant(rule.default) if rule.default is not None else None)
+        last_given = bool(at)
+        if at:
+            _set(rules, schedules, len(rules) - 1, Schedule.parse(text))
+    router = Router(">".join(parts), tuple(rules), tuple(schedules))
+    if gamma is None:
+        return router
+    if last_given:
+        raise InputError(
+            f"router {spec!r} names its threshold and gamma gives another",
+            hint="leave out one of the two",
+        )
+    return router.with_gamma(Schedule.parse(gamma) if isinstance(gamma, str) else gamma)
+
+
+def _set(
+    rules: list[Rule], schedules: list[Schedule | None], index: int, schedule: Schedule
+) -> None:
+    """Gives one rule its threshold, after checking its range."""
+    for value in schedule.values:
+        rules[index].check(value)
+    schedules[index] = schedule
+
+
+def custom(
+    function: Callable[[View], torch.Tensor],
+    *,
+    name: str = "custom",
+    reads: Iterable[str] = ("base", "aligned"),
+) -> Router:
+    """Wraps a function as a router.
+
+    Args:
+        function: Takes a `View` of n rows, returns bool [n], True where base speaks. It must
+            be a pure function of the view.
+        name: The name shown in results.
+        reads: The sides whose scores it looks at; fewer sides need fewer forward passes.
+
+    Returns:
+        The router.
+
+    Raises:
+        InputError: If `reads` names anything but ``base`` and ``aligned``.
+    """
+    sides = frozenset(reads)
+    if not sides <= {"base", "aligned"}:
+        raise InputError(f"a router cannot read {sorted(sides)}", hint="use 'base', 'aligned'")
+    rule = Rule(
+        name,
+        getattr(function, "__doc__", None) or "a function",
+        lambda view, _: function(view),
+        sides,
+        reach="its own",
+    )
+    return Router(name, (rule,), (None,))

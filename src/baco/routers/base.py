@@ -1,0 +1,217 @@
+"""What a router is: a pure, vectorised function of one decoding step.
+
+A *rule* says for each row "base" or "aligned", given a threshold. A *router* is one rule, or a
+cascade of rules in which an earlier rule's "aligned" is final: `punc>p` asks `p` only where
+`punc` has no veto.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from baco.errors import InputError
+from baco.routers.schedule import Schedule
+
+if TYPE_CHECKING:
+    from baco.engine.step import Context, Scores
+    from baco.engine.vocabulary import Vocabulary
+
+BOTH = frozenset({"base", "aligned"})
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a rule may look at: both partners' scores at the end of a unit.
+
+    A side that the rule does not name in `reads` may hold nonsense.
+
+    Attributes:
+        base: The base partner's scores, n rows.
+        aligned: The aligned partner's scores.
+        vocabulary: Tables over token ids; with different tokenizers, the aligned side's.
+        context: Keys, positions, unit states, current sources of the rows.
+        asked: Rows whose answer counts, bool [n]; the others may be answered anyhow.
+        base_vocabulary: The base side's tables, or None where `vocabulary` serves both.
+        history: Emitted token ids of each row, for rules that judge text; None where unneeded.
+        proposals: The tokens (base, aligned) that each side would emit here; as `history`.
+    """
+
+    base: Scores
+    aligned: Scores
+    vocabulary: Vocabulary
+    context: Context
+    asked: torch.Tensor
+    base_vocabulary: Vocabulary | None = None
+    history: list[list[int]] | None = None
+    proposals: tuple[torch.Tensor, ...] | None = None
+
+    @property
+    def vocabulary_of_base(self) -> Vocabulary:
+        """The base side's tables."""
+        return self.base_vocabulary or self.vocabulary
+
+    @cached_property
+    def u_route(self) -> torch.Tensor:
+        """U_route(t): float64 [n] in (0, 1)."""
+        from baco.engine import noise
+
+        return noise.uniform(self.context.keys, noise.ROUTE, self.context.t)
+
+
+Decide = Callable[[View, torch.Tensor], torch.Tensor]
+"""A rule's function: (view, threshold float64 [n]) -> bool [n], True where base speaks."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A named routing rule.
+
+    Attributes:
+        name: Its name in specs.
+        formula: When it goes to base, in words or symbols.
+        decide: The function.
+        reads: Which partners' scores it looks at: a subset of {"base", "aligned"}.
+        low: Smallest allowed threshold; None for a rule without threshold.
+        high: Largest allowed threshold (may be infinite).
+        default: The threshold used when none is given.
+        reach: The base share it can reach, in words.
+        up: Whether a larger threshold means more base.
+        source: Where it comes from.
+        needs_text: Whether it needs the view's `history` and `proposals`.
+    """
+
+    name: str
+    formula: str
+    decide: Decide
+    reads: frozenset[str]
+    low: float | None = None
+    high: float | None = None
+    default: float | None = None
+    reach: str = "0 to all"
+    up: bool = True
+    source: str = ""
+    needs_text: bool = False
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether the rule takes a threshold."""
+        return self.low is not None
+
+    @property
+    def span(self) -> str:
+        """The threshold's range as text, such as ``[0, 1]``."""
+        if self.low is None or self.high is None:
+            return "none"
+        return f"[{self.low:g}, {'inf' if math.isinf(self.high) else f'{self.high:g}'}]"
+
+    def check(self, gamma: float) -> None:
+        """Raises InputError if a threshold is not in the rule's range."""
+        if self.low is None or self.high is None:
+            raise InputError(
+                f"router {self.name!r} takes no threshold", hint="leave out gamma and @"
+            )
+        if math.isnan(gamma) or not self.low <= gamma <= self.high:
+            raise InputError(
+                f"threshold {gamma:g} is out of range for router {self.name!r}",
+                hint=f"use a value in {self.span}",
+            )
+
+
+@dataclass(frozen=True)
+class Router:
+    """One rule or a cascade of rules, each with its threshold.
+
+    Attributes:
+        name: The name it was asked for by, without thresholds, such as ``p-punc``.
+        rules: The rules in the order they are asked.
+        schedules: Each rule's threshold over positions, or None.
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+    schedules: tuple[Schedule | None, ...]
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """Which partners' scores the router looks at."""
+        return frozenset().union(*(rule.reads for rule in self.rules))
+
+    @cached_property
+    def needs_text(self) -> bool:
+        """Whether any rule judges text."""
+        return any(rule.needs_text for rule in self.rules)
+
+    @property
+    def control(self) -> int | None:
+        """Index of the rule whose threshold is the router's control, or None."""
+        for i in range(len(self.rules) - 1, -1, -1):
+            if self.rules[i].has_threshold:
+                return i
+        return None
+
+    @property
+    def gamma(self) -> float | None:
+        """The control's threshold at t = 0; None for a router without threshold."""
+        i = self.control
+        schedule = None if i is None else self.schedules[i]
+        return None if schedule is None else schedule.first
+
+    @property
+    def spec(self) -> str:
+        """The spec string that makes this router again."""
+        i = self.control
+        schedule = None if i is None else self.schedules[i]
+        if schedule is None:
+            return self.name
+        head = self.name
+        if ">" in self.name:
+            parts = [
+                rule.name if s is None or j == i else f"{rule.name}@{s}"
+                for j, (rule, s) in enumerate(zip(self.rules, self.schedules, strict=True))
+            ]
+            head = ">".join(parts)
+        return f"{head}@{schedule}"
+
+    def with_gamma(self, gamma: float | Schedule) -> Router:
+        """Returns this router with another control threshold.
+
+        Raises:
+            InputError: If the router has no threshold or the value is out of range.
+        """
+        i = self.control
+        if i is None:
+            raise InputError(
+                f"router {self.name!r} takes no threshold", hint="leave out gamma and @"
+            )
+        schedule = gamma if isinstance(gamma, Schedule) else Schedule.constant(gamma)
+        for value in schedule.values:
+            self.rules[i].check(value)
+        schedules = list(self.schedules)
+        schedules[i] = schedule
+        return Router(self.name, self.rules, tuple(schedules))
+
+    def decide(self, view: View) -> torch.Tensor:
+        """Asks the rules in order.
+
+        Args:
+            view: n rows.
+
+        Returns:
+            bool [n]: True where the base model speaks.
+        """
+        to_base: torch.Tensor | None = None
+        for rule, schedule in zip(self.rules, self.schedules, strict=True):
+            t = view.context.t
+            gamma = torch.full_like(t, 0, dtype=torch.float64)
+            if schedule is not None:
+                gamma = schedule.at(t)
+            says = rule.decide(view, gamma)
+            to_base = says if to_base is None else to_base & says
+        assert to_base is not None
+        return to_base

@@ -1,0 +1,107 @@
+"""Thresholds that move with the position in the response.
+
+Paper: §6.1 (base contribution varies with position).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from baco.errors import InputError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A threshold as a function of t, the number of tokens emitted so far.
+
+    Attributes:
+        kind: ``constant``; ``linear`` (from the first value to the last over the given
+            positions, then constant); ``step`` (each value from its position on).
+        values: The thresholds.
+        positions: The position of each value, increasing, the first 0.
+    """
+
+    kind: str
+    values: tuple[float, ...]
+    positions: tuple[int, ...] = (0,)
+
+    @classmethod
+    def constant(cls, gamma: float) -> Schedule:
+        """Returns the schedule that is the same everywhere."""
+        return cls("constant", (float(gamma),))
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """Reads a schedule.
+
+        Args:
+            text: A number; ``linear:0.5..0.1/100`` (from 0.5 to 0.1 over 100 tokens);
+                ``step:0.5,0.2/20,0.1/60`` (0.5, from token 20 on 0.2, from token 60 on 0.1).
+
+        Raises:
+            InputError: If the text is none of these.
+        """
+        kind, colon, rest = text.partition(":")
+        try:
+            if not colon:
+                return cls.constant(float(text))
+            if kind == "linear":
+                ends, _, length = rest.partition("/")
+                first, last = ends.split("..")
+                return cls("linear", (float(first), float(last)), (0, _position(length)))
+            if kind == "step":
+                values, positions = [], []
+                for i, part in enumerate(rest.split(",")):
+                    value, _, position = part.partition("/")
+                    values.append(float(value))
+                    positions.append(_position(position) if i else 0)
+                if positions != sorted(set(positions)):
+                    raise ValueError
+                return cls("step", tuple(values), tuple(positions))
+            raise ValueError
+        except ValueError:
+            raise InputError(
+                f"threshold {text!r} is neither a number nor a schedule",
+                hint="write 0.3, linear:0.5..0.1/100 or step:0.5,0.2/20",
+            ) from None
+
+    @property
+    def first(self) -> float:
+        """The value at t = 0."""
+        return self.values[0]
+
+    def at(self, t: torch.Tensor) -> torch.Tensor:
+        """Returns the threshold of each row.
+
+        Args:
+            t: Positions, int64 [n].
+
+        Returns:
+            float64 [n].
+        """
+        values = torch.tensor(self.values, dtype=torch.float64, device=t.device)
+        if self.kind == "constant":
+            return values.expand(t.shape)
+        if self.kind == "linear":
+            share = (t.double() / self.positions[1]).clamp(max=1)
+            return values[0] + (values[1] - values[0]) * share
+        positions = torch.tensor(self.positions, device=t.device)
+        return values[torch.searchsorted(positions, t, right=True) - 1]
+
+    def __str__(self) -> str:
+        if self.kind == "constant":
+            return f"{self.first:g}"
+        if self.kind == "linear":
+            return f"linear:{self.values[0]:g}..{self.values[1]:g}/{self.positions[1]}"
+        rest = zip(self.values[1:], self.positions[1:], strict=True)
+        return f"step:{self.first:g}" + "".join(f",{v:g}/{p}" for v, p in rest)
+
+
+def _position(text: str) -> int:
+    """Reads a position: a positive integer."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value

@@ -1,0 +1,193 @@
+"""Reads groups of responses from JSONL: one row a group, or one row a sample."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from baco.errors import InputError
+
+QUALITY = "quality"
+"""Name of the automatic quality among a response's scores."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response with the automatic scores that came along."""
+
+    text: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one method, at one setting, wrote for one prompt.
+
+    Attributes:
+        method: Name of the method.
+        setting: Its control value as text; empty if the file names none.
+        prompt: The prompt.
+        responses: The responses, in the file's order.
+        scores: Automatic scores of the group as a whole.
+    """
+
+    method: str
+    setting: str
+    prompt: str
+    responses: tuple[Response, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_groups(path: Path, *, name: str = "", quality: str = QUALITY) -> list[Group]:
+    """Reads one file of groups or samples.
+
+    Args:
+        path: JSONL. A row with ``generations`` is a group; a row with ``text`` is one sample, as
+            `baco generate --json` and the bench's JSONL export write it. The quality field and
+            the values of an optional ``scores`` object are numbers, or lists with one number per
+            generation.
+        name: The method's name; by default the row's ``method``, else the file's stem.
+        quality: The field that holds automatic quality.
+
+    Returns:
+        The groups, in the file's order.
+
+    Raises:
+        InputError: If a row is malformed, or a group or sample occurs twice.
+    """
+    found: dict[tuple[str, str, str], tuple[dict[int, Response], dict[str, float]]] = {}
+    for where, row in _rows(path):
+        prompt = row.get("prompt")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise InputError(f"{where}: 'prompt' must be a text that is not empty")
+        method = name or str(row.get("method") or path.stem)
+        key = (method, _setting(row), prompt)
+        known = found.setdefault(key, ({}, {}))
+        responses, scores = _group(row, where, quality)
+        for index, response in responses.items():
+            if index in known[0]:
+                raise InputError(
+                    f"{where}: a second response {index} of {method!r} for the same prompt",
+                    hint="one group row, or one row per sample index, for each prompt",
+                )
+            known[0][index] = response
+        known[1].update(scores)
+    if not found:
+        raise InputError(f"{path} holds no rows")
+    return [
+        Group(*key, tuple(responses[index] for index in sorted(responses)), scores)
+        for key, (responses, scores) in found.items()
+    ]
+
+
+def read_scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
+    """Reads automatic scores of whole groups, to be compared with human votes.
+
+    Args:
+        path: JSONL; rows of ``prompt``, ``method`` and ``scores``, an object of numbers.
+
+    Returns:
+        The scores by (prompt, method).
+
+    Raises:
+        InputError: If a row is malformed.
+    """
+    result: dict[tuple[str, str], dict[str, float]] = {}
+    for where, row in _rows(path):
+        prompt, method, scores = row.get("prompt"), row.get("method"), row.get("scores")
+        if not isinstance(prompt, str) or not isinstance(method, str):
+            raise InputError(f"{where}: a row needs the texts 'prompt' and 'method'")
+        if not isinstance(scores, dict):
+            raise InputError(f"{where}: 'scores' must be an object of numbers")
+        result.setdefault((prompt, method), {}).update(_numbers(scores, where))
+    return result
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"cannot read {path}: {reason}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where}: not JSON: {error.msg}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: a row must be a JSON object")
+        yield where, row
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    if "setting" in row:
+        return str(row["setting"])
+    router, gamma = row.get("router"), row.get("gamma")
+    if router and gamma is not None and "@" not in str(router):
+        return f"{router}@{gamma}"
+    return str(router or "")
+
+
+def _group(
+    row: Mapping[str, Any], where: str, quality: str
+) -> tuple[dict[int, Response], dict[str, float]]:
+    scores = row.get("scores") or {}
+    if not isinstance(scores, dict):
+        raise InputError(f"{where}: 'scores' must be an object of numbers")
+    scores = dict(scores)
+    if row.get(quality) is not None:
+        scores[QUALITY] = row[quality]
+    if "generations" in row:
+        texts = row["generations"]
+        if not isinstance(texts, list) or not texts:
+            raise InputError(f"{where}: 'generations' must be a list of texts")
+        each, whole = _split(scores, len(texts), where)
+        first = 0
+    elif "text" in row:
+        texts, each, whole = [row["text"]], [_numbers(scores, where)], {}
+        first = row.get("index", 0)
+        if not isinstance(first, int):
+            raise InputError(f"{where}: 'index' must be a whole number")
+    else:
+        raise InputError(
+            f"{where}: no 'generations' and no 'text'",
+            hint="a row is {'prompt', 'generations': [...]} or {'prompt', 'index', 'text'}",
+        )
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{where}: every response must be a text")
+    return {
+        first + offset: Response(text, each[offset]) for offset, text in enumerate(texts)
+    }, whole
+
+
+def _split(
+    scores: Mapping[str, Any], count: int, where: str
+) -> tuple[list[dict[str, float]], dict[str, float]]:
+    lists = {name: value for name, value in scores.items() if isinstance(value, list)}
+    for name, values in lists.items():
+        if len(values) != count:
+            raise InputError(f"{where}: {name!r} has {len(values)} values for {count} responses")
+    each = [
+        _numbers({name: values[index] for name, values in lists.items()}, where)
+        for index in range(count)
+    ]
+    return each, _numbers({n: v for n, v in scores.items() if n not in lists}, where)
+
+
+def _numbers(scores: Mapping[str, Any], where: str) -> dict[str, float]:
+    numbers = {}
+    for name, value in scores.items():
+        if value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
+            raise InputError(f"{where}: {name!r} must be a finite number, not {value!r}")
+        numbers[name] = float(value)
+    return numbers

@@ -1,0 +1,413 @@
+"""Tables for the terminal, CSV, LaTeX and Markdown; the first one is like the paper's Table 5."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from baco.study.analysis import Preference, Report
+from baco.study.intervals import Estimate
+from baco.study.protocol import DIVERSITY, WORDING
+from baco.study.simulate import Power
+
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        name: Short name, for file names and labels.
+        title: What it shows.
+        header: Column titles.
+        rows: The cells.
+        bold: Row and column of the cells to stress.
+        note: How to read it.
+    """
+
+    name: str
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    note: str = ""
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number, or a dash where there is none."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else DASH
+
+
+def percent(value: float) -> str:
+    """A share in per cent."""
+    return f"{100 * value:.1f}%" if math.isfinite(value) else DASH
+
+
+def interval(estimate: Estimate, show: Callable[[float], str]) -> str:
+    """A value with its interval."""
+    if not math.isfinite(estimate.low):
+        return show(estimate.value)
+    return f"{show(estimate.value)} [{show(estimate.low)}, {show(estimate.high)}]"
+
+
+def tables(reports: Sequence[Report]) -> list[Table]:
+    """All tables of one or more studies."""
+    result = [headline(reports)]
+    for report in reports:
+        tag = f", {report.title}" if len(reports) > 1 else ""
+        result += [
+            _differences(report, tag),
+            _preferences(report, tag),
+            _agreement(report, tag),
+            _correlations(report, tag),
+            _workers(report, tag),
+        ]
+    return result
+
+
+def headline(reports: Sequence[Report]) -> Table:
+    """Quality, diversity and creativity of every method: the form of the paper's Table 5."""
+    columns = [(report, method) for report in reports for method in report.methods]
+    several = len(reports) > 1
+    header = ["", *(f"{r.title}: {m}" if several else m for r, m in columns)]
+    rows = [["Quality (1-5)"]]
+    values: list[list[float]] = [[]]
+    for report, method in columns:
+        mean = next(quality.mean for quality in report.quality if quality.method == method)
+        rows[0].append(interval(mean, number))
+        values[0].append(mean.value)
+    for question in (*DIVERSITY, "creativity"):
+        name = WORDING[question]["title"]
+        rows.append([f"Diversity: {name.lower()}" if question in DIVERSITY else name])
+        values.append([])
+        for report, method in columns:
+            share = overall(report, question, method).share
+            rows[-1].append(interval(share, percent))
+            values[-1].append(share.value)
+    bold, start = set(), 0
+    for report in reports:
+        stop = start + len(report.methods)
+        for at, row in enumerate(values):
+            part = row[start:stop]
+            if all(map(math.isfinite, part)) and len(set(part)) > 1:
+                bold |= {(at, start + 1 + c) for c, v in enumerate(part) if v == max(part)}
+        start = stop
+    first = reports[0]
+    note = (
+        f"Quality: mean rating. Others: win rate, a tie counting half. Brackets: "
+        f"{100 * first.level:g}% bootstrap interval over {first.resampled}."
+    )
+    if any(report.simulated for report in reports):
+        note = f"SIMULATED annotators, no human data. {note}"
+    return Table("results", "Human evaluation", header, rows, frozenset(bold), note)
+
+
+def overall(report: Report, question: str, method: str) -> Preference:
+    """A method's record on a question against all other methods."""
+    return next(p for p in report.preferences if p.question == question and p.method == method)
+
+
+def _differences(report: Report, tag: str) -> Table:
+    rows = [
+        [
+            f"{d.second} − {d.first}",
+            interval(d.difference, number),
+            interval(d.relative, percent),
+        ]
+        for d in report.differences
+    ]
+    return Table(
+        "quality",
+        f"Difference in mean quality{tag}",
+        ["Methods", "Difference", "Relative"],
+        rows,
+        note=f"Bootstrap intervals over {report.resampled}.",
+    )
+
+
+def _preferences(report: Report, tag: str) -> Table:
+    two = len(report.methods) == 2
+    first, last = report.methods[0], report.methods[-1]
+    rows = [
+        [
+            WORDING[p.question]["title"],
+            *([] if two else [p.method, p.against]),
+            f"{p.wins}",
+            f"{p.ties}",
+            f"{p.losses}",
+            interval(p.share, percent),
+            interval(p.exact, percent),
+            f"{p.p:.2g}" if math.isfinite(p.p) else DASH,
+        ]
+        for p in report.preferences
+        if not two or p.method == last
+    ]
+    many = (
+        ""
+        if two
+        else " Creativity: one vote among all methods, tested against an equal share for each."
+    )
+    names = [] if two else ["Method", "Against"]
+    return Table(
+        "wins",
+        f"Wins of {last} against {first}{tag}" if two else f"Wins{tag}",
+        ["Question", *names, "Wins", "Ties", "Losses", "Win rate", "Decided", "p"],
+        rows,
+        note=f"Win rate: ties count half; bootstrap over {report.resampled}, to be trusted first. "
+        "Decided: ties left out; exact binomial interval and two-sided p, which take votes as "
+        "independent, and so are too sure of themselves where votes on one prompt resemble each "
+        f"other.{many}",
+    )
+
+
+def _agreement(report: Report, tag: str) -> Table:
+    rows = [
+        [
+            WORDING[a.question]["title"],
+            f"{a.raters}",
+            f"{a.complete} of {a.items}",
+            number(a.pearson, 3),
+            number(a.icc, 3),
+            number(a.kappa, 3),
+            number(a.alpha, 3),
+        ]
+        for a in report.agreement
+    ]
+    return Table(
+        "agreement",
+        f"Agreement{tag}",
+        [
+            "Question",
+            "Raters",
+            "Judged by all",
+            "Pearson",
+            "ICC(2,k)",
+            "Fleiss κ",
+            "Krippendorff α",
+        ],
+        rows,
+        note="Pearson: mean over rater pairs. ICC and κ use what all raters judged. α: ordinal for "
+        "quality, else nominal. A dash: does not apply or cannot be computed.",
+    )
+
+
+def _correlations(report: Report, tag: str) -> Table:
+    rows = [
+        [
+            WORDING[c.question]["title"],
+            c.metric,
+            f"{c.units}",
+            number(c.pearson, 3),
+            number(c.spearman, 3),
+        ]
+        for c in report.correlations
+    ]
+    return Table(
+        "metrics",
+        f"Human votes and automatic metrics{tag}",
+        ["Question", "Metric", "Units", "Pearson", "Spearman"],
+        rows,
+        note="Quality: mean rating against score, per response. Others: net share of votes "
+        "against the difference of the two groups' scores, per pair of groups.",
+    )
+
+
+def _workers(report: Report, tag: str) -> Table:
+    rows = [
+        [
+            w.label + (" (simulated)" if w.simulated else ""),
+            f"{w.votes} of {w.expected}",
+            number(w.minutes, 0),
+            number(w.mean_rating),
+            percent(w.left_share),
+            f"{w.changed}",
+        ]
+        for w in report.workers
+    ]
+    return Table(
+        "annotators",
+        f"Annotators{tag}",
+        ["Annotator", "Answers", "Minutes", "Mean rating", "Chose left", "Changed"],
+        rows,
+        note=f"Withdrawn: {report.withdrawn}. Chose left: share of decided comparisons won by the "
+        "group shown as A; far from half hints at a side habit.",
+    )
+
+
+def power_table(rows: Sequence[Power]) -> Table:
+    """The power of simulated studies of several sizes."""
+    return Table(
+        "power",
+        "SIMULATED power: how often such a study finds the planted effect",
+        [
+            "Prompts",
+            "Raters",
+            "Hours each",
+            "Quality",
+            "Win rate",
+            "Exact test",
+            "± win rate",
+            "Covered",
+        ],
+        [
+            [
+                f"{p.prompts}",
+                f"{p.raters}",
+                number(p.hours, 1),
+                percent(p.quality),
+                percent(p.diversity),
+                percent(p.exact),
+                percent(p.width),
+                percent(p.covered),
+            ]
+            for p in rows
+        ],
+        note="Simulated, no human data. Quality and win rate: the bootstrap interval over prompts "
+        "excludes no effect. Exact test: binomial p below the level, votes taken as independent. "
+        "Covered: intervals that contain the planted win rate. Hours: a guess.",
+    )
+
+
+def to_markdown(table: Table) -> str:
+    """Markdown."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rows = [
+        [f"**{cell}**" if (r, c) in table.bold else cell for c, cell in enumerate(row)]
+        for r, row in enumerate(table.rows)
+    ]
+    rule = "|" + "---|" * len(table.header)
+    body = "\n".join([line(table.header), rule, *map(line, rows)])
+    return f"**{table.title}**\n\n{body}\n\n{table.note}\n"
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "κ": r"$\kappa$",
+        "α": r"$\alpha$",
+        "±": r"$\pm$",
+        "−": "$-$",
+        "–": "--",
+    }
+)
+
+
+def to_latex(table: Table) -> str:
+    """A LaTeX table that needs the package booktabs."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    rows = []
+    for r, row in enumerate(table.rows):
+        cells = [cell.translate(_LATEX) for cell in row]
+        rows.append(
+            line([rf"\textbf{{{t}}}" if (r, c) in table.bold else t for c, t in enumerate(cells)])
+        )
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+            r"\toprule",
+            line([cell.translate(_LATEX) for cell in table.header]),
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{table.title.translate(_LATEX)}. {table.note.translate(_LATEX)}}}",
+            rf"\label{{tab:{table.name}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def to_csv(table: Table) -> str:
+    """CSV, header first."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([table.header, *table.rows])
+    return out.getvalue()
+
+
+def to_terminal(shown: Sequence[Table], width: int | None = None) -> str:
+    """Tables for a terminal, as text."""
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    for table in shown:
+        grid = RichTable(
+            title=table.title, title_justify="left", caption=table.note, caption_justify="left"
+        )
+        for at, name in enumerate(table.header):
+            grid.add_column(name, justify="right" if at else "left")
+        for r, row in enumerate(table.rows):
+            grid.add_row(
+                *(
+                    f"[bold]{_plain(cell)}[/bold]" if (r, c) in table.bold else _plain(cell)
+                    for c, cell in enumerate(row)
+                )
+            )
+        console.print(grid)
+        console.print()
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def _plain(cell: str) -> str:
+    return cell.replace("[", r"\[")
+
+
+def values_csv(reports: Sequence[Report]) -> str:
+    """Every number of the reports, unrounded, one a row: study, table, what, value."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["study", "simulated", "part", "what", "field", "value"])
+    for report in reports:
+        plain = report.plain()
+        for part in (
+            "quality",
+            "differences",
+            "preferences",
+            "agreement",
+            "correlations",
+            "workers",
+        ):
+            for row in plain[part]:
+                texts = [str(v) for v in row.values() if isinstance(v, str)]
+                for key, value in row.items():
+                    if isinstance(value, dict):
+                        cells = {f"{key}.{name}": v for name, v in value.items()}
+                    else:
+                        cells = {key: value}
+                    for name, cell in cells.items():
+                        if not isinstance(cell, str):
+                            writer.writerow(
+                                [
+                                    report.title,
+                                    report.simulated,
+                                    part,
+                                    " / ".join(texts),
+                                    name,
+                                    "" if cell is None else json.dumps(cell),
+                                ]
+                            )
+    return out.getvalue()

@@ -1,0 +1,267 @@
+"""Loads tokenizers and models through transformers, and says clearly why one cannot be had."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from baco.errors import BacoError, InputError, PairError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+END_NAMES = (
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|end_of_turn|>",
+    "<end_of_turn>",
+    "<|turn_end|>",
+)
+"""Names that chat models give to the end of a turn or of a text, where they have such a token."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How checkpoints are loaded.
+
+    Attributes:
+        device: ``auto`` (cuda, else mps, else cpu) or a torch device.
+        dtype: ``auto`` (float32 on a CPU, else the checkpoint's own) or a torch dtype's name.
+        attn_implementation: ``sdpa`` or ``eager``.
+        load_in_8bit: Quantise to 8 bits while loading (needs bitsandbytes).
+        load_in_4bit: The same to 4 bits.
+        trust_remote_code: Whether code from the checkpoint may run.
+
+    Raises:
+        InputError: If a value is not known or not possible on this machine.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    attn_implementation: str = "sdpa"
+    load_in_8bit: bool = False
+    load_in_4bit: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InputError(f"unknown dtype {self.dtype!r}", hint=f"use {', '.join(DTYPES)}")
+        if self.attn_implementation not in ("sdpa", "eager"):
+            raise InputError(
+                f"attention implementation {self.attn_implementation!r} is not supported",
+                hint="use sdpa or eager: others cannot decode rows of unequal length",
+            )
+        if self.load_in_8bit and self.load_in_4bit:
+            raise InputError("8-bit and 4-bit loading are both asked for", hint="choose one")
+        _ = self.torch_device
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device, ``auto`` resolved."""
+        mps = torch.backends.mps.is_available()
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError:
+            raise InputError(
+                f"unknown device {self.device!r}", hint="use auto, cpu, cuda, cuda:1 or mps"
+            ) from None
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        absent = (device.type == "cuda" and (device.index or 0) >= count) or (
+            device.type == "mps" and not mps
+        )
+        if absent:
+            raise InputError(
+                f"this machine has no device {self.device!r} that torch can use",
+                hint="use --device cpu, or install a build of torch for your accelerator",
+            )
+        return device
+
+    @property
+    def torch_dtype(self) -> torch.dtype | Literal["auto"]:
+        """The dtype for transformers, ``auto`` resolved on a CPU."""
+        if self.dtype != "auto":
+            dtype: torch.dtype = getattr(torch, self.dtype)
+            return dtype
+        return torch.float32 if self.torch_device.type == "cpu" else "auto"
+
+    @property
+    def quantised(self) -> bool:
+        """Whether weights are quantised while loading."""
+        return self.load_in_8bit or self.load_in_4bit
+
+
+def check_source(source: str) -> None:
+    """Raises PairError if a source is plainly a path, and no model is there."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise PairError(
+                f"the folder {source!r} holds no model",
+                hint="it must hold config.json, the tokenizer's files and *.safetensors",
+            )
+        return
+    if path.exists():
+        raise PairError(f"{source!r} is a file, not a model folder", hint="give its folder")
+    if source.startswith(("/", ".", "~")) or source.count("/") != 1:
+        raise PairError(
+            f"there is no folder {source!r}",
+            hint="give an existing folder, or a Hub id such as Qwen/Qwen2.5-0.5B",
+        )
+
+
+def load_config(source: str, revision: str, loading: Loading) -> Any:
+    """Loads a model's configuration.
+
+    Raises:
+        PairError: If it cannot be had, or the model is not a decoder-only language model.
+    """
+    from transformers import AutoConfig
+
+    check_source(source)
+    with refusals(source, revision):
+        config = AutoConfig.from_pretrained(
+            source, revision=revision, trust_remote_code=loading.trust_remote_code
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise PairError(
+            f"{source} is an encoder-decoder model ({config.model_type})",
+            hint="BaCo needs decoder-only language models",
+        )
+    return config
+
+
+def load_tokenizer(source: str, revision: str, loading: Loading) -> Any:
+    """Loads a tokenizer.
+
+    Raises:
+        PairError: If it cannot be had.
+    """
+    from transformers import AutoTokenizer
+
+    with refusals(source, revision):
+        return AutoTokenizer.from_pretrained(
+            source, revision=revision, trust_remote_code=loading.trust_remote_code
+        )
+
+
+def load_model(source: str, revision: str, loading: Loading) -> Any:
+    """Loads a causal language model, ready for inference.
+
+    Raises:
+        PairError: If it cannot be had.
+        BacoError: If quantisation is asked for and its package is missing.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    options: dict[str, Any] = {}
+    if loading.quantised:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=loading.load_in_8bit, load_in_4bit=loading.load_in_4bit
+        )
+        options["device_map"] = {"": loading.torch_device}
+    with refusals(source, revision), _quiet(local=Path(source).is_dir()):
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=revision,
+            dtype=loading.torch_dtype,
+            attn_implementation=loading.attn_implementation,
+            trust_remote_code=loading.trust_remote_code,
+            **options,
+        )
+    if not loading.quantised:
+        model = model.to(loading.torch_device)
+    return model.eval()
+
+
+def end_ids(tokenizer: Any, config: Any, generation_config: Any = None) -> set[int]:
+    """Returns the ids that end a response on one side of a pair.
+
+    Args:
+        tokenizer: Its end-of-text token counts, and special tokens with a well-known end name.
+        config: The model's configuration.
+        generation_config: The checkpoint's generation config; only its end tokens are read.
+    """
+    found = {tokenizer.eos_token_id}
+    for holder in (config, generation_config):
+        ends = getattr(holder, "eos_token_id", None)
+        found |= set(ends) if isinstance(ends, list | tuple) else {ends}
+    special = {
+        token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    found |= {special[name] for name in END_NAMES if name in special}
+    return {i for i in found if isinstance(i, int)}
+
+
+@contextlib.contextmanager
+def _quiet(*, local: bool) -> Iterator[None]:
+    """Silences transformers' progress bar, which is of use for downloads only."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if local:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if local and shown:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def refusals(source: str, revision: str) -> Iterator[None]:
+    """Turns what transformers and the Hub raise into one clear line.
+
+    Args:
+        source: What is being loaded.
+        revision: Its revision.
+    """
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        raise _refusal(source, revision, error) from error
+
+
+def _refusal(source: str, revision: str, error: BaseException) -> BacoError:
+    names = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        names |= {kind.__name__ for kind in type(cause).__mro__}
+        cause = cause.__cause__ or cause.__context__
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, ImportError):
+        return BacoError(f"{source} cannot be loaded: {first}", hint="install the missing package")
+    if "GatedRepoError" in names:
+        return PairError(
+            f"{source} is gated: its licence must be accepted first",
+            hint="accept it on the model's page, then run `hf auth login` or set HF_TOKEN",
+        )
+    if "RevisionNotFoundError" in names:
+        return PairError(f"{source} has no revision {revision!r}", hint="check the revision")
+    if "RepositoryNotFoundError" in names:
+        return PairError(
+            f"there is no model {source!r} on the Hub, or it is private",
+            hint="check the id; for a private model run `hf auth login` or set HF_TOKEN",
+        )
+    unreachable = {
+        "LocalEntryNotFoundError",
+        "OfflineModeIsEnabled",
+        "ConnectionError",
+        "ConnectError",
+        "TimeoutException",
+    }
+    if names & unreachable or "couldn't connect" in str(error):
+        return PairError(
+            f"{source} is not on this machine and the Hub cannot be reached",
+            hint="connect once to download it, give a local folder, or use the pair 'tiny'",
+        )
+    return PairError(f"{source} cannot be loaded: {first}", hint="check the id or the folder")

@@ -1,0 +1,285 @@
+"""What generation gives back: a sample, and the group of samples for one prompt."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+from baco.errors import InputError
+from baco.prompts import Conversation, conversation_of, identity
+
+if TYPE_CHECKING:
+    from baco.engine.loop import Stats
+    from baco.engine.rows import Cost
+
+Finish = Literal["stop", "length", "stop_string", "withheld"]
+"""Why a sample ended; `withheld` is said of what a moderation filter refused."""
+
+FIELDS = (
+    "prompt",
+    "index",
+    "text",
+    "finish_reason",
+    "seed",
+    "method",
+    "router",
+    "gamma",
+    "token_ids",
+    "tokens",
+    "sources",
+    "base_share",
+    "switches",
+)
+"""The keys of a sample's JSON, in this order."""
+
+
+class TokenText:
+    """Turns token ids into strings, one by one, so that the strings joined are the text.
+
+    A token may end inside a UTF-8 character: its string then leaves that character to the token
+    that completes it, and is perhaps empty.
+
+    Args:
+        token_bytes: The bytes of each token id.
+    """
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        self._bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, token: int) -> str:
+        """Returns the characters that this token completes."""
+        return self._decoder.decode(self._bytes[token])
+
+    def finish(self) -> str:
+        """Returns the replacement character for what was left incomplete, or nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+def token_strings(token_bytes: Sequence[bytes], ids: Iterable[int]) -> list[str]:
+    """Returns the string of each token; joined they are the text. See `TokenText`."""
+    reader = TokenText(token_bytes)
+    strings = [reader.add(token) for token in ids]
+    rest = reader.finish()
+    if rest:
+        strings[-1] += rest
+    return strings
+
+
+def base_share(sources: Sequence[str], begins: Sequence[bool]) -> float:
+    """Returns the share of units that the base model began, in [0, 1]; 0 without units.
+
+    Args:
+        sources: ``base`` or ``aligned`` for each token.
+        begins: Whether each token began a unit.
+    """
+    owners = _owners(sources, begins)
+    return owners.count("base") / len(owners) if owners else 0.0
+
+
+def switches(sources: Sequence[str], begins: Sequence[bool]) -> int:
+    """Returns how often the source changes from one unit to the next. As `base_share`."""
+    owners = _owners(sources, begins)
+    return sum(a != b for a, b in pairwise(owners))
+
+
+def _owners(sources: Sequence[str], begins: Sequence[bool]) -> list[str]:
+    return [source for source, first in zip(sources, begins, strict=True) if first]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer.
+
+    Attributes:
+        prompt: What was asked: a string or a list of messages.
+        index: Its place in the group, from 0.
+        text: The answer, exactly as the tokens spell it (a leading space may be part of it).
+        finish_reason: ``stop``, ``length``, ``stop_string`` or ``withheld``.
+        seed: The seed of the group.
+        method: Name of the method.
+        router: The router's spec without its threshold, or None.
+        gamma: The threshold (a schedule: its text), or None.
+        token_ids: Emitted ids, the end token excluded.
+        tokens: Their strings; joined they are `text`.
+        sources: ``base`` or ``aligned`` for each token.
+        base_share: Units begun by the base model / units.
+        switches: Changes of source between units.
+        attempts: How often it was drawn; more than 1 only where short stops are drawn again.
+        cost: What the engine spent on it, all attempts together; None if read from a file.
+    """
+
+    prompt: str | list[dict[str, str]]
+    index: int
+    text: str
+    finish_reason: Finish
+    seed: int
+    method: str
+    router: str | None = None
+    gamma: float | str | None = None
+    token_ids: tuple[int, ...] = ()
+    tokens: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    base_share: float = 0.0
+    switches: int = 0
+    attempts: int = 1
+    cost: Cost | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def conversation(self) -> Conversation:
+        """The prompt as checked messages."""
+        return conversation_of(self.prompt)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the sample for JSON: the keys of `FIELDS`, and `attempts` if above 1."""
+        row: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
+        for name in ("token_ids", "tokens", "sources"):
+            row[name] = list(row[name])
+        if self.attempts > 1:
+            row["attempts"] = self.attempts
+        return row
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Sample:
+        """Reads what `as_dict` wrote.
+
+        Raises:
+            InputError: If a key is missing, unknown, or its value is of a wrong kind.
+        """
+        missing = [name for name in FIELDS if name not in row]
+        unknown = sorted(set(row) - {*FIELDS, "attempts"})
+        if missing or unknown:
+            what = f"lacks {missing[0]!r}" if missing else f"has an unknown key {unknown[0]!r}"
+            raise InputError(f"a sample {what}", hint="expected a row that BaCo wrote")
+        values = dict(row)
+        for name in ("token_ids", "tokens", "sources"):
+            if not isinstance(row[name], list):
+                raise InputError(f"{name!r} of a sample is not a list", hint="repair the row")
+            values[name] = tuple(row[name])
+        kinds = {"index": int, "seed": int, "switches": int, "text": str, "method": str}
+        for name, kind in kinds.items():
+            if not isinstance(row[name], kind) or isinstance(row[name], bool):
+                raise InputError(f"{name!r} of a sample is not {kind.__name__}", hint="repair it")
+        conversation_of(row["prompt"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Group(Sequence[Sample]):
+    """The samples for one prompt, in the order of their indices.
+
+    Attributes:
+        samples: The samples.
+        stats: What the engine did in the whole run that made them (prompts that run together
+            share passes), or None.
+    """
+
+    samples: tuple[Sample, ...]
+    stats: Stats | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.samples[index]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    @property
+    def prompt(self) -> str | list[dict[str, str]]:
+        """What was asked."""
+        return self.samples[0].prompt
+
+    @property
+    def texts(self) -> list[str]:
+        """The answers."""
+        return [sample.text for sample in self.samples]
+
+    @property
+    def base_share(self) -> float:
+        """Mean base share of the samples."""
+        return sum(sample.base_share for sample in self.samples) / len(self.samples)
+
+    @property
+    def switches(self) -> float:
+        """Mean number of switches of the samples."""
+        return sum(sample.switches for sample in self.samples) / len(self.samples)
+
+    @property
+    def mean_length(self) -> float:
+        """Mean number of tokens of the samples."""
+        return sum(len(sample.token_ids) for sample in self.samples) / len(self.samples)
+
+    @property
+    def distinct(self) -> int:
+        """How many texts differ by more than case, punctuation at the ends and white space."""
+        return len({normalised(text) for text in self.texts})
+
+    @property
+    def restarts(self) -> int:
+        """How many draws were thrown away because they stopped too short."""
+        return sum(sample.attempts - 1 for sample in self.samples)
+
+    @property
+    def cost(self) -> Cost | None:
+        """Sum over the samples' costs, or None where one is not known."""
+        from baco.engine.rows import Cost
+
+        costs = [sample.cost for sample in self.samples]
+        total = Cost()
+        for cost in costs:
+            if cost is None:
+                return None
+            total += cost
+        return total
+
+    @property
+    def forwards_per_token(self) -> float | None:
+        """Forward passes of both partners that served a row, per token; None if not known.
+
+        Lock-step decoding of a pair pays 2, a single model 1.
+        """
+        cost, tokens = self.cost, sum(len(sample.token_ids) for sample in self.samples)
+        if cost is None or not tokens:
+            return None
+        return (cost.base_passes + cost.aligned_passes) / tokens
+
+    @property
+    def acceptance(self) -> float | None:
+        """Share of guessed tokens that were right; None if none was guessed or it is not known."""
+        cost = self.cost
+        return cost.accepted / cost.drafted if cost and cost.drafted else None
+
+    @property
+    def summary(self) -> str:
+        """One line: base share, switches, mean length, distinct answers."""
+        n = len(self.samples)
+        words = [
+            f"base share {self.base_share:.2f}",
+            f"{self.switches:.1f} switches",
+            f"mean length {self.mean_length:.1f} tokens",
+            f"{self.distinct} of {n} answers distinct",
+        ]
+        if self.restarts:
+            words.append(f"{self.restarts} short stops drawn again")
+        return ", ".join(words)
+
+
+def normalised(text: str) -> str:
+    """Returns a text for comparison: lower case, single spaces, no punctuation at the ends."""
+    return " ".join(text.casefold().split()).strip(" .,;:!?\"'“”‘’()*_-")
+
+
+def group_samples(samples: Iterable[Sample], stats: Stats | None = None) -> list[Group]:
+    """Sorts samples into groups by prompt, prompts in the order in which they first come."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(identity(sample.conversation), []).append(sample)
+    return [
+        Group(tuple(sorted(group, key=lambda sample: sample.index)), stats)
+        for group in groups.values()
+    ]

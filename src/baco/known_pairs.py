@@ -1,0 +1,119 @@
+"""The pairs that are known by name, read from `pairs.toml`. No torch here: listing is instant."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from baco.errors import PairError, UnknownNameError
+
+BUNDLED = "bundled:"
+
+BasePrompt = Literal["plain", "chat"]
+
+
+@dataclass(frozen=True)
+class KnownPair:
+    """What is known of a pair before anything is loaded.
+
+    Attributes:
+        name: Its name.
+        about: One line about it.
+        base: Hub id, or ``bundled:`` and a folder name.
+        aligned: The same for the aligned side; empty if there is an adapter.
+        adapter: A LoRA adapter that makes the aligned side out of the base model, or empty.
+        licence: The licence of the weights.
+        gated: Whether the Hub asks for a licence to be accepted first.
+        parameters: Weights of each side.
+        revision: Branch, tag or commit on the Hub.
+        base_prompt: How the base side is prompted.
+        template: Parts of the plain template that differ from the default.
+    """
+
+    name: str
+    about: str
+    base: str
+    licence: str
+    aligned: str = ""
+    adapter: str = ""
+    gated: bool = False
+    parameters: int = 0
+    revision: str = "main"
+    base_prompt: BasePrompt = "plain"
+    template: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bundled(self) -> bool:
+        """Whether its weights are in this package."""
+        return self.base.startswith(BUNDLED)
+
+    def memory_gb(self, bytes_per_weight: int = 2) -> float:
+        """Returns the memory that both sides' weights need, in gigabytes (10**9 bytes)."""
+        models = 1 if self.adapter else 2
+        return models * self.parameters * bytes_per_weight / 1e9
+
+
+def bundled_folder(name: str = "") -> Path:
+    """Returns the folder of bundled weights, or one model's folder in it."""
+    return Path(str(files("baco").joinpath("tiny", "weights", name)))
+
+
+def locate(source: str) -> str:
+    """Returns where to load from: a Hub id as it is, or the path of bundled weights.
+
+    Raises:
+        PairError: If the bundled weights are not there.
+    """
+    if not source.startswith(BUNDLED):
+        return source
+    folder = bundled_folder(source.removeprefix(BUNDLED))
+    if not folder.is_dir():
+        raise PairError(
+            f"the bundled weights {folder.name!r} are missing from this installation",
+            hint="install baco again, or train them: python -m baco.tiny.train",
+        )
+    return str(folder)
+
+
+@cache
+def known_pairs() -> Mapping[str, KnownPair]:
+    """Returns every known pair by name, in the order of `pairs.toml`."""
+    text = files("baco").joinpath("pairs.toml").read_text(encoding="utf-8")
+    return {name: _read(name, entry) for name, entry in tomllib.loads(text).items()}
+
+
+def _read(name: str, entry: dict[str, Any]) -> KnownPair:
+    if not entry.get("parameters"):
+        entry = entry | {"parameters": _bundled_parameters(entry["base"])}
+    return KnownPair(name=name, **entry)
+
+
+def _bundled_parameters(source: str) -> int:
+    """Counts the weights of a bundled model by reading the header of its file."""
+    path = bundled_folder(source.removeprefix(BUNDLED)) / "model.safetensors"
+    if not path.is_file():
+        return 0
+    import json
+    import math
+
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def known_pair(name: str) -> KnownPair:
+    """Looks a pair up.
+
+    Raises:
+        UnknownNameError: If the name is unknown; close names are suggested.
+    """
+    pairs = known_pairs()
+    if name not in pairs:
+        raise UnknownNameError("pair", name, pairs)
+    return pairs[name]

@@ -1,0 +1,260 @@
+"""Loads the two sides of a pair: models, tokenizers compared, prompts, end tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from baco.checkpoints import (
+    Loading,
+    check_source,
+    end_ids,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
+from baco.engine.vocabulary import Vocabulary
+from baco.errors import BacoError, InputError, PairError, missing_extra
+from baco.known_pairs import BasePrompt
+from baco.partners.hf import HFPartner
+from baco.partners.tokens import token_bytes, vocabulary_of
+from baco.prompts import PlainTemplate
+from baco.revisions import revision_of
+from baco.sides import Encoder, Side, chat_encoder, plain_encoder, text_encoder
+
+logger = logging.getLogger("baco")
+
+Source = Any
+"""A Hub id, a folder, or a model of transformers that is loaded already."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model with its tokenizer, perhaps not loaded yet.
+
+    Attributes:
+        label: How to name it.
+        tokenizer: Its tokenizer.
+        config: Its configuration.
+        model: The model, or None until it is needed.
+        source: Where to load it from.
+        revision: Its revision.
+    """
+
+    label: str
+    tokenizer: Any
+    config: Any
+    model: Any
+    source: str
+    revision: str
+
+    @classmethod
+    def find(cls, source: Source, tokenizer: Any, revision: str, loading: Loading) -> Checkpoint:
+        """Loads all but the weights of a checkpoint, or takes a model as it is."""
+        if isinstance(source, str | Path):
+            name = str(source)
+            config = load_config(name, revision, loading)
+            return cls(
+                name,
+                tokenizer or load_tokenizer(name, revision, loading),
+                config,
+                None,
+                name,
+                revision,
+            )
+        if not hasattr(source, "config"):
+            raise InputError(
+                f"a model cannot be {type(source).__name__}",
+                hint="give a Hub id, a folder or a model of transformers",
+            )
+        name = source.config.name_or_path or type(source).__name__
+        if tokenizer is None:
+            raise InputError(
+                f"the tokenizer of {name} is missing",
+                hint="give base_tokenizer and aligned_tokenizer along with loaded models",
+            )
+        return cls(name, tokenizer, source.config, source.eval(), "", revision)
+
+    def load(self, loading: Loading) -> Any:
+        """Returns the model, loading it if need be."""
+        model = self.model
+        if model is None:
+            model = load_model(self.source, self.revision, loading)
+        return model
+
+    def ends(self) -> set[int]:
+        """Returns the ids that end a response, as far as known before the weights are loaded."""
+        return end_ids(self.tokenizer, self.config, self._generation_config())
+
+    def _generation_config(self) -> Any:
+        if self.model is not None:
+            return self.model.generation_config
+        from transformers import GenerationConfig
+
+        try:
+            return GenerationConfig.from_pretrained(self.source, revision=self.revision)
+        except OSError:
+            return None  # few base models have one
+
+
+def same_tokens(one: Any, other: Any) -> bool:
+    """Whether two tokenizers give each id the same bytes; names of special tokens may differ."""
+    if one is other:
+        return True
+    return len(one) == len(other) and token_bytes(one) == token_bytes(other)
+
+
+def load_sides(
+    base: Source,
+    aligned: Source,
+    *,
+    adapter: str,
+    tokenizers: tuple[Any, Any],
+    revisions: tuple[str, str],
+    base_prompt: BasePrompt,
+    template: PlainTemplate,
+    loading: Loading,
+) -> tuple[Side, Side]:
+    """Loads both sides of a pair.
+
+    Args:
+        base: The base model.
+        aligned: The aligned model; None with an adapter.
+        adapter: A LoRA adapter on the base model, or empty.
+        tokenizers: The sides' tokenizers, where they are not to be loaded.
+        revisions: The sides' revisions.
+        base_prompt: How the base side is prompted.
+        template: The plain template.
+        loading: Device, dtype and so on.
+
+    Returns:
+        (base, aligned); both partners have the same vocabulary object if they share ids.
+
+    Raises:
+        PairError: If a side cannot be had or is of the wrong kind.
+    """
+    first = Checkpoint.find(base, tokenizers[0], revisions[0], loading)
+    if adapter:
+        return _adapter_sides(
+            first, adapter, tokenizers[1], revisions[1], base_prompt, template, loading
+        )
+    second = Checkpoint.find(aligned, tokenizers[1], revisions[1], loading)
+    ends = first.ends() | second.ends()
+    encoders = _encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
+    device = loading.torch_device
+    models = (first.load(loading), second.load(loading))
+    if same_tokens(first.tokenizer, second.tokenizer):
+        shared = vocabulary_of(second.tokenizer, ends, device)
+        vocabularies: tuple[Vocabulary, Vocabulary] = (shared, shared)
+    else:
+        logger.warning(
+            "the tokenizers of %s and %s differ: the sides exchange text at word boundaries",
+            first.label,
+            second.label,
+        )
+        vocabularies = (
+            vocabulary_of(first.tokenizer, first.ends(), device),
+            vocabulary_of(second.tokenizer, second.ends(), device),
+        )
+    sides = []
+    for checkpoint, model, vocabulary, encode in zip(
+        (first, second), models, vocabularies, encoders, strict=True
+    ):
+        _check_width(checkpoint.label, model, vocabulary)
+        sides.append(
+            Side(
+                checkpoint.label,
+                HFPartner(model, vocabulary),
+                encode,
+                text_encoder(checkpoint.tokenizer, ends),
+                token_bytes(checkpoint.tokenizer),
+                revision_of(checkpoint.source, checkpoint.config),
+            )
+        )
+    return sides[0], sides[1]
+
+
+def _encoders(
+    base: Checkpoint,
+    aligned_label: str,
+    aligned_tokenizer: Any,
+    ends: set[int],
+    base_prompt: BasePrompt,
+    template: PlainTemplate,
+) -> tuple[Encoder, Encoder]:
+    """Makes both sides' encoders; refuses sides without a chat template that need one."""
+    aligned = chat_encoder(aligned_tokenizer, aligned_label)
+    if base_prompt == "chat":
+        return chat_encoder(base.tokenizer, base.label), aligned
+    return plain_encoder(text_encoder(base.tokenizer, ends), template), aligned
+
+
+def _check_width(label: str, model: Any, vocabulary: Vocabulary) -> None:
+    """Raises PairError if a model's output layer does not reach all token ids."""
+    head = model.get_output_embeddings()
+    width = model.config.get_text_config().vocab_size if head is None else head.weight.shape[0]
+    if width < vocabulary.size:
+        raise PairError(
+            f"{label} scores {width} token ids, but its tokenizer has {vocabulary.size}",
+            hint="model and tokenizer do not belong together",
+        )
+
+
+def _adapter_sides(
+    base: Checkpoint,
+    adapter: str,
+    tokenizer: Any,
+    revision: str,
+    base_prompt: BasePrompt,
+    template: PlainTemplate,
+    loading: Loading,
+) -> tuple[Side, Side]:
+    """Makes both sides of one set of weights and a LoRA adapter."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise missing_extra("peft", "lora") from error
+    from baco.checkpoints import refusals
+    from baco.partners.lora import lora_partners
+
+    check_source(adapter)
+    if tokenizer is None:
+        try:
+            tokenizer = load_tokenizer(adapter, revision, loading)
+        except BacoError:
+            tokenizer = base.tokenizer  # adapters often come without one
+    if not same_tokens(base.tokenizer, tokenizer):
+        raise PairError(
+            f"the adapter {adapter} has another tokenizer than {base.label}",
+            hint="an adapter must keep the base model's token ids",
+        )
+    ends = base.ends() | end_ids(tokenizer, base.config)
+    encoders = _encoders(base, adapter, tokenizer, ends, base_prompt, template)
+    vocabulary = vocabulary_of(tokenizer, ends, loading.torch_device)
+    with refusals(adapter, revision):
+        model = PeftModel.from_pretrained(base.load(loading), adapter, revision=revision).eval()
+    _check_width(base.label, model, vocabulary)
+    partners = lora_partners(model, vocabulary)
+    encode_text = text_encoder(tokenizer, ends)
+    pieces: Sequence[bytes] = token_bytes(tokenizer)
+    return (
+        Side(
+            base.label,
+            partners[0],
+            encoders[0],
+            encode_text,
+            pieces,
+            revision_of(base.source, base.config),
+        ),
+        Side(
+            f"{base.label} with {adapter}",
+            partners[1],
+            encoders[1],
+            encode_text,
+            pieces,
+            revision_of(adapter, model.peft_config),
+        ),
+    )

@@ -1,0 +1,176 @@
+"""Runs tasks through the engine: submits rows, reads tokens, draws short stops again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from baco.engine.loop import Engine
+from baco.engine.noise import row_key
+from baco.engine.rows import SOURCE_NAMES, Cost, Event, Finish, Request
+from baco.errors import InputError
+from baco.group import Sample, base_share, switches
+from baco.methods.base import MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
+from baco.methods.reader import Reader
+from baco.prompts import Conversation, as_json, identity
+
+if TYPE_CHECKING:
+    from baco.routers.base import Router
+    from baco.sides import Side
+
+
+@dataclass
+class Row:
+    """One draw of one task.
+
+    Attributes:
+        task: Number of the task.
+        reader: Reads the tokens.
+        attempt: Number of the draw, from 0.
+        cost: What all draws of the task cost so far; None once that is not known.
+    """
+
+    task: int
+    reader: Reader
+    attempt: int
+    cost: Cost | None
+
+
+class Decoding:
+    """Tasks on their way through one engine.
+
+    Args:
+        tasks: What to make.
+        setting: How.
+        sides: The base and the aligned side; the same one twice for a single model.
+        router_for: Makes the router of a prompt.
+        source_names: What the engine's sources (0, 1) are called.
+        end_rule: Whether ends need the aligned model's consent.
+
+    Raises:
+        InputError: If a prompt does not fit into a context window.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        setting: Setting,
+        *,
+        sides: tuple[Side, Side],
+        router_for: Callable[[Conversation], Router],
+        source_names: tuple[str, str] = SOURCE_NAMES,
+        end_rule: bool = True,
+    ) -> None:
+        self._tasks = tasks
+        self._setting = setting
+        self._sides = sides
+        self._router_for = router_for
+        self._source_names = source_names
+        self._end_rule = end_rule
+        self._requests: dict[Conversation, Request] = {}
+        self._rows: dict[int, Row] = {}
+        base, aligned = (side.partner for side in sides)
+        self._engine = Engine(base, aligned, lookahead=setting.lookahead, max_rows=setting.max_rows)
+        for number in range(len(tasks)):
+            self._submit(number, attempt=0, cost=Cost())
+
+    def updates(self) -> Iterator[Update]:
+        """Decodes everything.
+
+        Yields:
+            Chunks as soon as they may be shown, each sample when it is finished, and in the end
+            what the engine did.
+        """
+        while not self._engine.idle:
+            for event in self._engine.step():
+                yield from self._read(event)
+        yield self._engine.stats
+
+    def _submit(self, number: int, attempt: int, cost: Cost | None) -> None:
+        task, sampling = self._tasks[number], self._setting.sampling
+        key = row_key(sampling.seed, identity(task.prompt), task.index, attempt)
+        try:
+            row = self._engine.submit(replace(self._request(task.prompt), key=key))
+        except InputError as error:
+            words = " ".join(task.prompt[-1].content.split())
+            shown = words if len(words) <= 40 else f"{words[:37]}..."
+            raise InputError(f"{error.message} (prompt: {shown!r})", hint=error.hint) from None
+        may_restart = attempt < MAX_ATTEMPTS - 1
+        self._rows[row] = Row(
+            number,
+            Reader(
+                self._sides[1].token_bytes,
+                sampling.stop,
+                hold=sampling.restart_shorter_than if may_restart else 0,
+            ),
+            attempt,
+            cost,
+        )
+
+    def _request(self, prompt: Conversation) -> Request:
+        """Returns what all rows of a prompt have in common, made once."""
+        if prompt not in self._requests:
+            base, aligned = self._sides
+            self._requests[prompt] = Request(
+                base_prompt=tuple(base.encode(prompt)),
+                aligned_prompt=tuple(aligned.encode(prompt)),
+                router=self._router_for(prompt),
+                key=0,
+                warp=self._setting.sampling.warp,
+                max_new_tokens=self._setting.sampling.max_new_tokens,
+                end_rule=self._end_rule,
+            )
+        return self._requests[prompt]
+
+    def _read(self, event: Event) -> Iterator[Update]:
+        """Reads what one event tells of its row."""
+        row = self._rows[event.row]
+        reader = row.reader
+        for token, source, begins in zip(event.tokens, event.sources, event.begins, strict=True):
+            reader.add(token, self._source_names[source], begins)
+        over = event.finish is not None or reader.stopped
+        if over:
+            del self._rows[event.row]
+            if event.finish is None:
+                self._engine.cancel(event.row)
+            known = row.cost is not None and event.cost is not None
+            row.cost = row.cost + event.cost if known else None  # type: ignore[operator]
+            if self._too_short(row, event.finish):
+                self._submit(row.task, row.attempt + 1, row.cost)
+                return
+            reader.finish()
+        for text, name in reader.release(final=over):
+            yield Chunk(row.task, text, name)
+        if over:
+            yield Done(row.task, self._sample(row, event.finish))
+
+    def _too_short(self, row: Row, finish: Finish | None) -> bool:
+        """Whether a row stopped by itself too soon and may be drawn again."""
+        return (
+            finish == "stop"
+            and not row.reader.stopped
+            and len(row.reader.ids) < self._setting.sampling.restart_shorter_than
+            and row.attempt < MAX_ATTEMPTS - 1
+        )
+
+    def _sample(self, row: Row, finish: Finish | None) -> Sample:
+        """Makes the sample of a finished row."""
+        task, setting, reader = self._tasks[row.task], self._setting, row.reader
+        return Sample(
+            prompt=as_json(task.prompt),
+            index=task.index,
+            text=reader.text,
+            finish_reason="stop_string" if reader.stopped or finish is None else finish,
+            seed=setting.sampling.seed,
+            method=setting.method.name,
+            router=setting.router_name,
+            gamma=setting.gamma,
+            token_ids=tuple(reader.ids),
+            tokens=tuple(reader.strings),
+            sources=tuple(reader.sources),
+            base_share=base_share(reader.sources, reader.begins),
+            switches=switches(reader.sources, reader.begins),
+            attempts=row.attempt + 1,
+            cost=row.cost,
+        )

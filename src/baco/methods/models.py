@@ -1,0 +1,93 @@
+"""The methods that run on the engine: the pair together, and each of its models alone.
+
+Paper: §3 (BaCo), §4 (the single-model baselines).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from baco.engine.loop import Stats
+from baco.errors import InputError
+from baco.methods.base import Done, Method, Setting, Task, Update
+from baco.methods.decode import Decoding
+from baco.prompts import Conversation
+from baco.routers import parse
+
+if TYPE_CHECKING:
+    from baco.pair import Pair
+    from baco.routers.base import Router
+    from baco.sides import Side
+
+
+def run_baco(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """Both models together; the router decides at each unit who writes it.
+
+    Raises:
+        InputError: If the setting has no router.
+    """
+    router = setting.router
+    if router is None:
+        raise InputError("the method 'baco' needs a router", hint="for example p-punc@0.3")
+
+    def router_for(prompt: Conversation) -> Router:
+        return pair.bind(router, prompt) if router.needs_text else router
+
+    yield from Decoding(tasks, setting, sides=pair.sides, router_for=router_for).updates()
+
+
+def _run_alone(side: Side, name: str, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """One model alone: it is both sides, and its ends need nobody's consent."""
+    router = parse("rand", 0)  # reads nothing and always goes to the engine's aligned side
+    decoding = Decoding(
+        tasks,
+        setting,
+        sides=(side, side),
+        router_for=lambda _: router,
+        source_names=(name, name),
+        end_rule=False,
+    )
+    for update in decoding.updates():
+        yield _as_base(update) if name == "base" else update
+
+
+def _as_base(update: Update) -> Update:
+    """Books what the engine's aligned side did on the base model, which it was."""
+    if isinstance(update, Stats):
+        return update._replace(
+            base_passes=update.aligned_passes,
+            aligned_passes=update.base_passes,
+            base_token_rows=update.aligned_token_rows,
+            aligned_token_rows=update.base_token_rows,
+        )
+    if isinstance(update, Done) and (cost := update.sample.cost):
+        cost = cost._replace(base_passes=cost.aligned_passes, aligned_passes=cost.base_passes)
+        return Done(update.task, replace(update.sample, cost=cost))
+    return update
+
+
+def run_base(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """The base model alone."""
+    yield from _run_alone(pair.sides[0], "base", tasks, setting)
+
+
+def run_aligned(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """The aligned model alone."""
+    yield from _run_alone(pair.sides[1], "aligned", tasks, setting)
+
+
+METHODS = (
+    Method(
+        "baco",
+        "collaboration",
+        "the router's threshold γ",
+        "the router's",
+        "§3",
+        run_baco,
+        takes_router=True,
+    ),
+    Method("base", "single model", "temperature", "[0, inf)", "§4", run_base),
+    Method("aligned", "single model", "temperature", "[0, inf)", "§4", run_aligned),
+)

@@ -1,0 +1,119 @@
+"""Follows one row from token ids to text: characters, stop strings, held-back tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from baco.group import TokenText
+
+
+@dataclass
+class Reader:
+    """Reads the tokens of one row as they come.
+
+    Args:
+        token_bytes: The bytes of each token id.
+        stop: Strings before which the text ends.
+        hold: The first tokens are not released before there are this many.
+
+    Attributes:
+        ids: Token ids that belong to the text.
+        strings: Their strings.
+        sources: Their sources.
+        begins: Whether each began a unit.
+        stopped: Whether a stop string was met; tokens after it are ignored.
+    """
+
+    token_bytes: Sequence[bytes]
+    stop: tuple[str, ...] = ()
+    hold: int = 0
+    ids: list[int] = field(default_factory=list)
+    strings: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    begins: list[bool] = field(default_factory=list)
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self._decoder = TokenText(self.token_bytes)
+        self._released = 0
+        self._tail = ""  # the end of the text, as long as a stop string could still span it
+        self._keep = max((len(s) for s in self.stop), default=1) - 1
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self.strings)
+
+    def add(self, token: int, source: str, begins: bool) -> None:
+        """Reads one token; nothing happens once a stop string was met."""
+        if self.stopped:
+            return
+        string = self._decoder.add(token)
+        self.ids.append(token)
+        self.strings.append(string)
+        self.sources.append(source)
+        self.begins.append(begins)
+        self._look(string)
+
+    def finish(self) -> None:
+        """Ends the text: a character that stayed incomplete becomes a replacement character."""
+        rest = "" if self.stopped else self._decoder.finish()
+        if rest:
+            self.strings[-1] += rest
+
+    def _look(self, string: str) -> None:
+        """Looks for a stop string that ends inside the newest token."""
+        if not self.stop or not string:
+            return
+        seen = self._tail + string
+        places = [at for at in (seen.find(s) for s in self.stop) if at >= 0]
+        if places:
+            self.stopped = True
+            self._cut(len(seen) - min(places))
+        else:
+            self._tail = seen[len(seen) - self._keep :] if self._keep else ""
+
+    def _cut(self, count: int) -> None:
+        """Removes the last `count` characters, and the tokens that are left without any."""
+        while count:
+            last = self.strings[-1]
+            if len(last) > count:
+                self.strings[-1] = last[: len(last) - count]
+                return
+            count -= len(last)
+            for column in (self.ids, self.strings, self.sources, self.begins):
+                column.pop()
+
+    def release(self, *, final: bool = False) -> list[tuple[str, str]]:
+        """Returns the tokens that may be shown now and were not shown before.
+
+        Args:
+            final: Whether no token will follow.
+
+        Returns:
+            (string, source) of each. What could be the start of a stop string waits.
+        """
+        end = len(self.strings)
+        if not final:
+            if end < self.hold:
+                return []
+            risky = self._risky()
+            while risky > 0 and end > self._released:
+                end -= 1
+                risky -= len(self.strings[end])
+        ready = list(zip(self.strings, self.sources, strict=True))[self._released : end]
+        self._released = max(self._released, end)
+        return ready
+
+    def _risky(self) -> int:
+        """Length of the longest end of the text that is the start of a stop string."""
+        return max(
+            (
+                size
+                for s in self.stop
+                for size in range(1, min(len(s) - 1, len(self._tail)) + 1)
+                if self._tail.endswith(s[:size])
+            ),
+            default=0,
+        )

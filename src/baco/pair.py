@@ -1,0 +1,411 @@
+"""A pair of models that decode together: how to load one, and how to ask it.
+
+Paper: §3, App. A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+from baco.checkpoints import Loading
+from baco.engine.loop import Stats
+from baco.errors import InputError
+from baco.filters import Filter, filtered
+from baco.group import Group, Sample
+from baco.known_pairs import BasePrompt, KnownPair, known_pair, locate
+from baco.loading import load_sides
+from baco.methods.base import Chunk, Done, Setting, Task, Update
+from baco.methods.settings import Calibration, make_setting
+from baco.partners.base import Partner
+from baco.prompts import Conversation, PlainTemplate, Prompt, conversation_of
+from baco.routers.base import Router
+from baco.routers.judge import Judge
+from baco.routers.judge import bind as bind_judge
+from baco.sides import Side
+
+
+class Pair:
+    """A base and an aligned model.
+
+    Args:
+        base: The base model: a Hub id, a folder, or a model of transformers already loaded.
+        aligned: The aligned model, in the same forms; None with an adapter.
+        adapter: A LoRA adapter (Hub id or folder) that makes the aligned side out of the base.
+        name: What to call the pair; by default made of the models' names.
+        base_tokenizer: Needed with a loaded model, else loaded from where the model is.
+        aligned_tokenizer: The same for the aligned side.
+        device: ``auto`` (cuda, else mps, else cpu) or a torch device.
+        dtype: ``auto`` (float32 on a CPU, else the checkpoint's own), ``float32``, ``bfloat16``,
+            ``float16`` or ``float64``.
+        attn_implementation: ``sdpa`` or ``eager``.
+        load_in_8bit: Quantise weights to 8 bits (needs bitsandbytes).
+        load_in_4bit: The same to 4 bits.
+        revision: Branch, tag or commit on the Hub, for what has no revision of its own.
+        base_revision: The base side's own.
+        aligned_revision: The aligned side's (or the adapter's) own.
+        base_prompt: ``plain``, or ``chat`` for a pair of two aligned models (§5.3).
+        template: How conversations are written for a base model.
+        trust_remote_code: Whether code from the checkpoints may run.
+
+    Attributes:
+        name: The pair's name.
+        sides: The base and the aligned side: partners, prompts, bytes of tokens.
+        calibration: Turns a diversity into a router of this pair, or None.
+        judge: Makes the judge of a prompt, for the router ``judge``; None if there is none.
+        known: The entry of `pairs.toml` it was loaded by, or None.
+
+    Raises:
+        PairError: If a side cannot be had (missing, gated, no network) or is of a wrong kind.
+        InputError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        base: Any,
+        aligned: Any = None,
+        *,
+        adapter: str | Path | None = None,
+        name: str | None = None,
+        base_tokenizer: Any = None,
+        aligned_tokenizer: Any = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        attn_implementation: str = "sdpa",
+        load_in_8bit: bool = False,
+        load_in_4bit: bool = False,
+        revision: str = "main",
+        base_revision: str | None = None,
+        aligned_revision: str | None = None,
+        base_prompt: BasePrompt = "plain",
+        template: PlainTemplate | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        if (aligned is None) == (adapter is None):
+            raise InputError(
+                "a pair needs an aligned model or an adapter, one of the two",
+                hint="Pair(base=..., aligned=...) or Pair(base=..., adapter=...)",
+            )
+        if base_prompt not in ("plain", "chat"):
+            raise InputError(f"unknown base prompt {base_prompt!r}", hint="use plain or chat")
+        sides = load_sides(
+            base,
+            aligned,
+            adapter=str(adapter or ""),
+            tokenizers=(base_tokenizer, aligned_tokenizer),
+            revisions=(base_revision or revision, aligned_revision or revision),
+            base_prompt=base_prompt,
+            template=template or PlainTemplate(),
+            loading=Loading(
+                device, dtype, attn_implementation, load_in_8bit, load_in_4bit, trust_remote_code
+            ),
+        )
+        self._set(name or f"{sides[0].label},{sides[1].label}", *sides)
+
+    @classmethod
+    def from_sides(cls, name: str, base: Side, aligned: Side) -> Pair:
+        """Makes a pair of sides built by hand: scripted or remote partners, own prompts."""
+        pair = cls.__new__(cls)
+        pair._set(name, base, aligned)
+        return pair
+
+    def _set(self, name: str, base: Side, aligned: Side) -> None:
+        self.name = name
+        self.sides = (base, aligned)
+        self.calibration: Calibration | None = None
+        self.judge: Callable[[Conversation], Judge] | None = None
+        self.known: KnownPair | None = None
+
+    def __repr__(self) -> str:
+        base, aligned = self.sides
+        return f"<Pair {self.name!r}: {base.label} and {aligned.label}>"
+
+    @property
+    def base(self) -> Partner:
+        """The base model as the engine sees it."""
+        return self.sides[0].partner
+
+    @property
+    def aligned(self) -> Partner:
+        """The aligned model as the engine sees it."""
+        return self.sides[1].partner
+
+    @property
+    def shares_ids(self) -> bool:
+        """Whether the two sides have one tokenizer."""
+        return self.base.vocabulary is self.aligned.vocabulary
+
+    @property
+    def token_bytes(self) -> Sequence[bytes]:
+        """The bytes of each token id of the aligned side."""
+        return self.sides[1].token_bytes
+
+    @property
+    def revision(self) -> str:
+        """A word that changes when either model does."""
+        return "+".join(side.revision for side in self.sides)
+
+    def prompt_ids(self, conversation: Conversation) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Returns the token ids of a prompt for (base, aligned).
+
+        Args:
+            conversation: From `baco.prompts.conversation_of`.
+        """
+        base, aligned = (tuple(side.encode(conversation)) for side in self.sides)
+        return base, aligned
+
+    def text_ids(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Returns the token ids of raw text for (base, aligned), without any template."""
+        base, aligned = (tuple(side.encode_text(text)) for side in self.sides)
+        return base, aligned
+
+    def bind(self, router: Router, prompt: Conversation) -> Router:
+        """Returns a router that asks this pair's judge about one prompt.
+
+        Raises:
+            InputError: If the pair has no judge.
+        """
+        if self.judge is None:
+            raise InputError(
+                f"the router {router.name!r} needs a judge, and pair {self.name!r} has none",
+                hint="set pair.judge",
+            )
+        return bind_judge(router, self.judge(prompt))
+
+    def run(
+        self, tasks: Sequence[Task], setting: Setting, *, keep: Filter | None = None
+    ) -> Iterator[Update]:
+        """Makes samples; what `generate` and `stream` are made of.
+
+        Args:
+            tasks: Which samples of which prompts; any subset of a group gives the same samples.
+            setting: From `baco.methods.settings.make_setting`.
+            keep: A moderation filter; the tokens of a sample wait until it has passed.
+
+        Yields:
+            Tokens as they may be shown, finished samples, and in the end the engine's account.
+
+        Raises:
+            InputError: If a prompt does not fit into a context window.
+        """
+        updates = setting.method.run(self, tasks, setting)
+        return updates if keep is None else filtered(updates, keep)
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        n: int = ...,
+        *,
+        system: str | None = ...,
+        keep: Filter | None = ...,
+        **settings: Any,
+    ) -> Group: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Any],
+        n: int = ...,
+        *,
+        system: str | None = ...,
+        keep: Filter | None = ...,
+        **settings: Any,
+    ) -> Any: ...
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        n: int = 10,
+        *,
+        system: str | None = None,
+        keep: Filter | None = None,
+        **settings: Any,
+    ) -> Group | list[Group]:
+        """Answers one prompt, or several, n times each.
+
+        Args:
+            prompt: A question, a conversation (a list of messages), or a list of either.
+            n: Samples per prompt.
+            system: A system prompt for all of them.
+            keep: A moderation filter: called with (prompt, text), it returns whether the text
+                may be shown, or a text to show instead.
+            **settings: What decides the samples, see `baco.methods.settings.make_setting`:
+                method="baco", router="p-punc", gamma=None, diversity=None, temperature=1.0,
+                top_p=0.9, top_k=0, min_p=0.0, max_new_tokens=512, seed=0, stop=None,
+                restart_shorter_than=0, lookahead="auto", max_rows=256.
+
+        Returns:
+            A group; for a list of prompts a list of groups, in the same order.
+
+        Raises:
+            InputError: If a prompt is empty or too long, or a setting is out of range.
+
+        Paper: §4 (n = 10, T = 1, top-p 0.9).
+        """
+        single = _is_single(prompt)
+        prompts = [prompt] if single else list(prompt)
+        conversations = [conversation_of(p, system) for p in prompts]  # type: ignore[arg-type]
+        tasks = tasks_for(conversations, n)
+        samples: dict[int, Sample] = {}
+        stats: Stats | None = None
+        for update in self.run(tasks, self._setting(settings), keep=keep):
+            if isinstance(update, Done):
+                samples[update.task] = update.sample
+            elif isinstance(update, Stats):
+                stats = update
+        groups = [
+            Group(tuple(samples[task] for task in range(i * n, (i + 1) * n)), stats)
+            for i in range(len(conversations))
+        ]
+        return groups[0] if single else groups
+
+    def stream(
+        self,
+        prompt: Prompt,
+        n: int = 1,
+        *,
+        system: str | None = None,
+        keep: Filter | None = None,
+        **settings: Any,
+    ) -> Stream:
+        """Answers one prompt and gives the tokens as they come.
+
+        Args:
+            prompt: A question or a conversation.
+            n: Samples, decoded at the same time.
+            system: As in `generate`.
+            keep: As in `generate`; with a filter, a sample's tokens come when it has passed.
+            **settings: As in `generate`.
+
+        Returns:
+            An iterator of (sample index, text, source); afterwards its `group` holds the
+            samples. What may still be taken back is held back: the start of a stop string, and
+            the first tokens with `restart_shorter_than`.
+        """
+        tasks = tasks_for([conversation_of(prompt, system)], n)
+        return Stream(self.run(tasks, self._setting(settings), keep=keep))
+
+    def _setting(self, settings: dict[str, Any]) -> Setting:
+        try:
+            return make_setting(**settings, calibration=self.calibration)
+        except TypeError:
+            from inspect import signature
+
+            from baco.errors import UnknownNameError
+
+            names = set(signature(make_setting).parameters) - {"calibration"}
+            unknown = sorted(set(settings) - names)
+            if not unknown:
+                raise
+            raise UnknownNameError("setting", unknown[0], names) from None
+
+
+class Token(NamedTuple):
+    """One streamed token.
+
+    Attributes:
+        sample: Index of the sample it belongs to.
+        text: Its text; perhaps empty, where it holds part of a character.
+        source: ``base`` or ``aligned``.
+    """
+
+    sample: int
+    text: str
+    source: str
+
+
+class Stream:
+    """Iterates over the tokens of a group that is being made.
+
+    Args:
+        updates: From `Pair.run`, over the tasks of one prompt.
+    """
+
+    def __init__(self, updates: Iterable[Update]) -> None:
+        self._samples: dict[int, Sample] = {}
+        self._stats: Stats | None = None
+        self._tokens = self._read(updates)
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    def __next__(self) -> Token:
+        return next(self._tokens)
+
+    def _read(self, updates: Iterable[Update]) -> Iterator[Token]:
+        for update in updates:
+            if isinstance(update, Chunk):
+                yield Token(update.task, update.text, update.source)
+            elif isinstance(update, Done):
+                self._samples[update.task] = update.sample
+            else:
+                self._stats = update
+
+    @property
+    def group(self) -> Group:
+        """The finished group; waits for what has not been read yet."""
+        for _ in self._tokens:
+            pass
+        return Group(tuple(self._samples[i] for i in sorted(self._samples)), self._stats)
+
+
+def tasks_for(conversations: Sequence[Conversation], n: int) -> list[Task]:
+    """Lists the tasks of whole groups: all samples of the first prompt, then of the next.
+
+    Raises:
+        InputError: If n is below 1, or there is no prompt.
+    """
+    if n < 1:
+        raise InputError(f"n = {n} is out of range", hint="ask for at least 1 sample")
+    if not conversations:
+        raise InputError("there is no prompt", hint="give at least one")
+    return [Task(conversation, index) for conversation in conversations for index in range(n)]
+
+
+def _is_single(prompt: object) -> bool:
+    """Whether this is one prompt, not a list of prompts."""
+    if isinstance(prompt, str):
+        return True
+    return bool(prompt) and isinstance(prompt, Sequence) and isinstance(prompt[0], dict)
+
+
+def load(name: str, aligned: str | None = None, **options: Any) -> Pair:
+    """Loads a pair.
+
+    Args:
+        name: The name of a known pair (`baco pairs`), or ``BASE,ALIGNED``: Hub ids or folders.
+        aligned: The aligned model, if `name` is the base model's id or folder.
+        **options: Device, dtype and so on, see `Pair`.
+
+    Returns:
+        The pair.
+
+    Raises:
+        UnknownNameError: If the name is unknown; close names are suggested.
+        PairError: If a side cannot be had.
+    """
+    if aligned is None and "," in name:
+        name, _, aligned = (part.strip() for part in name.partition(","))
+    if aligned is not None or "adapter" in options:
+        return Pair(name, aligned, **options)
+    known = known_pair(name)
+    if known.bundled:
+        options.setdefault("device", "cpu")  # so small that any other device would be slower
+    template = options.pop("template", None) or replace(PlainTemplate(), **known.template)
+    pair = Pair(
+        locate(known.base),
+        locate(known.aligned) if known.aligned else None,
+        adapter=locate(known.adapter) if known.adapter else None,
+        **{
+            "name": name,
+            "revision": known.revision,
+            "base_prompt": known.base_prompt,
+            "template": template,
+            **options,
+        },
+    )
+    pair.known = known
+    return pair

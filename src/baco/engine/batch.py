@@ -124,6 +124,6 @@ class Batch:
         """Makes room for tokens up to a width."""
         missing = width - self.tokens.shape[1]
         if missing > 0:
-            pad = self.tokens.new_zeros(len(self.tokens), max(missing, self.tokens.shape[1] // 2))
+            pad = self.tokens.new_zeros(len(self.tokens), missing)
             self.tokens = torch.cat([self.tokens, pad], 1)
             self.drafter = torch.cat([self.drafter, pad], 1)

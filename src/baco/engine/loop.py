@@ -251,12 +251,16 @@ class Engine:
         # A row that one side has scored and that is unresolved waits for the other side.
         missing = (~have[ALIGNED], ~have[BASE])
         self._alone = missing[ALIGNED] & missing[BASE]
+        if self.sides[0].partner is self.sides[1].partner:
+            return ALIGNED
         return self.policy.choose(missing, batch.source, batch.drafted, batch.closed, batch.waited)
 
     def _run(self, number: int) -> bool:
         """Feeds a side all it has not seen; False if memory ran out and rows had to leave."""
         batch = self._batch
-        batch.widen(int((batch.t + batch.drafted).max()) + 2)
+        width, needed = batch.tokens.shape[1], int((batch.t + batch.drafted).max()) + 2
+        if needed > width:
+            batch.widen(max(needed, width * 3 // 2))
         until = batch.t + batch.drafted - batch.closed.long()
         try:
             self.sides[number].run(batch.tokens, batch.t, until)

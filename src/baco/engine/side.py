@@ -86,13 +86,12 @@ class Side:
         new = (self.fed == UNOPENED).nonzero().flatten()
         if len(new):
             self._open(new, tokens, t)
-        while True:
-            counts = (until - self.fed).clamp(0, _CHUNK)
-            counts[new] = 0
-            width = int(counts.max())
-            if width == 0:
-                break
-            self._feed(tokens, counts, width)
+            until = until.clone()
+            until[new] = t[new]
+        behind = int((until - self.fed).max())
+        while behind > 0:
+            self._feed(tokens, (until - self.fed).clamp(0, _CHUNK), min(behind, _CHUNK))
+            behind -= _CHUNK
 
     def _open(self, rows: torch.Tensor, tokens: torch.Tensor, t: torch.Tensor) -> None:
         numbers = rows.tolist()
@@ -138,8 +137,10 @@ class Side:
             self._ring[0][rows[members][:, None], slots] = scores.raw
             self._ring[1][rows[members][:, None], slots] = scores.warped
 
-    def _by_warp(self, rows: torch.Tensor) -> list[tuple[Warp, torch.Tensor]]:
+    def _by_warp(self, rows: torch.Tensor) -> list[tuple[Warp, torch.Tensor | slice]]:
         """Groups rows by their warps: (warp, indices into `rows`)."""
+        if self._warps.count(self._warps[0]) == len(self._warps):
+            return [(self._warps[0], slice(None))]
         groups: dict[Warp, list[int]] = {}
         for k, i in enumerate(rows.tolist()):
             groups.setdefault(self._warps[i], []).append(k)

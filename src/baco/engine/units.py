@@ -106,7 +106,14 @@ def char_class(char: str) -> Char:
         return Char.DECIMAL
     if char == "\u200d":
         return Char.JOINER
-    if category in ("Mn", "Mc", "Me", "Cf") or 0x1F3FB <= code <= 0x1F3FF:
+    # Whole planes count as one class, assigned or not, so that tables stay small and lasting.
+    if 0x20000 <= code < 0x40000:
+        return Char.IDEOGRAPH
+    if (
+        category in ("Mn", "Mc", "Me", "Cf")
+        or 0x1F3FB <= code <= 0x1F3FF
+        or 0xE0000 <= code < 0xE1000
+    ):
         return Char.EXTEND
     if 0x1F1E6 <= code <= 0x1F1FF:
         return Char.FLAG
@@ -122,6 +129,10 @@ def char_class(char: str) -> Char:
     return Char.PUNCTUATION
 
 
+# A sign after a lone apostrophe or decimal mark shows that this was punctuation after all; the
+# run they form is already part of the unit.
+_RUN = frozenset({State.PUNCTUATION, State.APOSTROPHE, State.DECIMAL, State.SPACE})
+
 _CONTINUES: dict[Char, frozenset[State]] = {
     Char.SPACE: frozenset({State.SPACE}),
     Char.NEWLINE: frozenset({State.NEWLINE}),
@@ -129,9 +140,9 @@ _CONTINUES: dict[Char, frozenset[State]] = {
     Char.DIGIT: frozenset(
         {State.LETTER, State.DIGIT, State.APOSTROPHE, State.DECIMAL, State.SPACE}
     ),
-    Char.APOSTROPHE: frozenset({State.PUNCTUATION, State.SPACE}),
-    Char.DECIMAL: frozenset({State.PUNCTUATION, State.SPACE}),
-    Char.PUNCTUATION: frozenset({State.PUNCTUATION, State.SPACE}),
+    Char.APOSTROPHE: _RUN,
+    Char.DECIMAL: _RUN,
+    Char.PUNCTUATION: _RUN,
     Char.IDEOGRAPH: frozenset({State.SPACE}),
     Char.SYMBOL: frozenset({State.SPACE, State.JOINED}),
     Char.FLAG: frozenset({State.SPACE, State.FLAG}),
@@ -243,11 +254,7 @@ def _tail_class(tail: bytes) -> Char:
     missing = _expected_length(tail[0]) - len(tail)
     low = _code_point(int.from_bytes(tail + b"\x80" * missing), len(tail) + missing)
     high = _code_point(int.from_bytes(tail + b"\xbf" * missing), len(tail) + missing)
-    classes = {
-        char_class(chr(code))
-        for code in range(low, min(high, 0x10FFFF) + 1)
-        if unicodedata.category(chr(code)) not in ("Cn", "Cs", "Co")
-    }
+    classes = {char_class(chr(code)) for code in range(low, min(high, 0x10FFFF) + 1)}
     if len(classes) == 1:
         return classes.pop()
     return Char.IDEOGRAPH if classes == {Char.IDEOGRAPH, Char.SYMBOL} else Char.UNKNOWN

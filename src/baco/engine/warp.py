@@ -88,7 +88,7 @@ def _drop_below(log_probs: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
 def _nucleus_floor(log_probs: torch.Tensor, top_p: float) -> torch.Tensor:
     """Returns the log-probability of the token with which the mass reaches top_p, [..., 1]."""
     size = log_probs.shape[-1]
-    head = min(size, 128)
+    head = min(size, 32)
     while True:
         # Nuclei are small as a rule: sort a short head first, more only where that is not enough.
         values = log_probs.topk(head, -1).values

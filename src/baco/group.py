@@ -102,7 +102,7 @@ class Sample:
         seed: The seed of the group.
         method: Name of the method.
         router: The router's spec without its threshold, or None.
-        gamma: The threshold (a schedule: its text), or None.
+        gamma: The threshold (a schedule or infinity: its text), or None.
         token_ids: Emitted ids, the end token excluded.
         tokens: Their strings; joined they are `text`.
         sources: ``base`` or ``aligned`` for each token.

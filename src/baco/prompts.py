@@ -56,6 +56,10 @@ def conversation_of(prompt: Prompt, system: str | None = None) -> Conversation:
         )
     if not messages or not messages[-1].content.strip():
         raise InputError("the prompt is empty", hint="write what you want answers to")
+    try:
+        "".join(message.content for message in messages).encode()
+    except UnicodeEncodeError:
+        raise InputError("the prompt is not valid text", hint="write it in UTF-8") from None
     if system is not None:
         if messages[0].role == "system":
             raise InputError(

@@ -1,15 +1,63 @@
-"""The ``baco`` command: one thin module per command, imported only when it runs."""
+"""The ``baco`` command: one thin module per command, imported only when it is needed.
+
+A command lives in ``baco/cli/NAME.py`` and offers a Typer app called ``app``.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from baco.errors import BacoError
+from baco import __version__
+from baco.errors import BacoError, UnknownNameError
+
+COMMANDS = (
+    "generate",
+    "pairs",
+    "routers",
+    "methods",
+    "metrics",
+    "tradeoff",
+    "calibrate",
+    "bench",
+    "serve",
+    "study",
+)
+"""Every command in the order of ``baco --help``; those that this installation has are offered."""
+
+# Typer brings its own click since 0.29 and uses the package before: this is either's base class.
+_UsageError: Any = typer.BadParameter.__mro__[2]
+
+
+class LazyGroup(TyperGroup):
+    """Finds commands by the names of their modules."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Lists the commands."""
+        return [name for name in COMMANDS if find_spec(f"baco.cli.{name}")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Imports a command.
+
+        Raises:
+            UnknownNameError: If there is no such command.
+        """
+        names = self.list_commands(ctx)
+        if cmd_name not in names:
+            raise UnknownNameError("command", cmd_name, names)
+        command = typer.main.get_command(import_module(f"baco.cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
 
 app = typer.Typer(
     name="baco",
+    cls=LazyGroup,
     help="Base-aligned model collaboration: many different answers that are all good.",
     no_args_is_help=True,
     add_completion=False,
@@ -17,10 +65,65 @@ app = typer.Typer(
 )
 
 
-def main() -> None:
-    """Runs the command line; what the user can mend is one line on stderr and exit code 2."""
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"baco {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Base-aligned model collaboration: many different answers that are all good."""
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: The arguments; by default those of the process.
+
+    Returns:
+        The exit code: 0, or 2 for what the user can mend (one line on stderr says how), or 130
+        when interrupted.
+    """
     try:
-        app()
+        code = typer.main.get_command(app).main(arguments, prog_name="baco", standalone_mode=False)
+        sys.stdout.flush()
     except BacoError as error:
-        print(f"baco: {error}", file=sys.stderr)
-        sys.exit(2)
+        return _complain(str(error))
+    except _UsageError as error:
+        if not error.message:
+            return 2  # the help was shown instead
+        where = f"baco {error.ctx.info_name}" if error.ctx and error.ctx.parent else "baco"
+        return _complain(f"{error.format_message().rstrip('.')} (see {where} --help)")
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _mute()
+        return 141
+    except OSError as error:
+        _mute()
+        return _complain(f"cannot write the output: {error.strerror} (make room and run it again)")
+    return code if isinstance(code, int) else 0
+
+
+def _complain(line: str) -> int:
+    print(f"baco: {line}", file=sys.stderr)
+    return 2
+
+
+def _mute() -> None:
+    """Keeps Python from complaining once more when it flushes stdout at the end."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main() -> None:
+    """Runs the command line and leaves with its exit code."""
+    sys.exit(run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -126,7 +127,7 @@ class Setting:
 
     @property
     def gamma(self) -> float | str | None:
-        """The threshold, a schedule as its text; None where there is none."""
+        """The threshold (a schedule or infinity as text, for JSON); None where there is none."""
         return None if self.router is None else split_spec(self.router)[1]
 
 
@@ -136,7 +137,7 @@ def split_spec(router: Router) -> tuple[str, float | str | None]:
     if gamma is None:
         return router.spec, None
     head, _, text = router.spec.rpartition("@")
-    return head, text if ":" in text else gamma
+    return head, text if ":" in text or math.isinf(gamma) else gamma
 
 
 Run = Callable[["Pair", Sequence[Task], Setting], Iterator[Update]]

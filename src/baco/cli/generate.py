@@ -1,0 +1,200 @@
+"""``baco generate``: answers prompts, many times each."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from baco.errors import InputError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+_CONTROL = "Diversity against quality"
+_SAMPLING = "Sampling"
+_FILES = "Input and output"
+_MODELS = "Models"
+
+
+@app.command()
+def generate(
+    prompts: Annotated[
+        list[str] | None, typer.Argument(help="Prompts to answer.", show_default=False)
+    ] = None,
+    n: Annotated[int, typer.Option("--n", "-n", help="Samples per prompt.")] = 10,
+    pair: Annotated[
+        str,
+        typer.Option(
+            "--pair",
+            help="A known pair (see baco pairs), or BASE,ALIGNED: Hub ids or folders.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = "tiny",
+    method: Annotated[
+        str, typer.Option(help="How to make samples (see baco methods).", rich_help_panel=_CONTROL)
+    ] = "baco",
+    router: Annotated[
+        str | None,
+        typer.Option(
+            help="Who writes the next word (see baco routers), such as p-punc or p-punc@0.3.",
+            show_default="p-punc",
+            rich_help_panel=_CONTROL,
+        ),
+    ] = None,
+    gamma: Annotated[
+        str | None,
+        typer.Option(
+            help="The router's threshold: a number or a schedule.",
+            show_default="the router's",
+            rich_help_panel=_CONTROL,
+        ),
+    ] = None,
+    diversity: Annotated[
+        float | None,
+        typer.Option(
+            help="The base model's share of words, 0 to 1, instead of a threshold "
+            "(needs a calibration table).",
+            show_default=False,
+            rich_help_panel=_CONTROL,
+        ),
+    ] = None,
+    temperature: Annotated[float, typer.Option(rich_help_panel=_SAMPLING)] = 1.0,
+    top_p: Annotated[float, typer.Option(rich_help_panel=_SAMPLING)] = 0.9,
+    top_k: Annotated[int, typer.Option(help="0 is off.", rich_help_panel=_SAMPLING)] = 0,
+    min_p: Annotated[float, typer.Option(help="0 is off.", rich_help_panel=_SAMPLING)] = 0.0,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Limit per sample.", rich_help_panel=_SAMPLING)
+    ] = 512,
+    seed: Annotated[
+        int, typer.Option(help="The same seed, the same samples.", rich_help_panel=_SAMPLING)
+    ] = 0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Cut samples off before this text; may be repeated.",
+            show_default=False,
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = None,
+    restart_shorter_than: Annotated[
+        int,
+        typer.Option(
+            help="Draw samples again that stop with fewer tokens.", rich_help_panel=_SAMPLING
+        ),
+    ] = 0,
+    system: Annotated[str | None, typer.Option(help="A system prompt.", show_default=False)] = None,
+    input_file: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help='More prompts: one per line, or JSONL with "prompt" or "messages"; - is stdin.',
+            show_default=False,
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Append samples to this JSONL file; run again to make only what is missing.",
+            show_default=False,
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print samples as JSON lines.", rich_help_panel=_FILES)
+    ] = False,
+    show_sources: Annotated[
+        bool | None,
+        typer.Option(
+            help="Show who wrote what: coloured on a terminal, else «base words» marked.",
+            show_default="where there is colour",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    filter_spec: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            help="A moderation function, module:function, asked about each answer.",
+            show_default=False,
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="A LoRA adapter that makes the aligned side out of --pair BASE.",
+            show_default=False,
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODELS)
+    ] = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(help="auto, float32, bfloat16, float16 or float64.", rich_help_panel=_MODELS),
+    ] = "auto",
+    load_in_8bit: Annotated[
+        bool, typer.Option("--load-in-8bit", rich_help_panel=_MODELS, help="Needs bitsandbytes.")
+    ] = False,
+    load_in_4bit: Annotated[
+        bool, typer.Option("--load-in-4bit", rich_help_panel=_MODELS, help="Needs bitsandbytes.")
+    ] = False,
+    lookahead: Annotated[
+        str,
+        typer.Option(
+            help="How far to guess ahead: auto, off or a number; changes speed only.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = "auto",
+    max_rows: Annotated[
+        int, typer.Option(help="Samples decoded at a time.", rich_help_panel=_MODELS)
+    ] = 256,
+) -> None:
+    """Answers each prompt n times: base and aligned model write together, word by word.
+
+    Words of the base model are not safety-tuned: put a --filter before what others will read.
+    """
+    # All that can be checked is checked before any model is loaded.
+    from baco.cli.inputs import read_prompts
+    from baco.cli.output import Output
+    from baco.filters import load_filter
+
+    if n < 1:
+        raise InputError(f"n = {n} is out of range", hint="ask for at least 1 sample")
+    conversations = read_prompts(prompts or [], input_file, system)
+    settings: dict[str, Any] = {
+        "method": method,
+        "router": router,
+        "gamma": gamma,
+        "diversity": diversity,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "stop": stop,
+        "restart_shorter_than": restart_shorter_than,
+        "lookahead": int(lookahead) if lookahead.isdigit() else lookahead,
+        "max_rows": max_rows,
+    }
+    keep = load_filter(filter_spec) if filter_spec else None
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(Output(output)) if output else None
+        from baco.cli.job import Job, load_pair
+
+        loaded = load_pair(
+            pair,
+            settings,
+            adapter=adapter,
+            device=device,
+            dtype=dtype,
+            load_in_8bit=load_in_8bit,
+            load_in_4bit=load_in_4bit,
+        )
+        job = Job(loaded.pair, loaded.setting, conversations, n, keep, file, as_json, show_sources)
+        job.run({"filter": filter_spec})

@@ -1,0 +1,198 @@
+"""What ``baco generate`` does once its options are checked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import typer
+
+from baco.cli.output import Output, wanted
+from baco.cli.progress import Bar
+from baco.cli.render import Printer, note, stdout_console, style_for, title
+from baco.filters import Filter
+from baco.group import Group, Sample
+from baco.methods.base import Done, Setting, Task
+from baco.methods.settings import make_setting
+from baco.pair import Pair, load, tasks_for
+from baco.prompts import Conversation
+from baco.routers import parse
+
+
+class Loaded(NamedTuple):
+    """A pair and a setting that was checked against it."""
+
+    pair: Pair
+    setting: Setting
+
+
+def load_pair(
+    name: str, settings: Mapping[str, Any], *, adapter: str | None, **options: Any
+) -> Loaded:
+    """Checks the settings, loads the pair, and resolves what depends on it.
+
+    Args:
+        name: As `baco.load`.
+        settings: Arguments of `make_setting`.
+        adapter: A LoRA adapter, or None.
+        **options: Arguments of `Pair`.
+
+    Raises:
+        InputError: If a setting is wrong; before anything is loaded, where that is possible.
+        PairError: If the pair cannot be had.
+    """
+    make_setting(**{**settings, "diversity": None})
+    if settings["diversity"] is not None:
+        # What the pair would make of it is seen later; two controls are seen at once.
+        make_setting(**settings, calibration=lambda spec, _: parse(spec))
+    if adapter:
+        options["adapter"] = adapter
+    pair = load(name, **options)
+    return Loaded(pair, make_setting(**settings, calibration=pair.calibration))
+
+
+@dataclass
+class Job:
+    """Samples to make, and where they go.
+
+    Attributes:
+        pair: The pair.
+        setting: How samples are made.
+        prompts: The prompts.
+        n: Samples per prompt.
+        keep: A moderation filter, or None.
+        output: The file to append to, or None.
+        as_json: Whether rows go to stdout.
+        show_sources: Whether sources are shown; None for the default.
+    """
+
+    pair: Pair
+    setting: Setting
+    prompts: list[Conversation]
+    n: int
+    keep: Filter | None
+    output: Output | None
+    as_json: bool
+    show_sources: bool | None
+
+    def run(self, further: Mapping[str, Any]) -> None:
+        """Makes what is missing.
+
+        Args:
+            further: Settings of the command that the output's rows do not carry.
+        """
+        tasks = tasks_for(self.prompts, self.n)
+        if self.output:
+            self.output.check_settings(self._settings() | dict(further))
+            missing = [t for t in tasks if wanted(t, self.setting) not in self.output.done]
+        else:
+            missing = tasks
+        self._say_where_the_world_ends()
+        sink = _Sink(self, missing)
+        try:
+            with Bar(len(missing)) as bar:
+                for update in self.pair.run(missing, self.setting, keep=self.keep):
+                    if isinstance(update, Done):
+                        bar.sample()
+                        with bar.aside():
+                            sink.take(update)
+                    else:
+                        bar.token()
+        except KeyboardInterrupt:
+            sink.stop()
+            raise typer.Exit(130) from None
+        sink.finish(len(tasks))
+
+    def _settings(self) -> dict[str, Any]:
+        """What decides samples and is not in their rows."""
+        sampling = self.setting.sampling
+        return {
+            "pair": self.pair.name,
+            "revision": self.pair.revision,
+            "temperature": sampling.warp.temperature,
+            "top_p": sampling.warp.top_p,
+            "top_k": sampling.warp.top_k,
+            "min_p": sampling.warp.min_p,
+            "max_new_tokens": sampling.max_new_tokens,
+            "stop": list(sampling.stop),
+            "restart_shorter_than": sampling.restart_shorter_than,
+        }
+
+    def _say_where_the_world_ends(self) -> None:
+        """Says once that the bundled pair knows only its own small world, if that matters."""
+        if self.pair.known is None or not self.pair.known.bundled:
+            return
+        from baco.tiny.judge import known
+
+        strange = [p for p in self.prompts if len(p) > 1 or not known(p[-1].content)]
+        if strange:
+            note(
+                f"the bundled pair {self.pair.name!r} only knows its own small world, and "
+                f"{title(strange[0])!r} is outside it; for real answers name a real pair: "
+                "--pair smollm2-135m (see baco pairs)"
+            )
+
+
+class _Sink:
+    """Takes samples as they are finished; prints them in order."""
+
+    def __init__(self, job: Job, tasks: list[Task]) -> None:
+        self._job = job
+        self._tasks = tasks
+        self._waiting: dict[int, Sample] = {}
+        self._next = 0
+        self._group: list[Sample] = []
+        self._groups = 0
+        self._withheld = 0
+        self._count = 0
+        console = stdout_console()
+        self._printer = Printer(console, style_for(console, job.show_sources))
+
+    def take(self, done: Done) -> None:
+        """Takes one sample."""
+        self._count += 1
+        self._withheld += done.sample.finish_reason == "withheld"
+        if self._job.output:
+            self._job.output.write(done.sample)
+        self._waiting[done.task] = done.sample
+        while self._next in self._waiting:
+            self._show(self._waiting.pop(self._next))
+            self._next += 1
+
+    def _show(self, sample: Sample) -> None:
+        if self._job.as_json:
+            print(json.dumps(sample.as_dict(), ensure_ascii=False), flush=True)
+            return
+        if self._job.output:
+            return
+        task = self._tasks[self._next]
+        if not self._group:
+            if self._groups:
+                self._printer.between()
+            self._printer.begin(task.prompt, self._job.n)
+        self._group.append(sample)
+        self._printer.sample(sample)
+        if len(self._group) == self._job.n:
+            self._printer.end(Group(tuple(self._group)))
+            self._group = []
+            self._groups += 1
+        sys.stdout.flush()
+
+    def stop(self) -> None:
+        """Says what an interrupted run leaves."""
+        if self._job.output:
+            note(f"interrupted; {self._count} new samples are in {self._job.output.path}")
+        else:
+            note("interrupted")
+
+    def finish(self, total: int) -> None:
+        """Says what was withheld, and what the file holds."""
+        if self._withheld:
+            note(f"{self._withheld} of {self._count} samples were withheld by the filter")
+        if self._job.output:
+            there = total - len(self._tasks)
+            already = f", {there} were there already" if there else ""
+            note(f"{self._count} new samples in {self._job.output.path}{already}")

@@ -1,0 +1,67 @@
+"""The progress bar of long jobs: on stderr, on a terminal only, and gone when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PATIENCE = 2.0
+"""Seconds before the bar appears."""
+
+
+class Bar:
+    """Counts finished samples.
+
+    Args:
+        total: How many there will be.
+        console: Where the bar is drawn; by default stderr.
+    """
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self._console = console or Console(file=sys.stderr)
+        self._started = time.monotonic()
+        self._progress = Progress(
+            TextColumn("samples"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[tokens]} tokens"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=total, tokens=0)
+        self._tokens = 0
+        self._shown = False
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def token(self) -> None:
+        """Counts one token, and shows the bar once the job proves to be long."""
+        self._tokens += 1
+        if not self._shown and self._console.is_terminal:
+            if time.monotonic() - self._started > PATIENCE:
+                self._shown = True
+                self._progress.start()
+        elif self._tokens % 50 == 0:
+            self._progress.update(self._task, tokens=self._tokens)
+
+    def sample(self) -> None:
+        """Counts one sample."""
+        self._progress.update(self._task, advance=1, tokens=self._tokens)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Takes the bar away while something else is printed."""
+        self._progress.stop()
+        yield
+        if self._shown:
+            self._progress.start()

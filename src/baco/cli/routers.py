@@ -1,0 +1,82 @@
+"""``baco routers``: lists the routers."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def routers(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Lists routers: when each goes to the base model, its threshold, what it reads."""
+    from baco.cli.table import print_table
+
+    rows = _rows()
+    if as_json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    print_table(
+        ("router", "goes to base when", "range of γ", "default γ", "base share", "reads", "source"),
+        [
+            (
+                row["name"],
+                row["formula"],
+                row["range"],
+                "" if row["default"] is None else f"{row['default']:g}",
+                row["reach"],
+                row["reads"],
+                row["source"],
+            )
+            for row in rows
+        ],
+    )
+    print(
+        "\nUse: --router p-punc@0.3, or --router p-punc --gamma 0.3. p-top3 and so on give p-topk "
+        "another k.\nAny rules make a cascade, in which an earlier rule's `aligned` is final: "
+        "fc>h@2 is h-fc with γ = 2."
+    )
+
+
+def _rows() -> list[dict[str, Any]]:
+    """Returns what is to be said of each router."""
+    from baco.routers import CASCADES, ROUTERS, parse
+
+    rows = [
+        {
+            "name": name,
+            "formula": rule.formula,
+            "range": rule.span,
+            "default": rule.default,
+            "reach": rule.reach,
+            "reads": _reads(rule.reads, rule.needs_text),
+            "source": rule.source,
+        }
+        for name, rule in ROUTERS.items()
+    ]
+    for name, parts in CASCADES.items():
+        router = parse(name)
+        control = router.rules[router.control if router.control is not None else -1]
+        rows.append(
+            {
+                "name": name,
+                "formula": " and ".join(ROUTERS[part].formula for part in parts),
+                "range": control.span,
+                "default": control.default,
+                "reach": "0 to what " + parts[0] + " leaves",
+                "reads": _reads(router.reads, router.needs_text),
+                "source": "§3.1, A.2",
+            }
+        )
+    return rows
+
+
+def _reads(sides: frozenset[str], needs_text: bool) -> str:
+    words = "both" if len(sides) == 2 else next(iter(sides), "nothing")
+    return f"{words}, a judge" if needs_text else words

@@ -25,11 +25,12 @@ import torch
 from baco.engine.batch import Batch, Row
 from baco.engine.policy import Policy
 from baco.engine.rows import ALIGNED, BASE, Cost, Event, Request
-from baco.engine.side import Side
+from baco.engine.side import Side, run_together
 from baco.engine.step import Choice, Context, step
 from baco.engine.warp import Warp
 from baco.errors import BacoError, InputError
-from baco.partners.base import Partner
+from baco.partners.base import Partner, RowCache
+from baco.partners.lora import LoraPartner, Strand
 from baco.routers import parse
 from baco.routers.base import Router
 
@@ -94,11 +95,17 @@ class Engine:
             )
         if max_rows < 1:
             raise InputError(f"max_rows {max_rows} is out of range", hint="use at least 1")
-        self.longest = _longest(lookahead)
+        self._shared = _shared_cache(base, aligned)
+        # In one pass both sides score the same place: there is nothing to guess in between.
+        self.longest = 0 if self._shared else _longest(lookahead)
         self.max_rows = max_rows
         self.vocabulary = aligned.vocabulary
         window = self.longest + 2
-        self.sides = (Side(aligned, 1, window), Side(base, 0, window))
+        strands = [Strand(self._shared, k) if self._shared else None for k in (0, 1)]
+        self.sides = (
+            Side(aligned, 1, window, strands[0]),
+            Side(base, 0, window, strands[1]),
+        )
         self.policy = Policy((aligned.parameters, base.parameters), self.longest)
         self._own = parse("rand", 0)  # guesses ask no router: both sides are the drafter's
         self._emitted = 0
@@ -251,7 +258,7 @@ class Engine:
         # A row that one side has scored and that is unresolved waits for the other side.
         missing = (~have[ALIGNED], ~have[BASE])
         self._alone = missing[ALIGNED] & missing[BASE]
-        if self.sides[0].partner is self.sides[1].partner:
+        if self._shared or self.sides[0].partner is self.sides[1].partner:
             return ALIGNED
         return self.policy.choose(missing, batch.source, batch.drafted, batch.closed, batch.waited)
 
@@ -263,7 +270,10 @@ class Engine:
             batch.widen(max(needed, width * 3 // 2))
         until = batch.t + batch.drafted - batch.closed.long()
         try:
-            self.sides[number].run(batch.tokens, batch.t, until)
+            if self._shared:
+                run_together(self.sides, self._shared, batch.tokens, batch.t, until)
+            else:
+                self.sides[number].run(batch.tokens, batch.t, until)
         except torch.OutOfMemoryError as error:
             self._preempt(error)
             return False
@@ -431,6 +441,15 @@ class Engine:
             row.finish,
             cost,
         )
+
+
+def _shared_cache(base: Partner, aligned: Partner) -> RowCache | None:
+    """Returns a cache for both sides if they are one set of weights, else None."""
+    if not (isinstance(base, LoraPartner) and isinstance(aligned, LoraPartner)):
+        return None
+    if base is aligned or base.stack is not aligned.stack:
+        return None
+    return aligned.shared_cache(base)
 
 
 def _longest(lookahead: Lookahead) -> int:

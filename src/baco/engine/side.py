@@ -26,10 +26,13 @@ class Side:
     Args:
         partner: The partner.
         which: Which of a request's prompts and warps are this side's: 0 base, 1 aligned.
-        window: Width of the ring: the longest draft plus one.
+        window: Width of the ring: the longest draft plus two.
+        cache: The partner's cache, if it is not the partner's own to make.
     """
 
-    def __init__(self, partner: Partner, which: int, window: int) -> None:
+    def __init__(
+        self, partner: Partner, which: int, window: int, cache: RowCache | None = None
+    ) -> None:
         self.partner = partner
         self.window = window
         self.passes = 0
@@ -37,7 +40,7 @@ class Side:
         self.fed = torch.zeros(0, dtype=torch.int64, device=partner.device)
         self.row_passes = self.fed
         self._which = which
-        self._cache: RowCache = partner.new_cache()
+        self._cache: RowCache = cache or partner.new_cache()
         self._prompts: list[tuple[int, ...]] = []
         self._warps: list[Warp] = []
         self._prompt_lengths = self.fed
@@ -83,44 +86,52 @@ class Side:
             t: Emitted tokens per row, int64 [n]. A row is opened with its emitted tokens.
             until: How many response tokens each row has, drafts included, int64 [n].
         """
-        new = (self.fed == UNOPENED).nonzero().flatten()
+        new = self.unopened()
         if len(new):
-            self._open(new, tokens, t)
-            until = until.clone()
-            until[new] = t[new]
+            prompts = self.openings(new, tokens, t)
+            self.opened(new, t, self._cache.open(prompts, new.tolist()))
+            self.passes += 1
+            self.token_rows += sum(len(p) for p in set(prompts))
+            until = until.index_copy(0, new, t[new])  # their drafts wait for the next run
         behind = int((until - self.fed).max())
         while behind > 0:
-            self._feed(tokens, (until - self.fed).clamp(0, _CHUNK), min(behind, _CHUNK))
+            fresh, counts = self.unseen(tokens, until, min(behind, _CHUNK))
+            self.heard(self._cache.feed(fresh, counts), counts)
+            self.passes += 1
             behind -= _CHUNK
 
-    def _open(self, rows: torch.Tensor, tokens: torch.Tensor, t: torch.Tensor) -> None:
-        numbers = rows.tolist()
+    def unopened(self) -> torch.Tensor:
+        """The rows that the partner has not seen yet: int64 [k]."""
+        return (self.fed == UNOPENED).nonzero().flatten()
+
+    def openings(
+        self, rows: torch.Tensor, tokens: torch.Tensor, t: torch.Tensor
+    ) -> list[tuple[int, ...]]:
+        """What new rows are opened with: their prompts and emitted tokens."""
         emitted = t.tolist()
-        prompts = [
-            (*self._prompts[i], *tokens[i, : emitted[i]].tolist())
-            if emitted[i]
-            else self._prompts[i]
-            for i in numbers
-        ]
-        logits = self._cache.open(prompts, numbers)
-        self.passes += 1
-        self.token_rows += sum(len(p) for p in set(prompts))
+        return [(*self._prompts[i], *tokens[i, : emitted[i]].tolist()) for i in rows.tolist()]
+
+    def opened(self, rows: torch.Tensor, t: torch.Tensor, logits: torch.Tensor) -> None:
+        """Takes note of a prefill: logits [k, v] after the openings."""
         self.row_passes[rows] += 1
         self.fed[rows] = t[rows]
         self._remember(rows, logits[:, None], t[rows][:, None])
 
-    def _feed(self, tokens: torch.Tensor, counts: torch.Tensor, width: int) -> None:
-        offsets = torch.arange(width, device=tokens.device)
-        places = self.fed.clamp(min=0)[:, None] + offsets
-        fresh = tokens.gather(1, places.clamp(max=tokens.shape[1] - 1))
-        logits = self._cache.feed(fresh, counts)
-        self.passes += 1
+    def unseen(
+        self, tokens: torch.Tensor, until: torch.Tensor, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The next tokens for each row, padded [n, width], and how many count [n]."""
+        counts = (until - self.fed).clamp(0, width)
+        places = self.fed.clamp(min=0)[:, None] + torch.arange(width, device=tokens.device)
+        return tokens.gather(1, places.clamp(max=tokens.shape[1] - 1)), counts
+
+    def heard(self, logits: torch.Tensor, counts: torch.Tensor) -> None:
+        """Takes note of a feed: logits [n, q, v] after each of the `counts` tokens."""
         self.token_rows += int(counts.sum())
         self.row_passes += counts > 0
-        # Only the last positions can still matter: the ring holds no more.
         self.fed = self.fed + counts
-        depth = min(width, self.window)
-        for back in range(depth):
+        # Only the last positions can still matter: the ring holds no more.
+        for back in range(min(logits.shape[1], self.window)):
             rows = (counts > back).nonzero().flatten()
             if len(rows):
                 at = counts[rows] - 1 - back
@@ -159,3 +170,41 @@ class Side:
             self._ring[1][rows, slots],
             self.partner.vocabulary.is_end,
         )
+
+
+def run_together(
+    sides: Sequence[Side],
+    cache: RowCache,
+    tokens: torch.Tensor,
+    t: torch.Tensor,
+    until: torch.Tensor,
+) -> None:
+    """Runs both sides in one forward pass of shared weights; arguments as for `Side.run`.
+
+    Row i of side k is row 2 i + k of the shared cache. The pass counts once, on the first side.
+    """
+    first, second = sides
+    new = first.unopened()
+    if len(new):
+        both = [side.openings(new, tokens, t) for side in sides]
+        prompts = [p for pair in zip(*both, strict=True) for p in pair]
+        rows = [2 * i + k for i in new.tolist() for k in (0, 1)]
+        logits = cache.open(prompts, rows)
+        for k, side in enumerate(sides):
+            side.opened(new, t, logits[k::2])
+            side.token_rows += sum(len(p) for p in set(both[k]))
+        first.passes += 1
+        second.row_passes[new] -= 1
+        until = until.index_copy(0, new, t[new])
+    width = int(max((until - side.fed).max() for side in sides))
+    if width <= 0:
+        return
+    fed = [side.unseen(tokens, until, width) for side in sides]
+    fresh = torch.stack([f for f, _ in fed], 1).flatten(0, 1)
+    counts = torch.stack([c for _, c in fed], 1).flatten()
+    logits = cache.feed(fresh, counts)
+    before = second.row_passes.clone()
+    for k, side in enumerate(sides):
+        side.heard(logits[k::2], counts[k::2])
+    second.row_passes = before
+    first.passes += 1

@@ -36,5 +36,5 @@ FUNCTION_WORDS: frozenset[str] = frozenset(
 
     there here then thus hence therefore however also too very just only even still again ever
     never now
-    """.split()
+    """.split()  # noqa: SIM905
 )

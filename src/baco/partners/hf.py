@@ -155,7 +155,10 @@ class HFPartner:
     def forward(
         self, slots: _Slots, tokens: torch.Tensor, positions: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
-        """One forward pass over rows at their own positions; both int64 [n, q]."""
+        """One forward pass over rows at their own positions; both int64 [n, q].
+
+        Further arguments go to the model.
+        """
         length = int(positions.max()) + 1
         slots.aim(positions, tokens.shape[0], length)
         out: torch.Tensor = self.model(
@@ -201,6 +204,14 @@ class HFCache:
         self._slots = _Slots(partner.layers)
         self._lengths = torch.zeros(0, dtype=torch.int64, device=partner.device)
 
+    def kind(self, row: int) -> int:
+        """Which variant of the model serves a row; rows of one kind share equal prompts."""
+        return 0
+
+    def extra(self, kinds: Sequence[int]) -> dict[str, Any]:
+        """Arguments for a forward pass over rows of these kinds."""
+        return {}
+
     def add(self, count: int) -> None:
         """Appends empty rows."""
         self._lengths = torch.cat([self._lengths, self._lengths.new_zeros(count)])
@@ -209,19 +220,25 @@ class HFCache:
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Feeds whole prompts into empty rows; equal prompts are computed once."""
         device = self.partner.device
-        unique = {tuple(prompt): None for prompt in prompts}
-        number = {prompt: i for i, prompt in enumerate(unique)}
-        lengths = torch.tensor([len(p) for p in unique], device=device)
+        keys = [(self.kind(row), tuple(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
+        number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        lengths = torch.tensor([len(prompt) for _, prompt in number], device=device)
         longest = int(lengths.max())
-        tokens = torch.zeros(len(unique), longest, dtype=torch.int64)
-        for i, prompt in enumerate(unique):
+        tokens = torch.zeros(len(number), longest, dtype=torch.int64)
+        for (_, prompt), i in number.items():
             tokens[i, : len(prompt)] = torch.tensor(prompt)
         fresh = _Slots(self.partner.layers)
-        positions = torch.arange(longest, device=device).expand(len(unique), -1)
+        positions = torch.arange(longest, device=device).expand(len(number), -1)
         last, where = torch.unique(lengths - 1, return_inverse=True)
-        logits = self.partner.forward(fresh, tokens.to(device), positions, logits_to_keep=last)
+        logits = self.partner.forward(
+            fresh,
+            tokens.to(device),
+            positions,
+            logits_to_keep=last,
+            **self.extra([kind for kind, _ in number]),
+        )
 
-        source = torch.tensor([number[tuple(p)] for p in prompts], device=device)
+        source = torch.tensor([number[key] for key in keys], device=device)
         target = torch.tensor(list(rows), device=device)
         self._slots.reserve(len(self._lengths), longest)
         self._slots.adopt(fresh, source, target, longest)
@@ -232,7 +249,8 @@ class HFCache:
     def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Feeds the next tokens of every row in one forward pass."""
         positions = self._lengths[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
-        logits = self.partner.forward(self._slots, tokens, positions)
+        kinds = [self.kind(row) for row in range(len(tokens))]
+        logits = self.partner.forward(self._slots, tokens, positions, **self.extra(kinds))
         self._lengths = self._lengths + counts
         return logits
 

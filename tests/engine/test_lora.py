@@ -1,0 +1,65 @@
+"""A LoRA pair: one set of weights, both sides of a row in one forward pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from baco.engine import Engine, Request, Warp, reference
+from baco.engine.noise import row_key
+from baco.partners.lora import LoraPartner, lora_partners
+from baco.routers import parse
+from support.engines import random_pair, run
+
+peft = pytest.importorskip("peft", reason="needs the extra 'lora'")
+
+
+def lora_pair() -> tuple[LoraPartner, LoraPartner]:
+    base, _ = random_pair("llama")
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "up_proj"])
+    model = peft.get_peft_model(base.model, config)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_" in name:
+                p.copy_(torch.randn(p.shape, generator=noise, dtype=p.dtype) * 0.3)
+    return lora_partners(model.double().eval(), base.vocabulary)
+
+
+def requests(spec: str, count: int = 5) -> list[Request]:
+    return [
+        Request((10, 11, 12 + i % 2), (20, 21, 22, 23)[: 2 + i % 3], parse(spec),
+                row_key(0, "p", i), max_new_tokens=20)
+        for i in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", ["p-punc@0.05", "rand@0.5", "pr@0.9"])
+def test_equals_the_oracle_in_one_pass_a_token(spec: str) -> None:
+    base, aligned = lora_pair()
+    wanted = [tuple(reference.decode(base, aligned, r)[:4]) for r in requests(spec)]
+    for rows in (2, 8):
+        engine = Engine(base, aligned, max_rows=rows)
+        assert run(engine, requests(spec)) == wanted
+        assert engine.stats.base_passes == 0
+    longest = max(len(tokens) for tokens, *_ in wanted)
+    assert engine.stats.aligned_passes <= longest + 1
+
+
+def test_the_sides_differ_and_share_their_weights() -> None:
+    base, aligned = lora_pair()
+    assert base.model is aligned.model
+    assert not torch.allclose(base.logits([5, 6, 7]), aligned.logits([5, 6, 7]))
+    with base.model.disable_adapter():
+        plain = base.model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1]
+    torch.testing.assert_close(base.logits([5, 6, 7]), plain.detach())
+
+
+def test_one_side_alone() -> None:
+    _, aligned = lora_pair()
+    alone = [
+        Request(r.base_prompt, r.aligned_prompt, parse("rand@0"), r.key, Warp(), end_rule=False,
+                max_new_tokens=12)
+        for r in requests("rand@0")
+    ]  # fmt: skip
+    wanted = [tuple(reference.decode(aligned, aligned, r)[:4]) for r in alone]
+    assert run(Engine(aligned, aligned), alone) == wanted

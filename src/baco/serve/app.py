@@ -1,0 +1,91 @@
+"""Puts the server together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+from baco import __version__
+from baco.calibration import QUICK, Effort
+from baco.engine import Lookahead
+from baco.serve import errors
+from baco.serve.api import router
+from baco.serve.middleware import LimitBody, Observe, RequireKey
+from baco.serve.service import Service
+from baco.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from baco.pair import Pair
+
+_STATIC = Path(str(files("baco.serve").joinpath("static")))
+
+
+def create_app(
+    pairs: Mapping[str, Pair],
+    settings: Settings | None = None,
+    *,
+    effort: Effort = QUICK,
+    lookahead: Lookahead = "auto",
+) -> FastAPI:
+    """Makes the ASGI app of a server.
+
+    Args:
+        pairs: The pairs by the names that clients use.
+        settings: Limits and doors.
+        effort: How carefully missing calibration curves are measured in the background.
+        lookahead: As `baco.engine.Engine`'s.
+
+    Returns:
+        The app; `app.state.service` is its `Service`. It can be run by any ASGI server.
+
+    Raises:
+        InputError: If there is no pair.
+        UnsupportedError: If a pair's sides have different tokenizers.
+    """
+    settings = settings or Settings()
+    service = Service(pairs, settings, effort, lookahead)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="BaCo",
+        version=__version__,
+        summary="Base-aligned model collaboration behind an OpenAI-compatible API.",
+        lifespan=lifespan,
+        docs_url=None,  # its page would fetch scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.include_router(router)
+    errors.install(app)
+
+    @app.get("/", include_in_schema=False)
+    async def playground() -> FileResponse:
+        return FileResponse(_STATIC / "index.html")
+
+    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+
+    # The last one added sees a request first.
+    app.add_middleware(LimitBody, most=settings.max_body)
+    if settings.api_key is not None:
+        app.add_middleware(RequireKey, key=settings.api_key)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+        )
+    app.add_middleware(Observe, telemetry=service.telemetry)
+    return app

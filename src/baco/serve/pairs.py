@@ -1,0 +1,82 @@
+"""What the server asks of a pair, and the models that it offers under their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from baco.errors import InputError, UnsupportedError
+from baco.methods.settings import DEFAULT_ROUTER
+from baco.serve.errors import ApiError
+
+if TYPE_CHECKING:
+    from baco.pair import Pair
+
+__all__ = ["DEFAULT_ROUTER", "PRESETS", "Model", "check_pairs", "model_named"]
+
+PRESETS: Mapping[str, float] = {
+    "aligned": 0.0,
+    "careful": 0.1,
+    "balanced": 0.25,
+    "diverse": 0.5,
+    "wild": 0.75,
+}
+"""Names for diversities, used after a colon: `tiny:diverse`."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model name stands for.
+
+    Attributes:
+        name: As the client wrote it.
+        pair: Name of the pair.
+        diversity: The preset's diversity, or None.
+    """
+
+    name: str
+    pair: str
+    diversity: float | None
+
+
+def model_named(name: str, pairs: Mapping[str, Pair]) -> Model:
+    """Reads a model name: a pair, or a pair with a preset or a diversity after a colon.
+
+    Raises:
+        ApiError: If there is no such model (404).
+    """
+    if name in pairs:
+        return Model(name, name, None)
+    pair, _, preset = name.rpartition(":")
+    if pair in pairs:
+        if preset in PRESETS:
+            return Model(name, pair, PRESETS[preset])
+        if re.fullmatch(r"\d*\.?\d+", preset) and 0 <= float(preset) <= 1:
+            return Model(name, pair, float(preset))
+        known = f"{', '.join(PRESETS)}, or a number from 0 to 1"
+        raise ApiError(
+            404,
+            f"the pair {pair!r} has no preset {preset!r}; there are: {known}",
+            code="model_not_found",
+            param="model",
+        )
+    raise ApiError(
+        404,
+        f"the model {name!r} does not exist; there are: {', '.join(sorted(pairs))}",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def check_pairs(pairs: Mapping[str, Pair]) -> None:
+    """Raises InputError or UnsupportedError if these pairs cannot be served."""
+    if not pairs:
+        raise InputError("there is no pair to serve", hint="name at least one with --pair")
+    for name, pair in pairs.items():
+        if not pair.shares_ids:
+            raise UnsupportedError(
+                f"the sides of pair {name!r} have different tokenizers",
+                hint="the server needs a pair whose sides share one",
+            )

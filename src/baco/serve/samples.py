@@ -1,0 +1,226 @@
+"""One answer in the making: what was asked, what came out so far, when it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from baco.engine import BASE, Cost, Event, Request, Warp
+from baco.engine.noise import row_key
+from baco.methods.base import MAX_ATTEMPTS
+from baco.routers import Router
+from baco.serve.text import Piece, TextStream
+
+Method = Literal["baco", "base", "aligned"]
+"""How a server can answer: both partners together, or one of them alone."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a group of samples of one prompt is to be.
+
+    Attributes:
+        method: Both partners, or one.
+        base_prompt: Token ids for the base side.
+        aligned_prompt: Token ids for the aligned side.
+        identity: The prompt as text, for the noise keys.
+        router: The bound router.
+        warp: Temperature and filters.
+        n: Samples.
+        seed: The seed.
+        max_new_tokens: Limit per sample.
+        stops: Stop strings.
+        restart_shorter_than: Samples that stop before this many tokens are drawn again.
+        top_logprobs: How many alternatives to report per token; None for no log-probabilities.
+    """
+
+    method: Method
+    base_prompt: tuple[int, ...]
+    aligned_prompt: tuple[int, ...]
+    identity: str
+    router: Router
+    warp: Warp
+    n: int
+    seed: int
+    max_new_tokens: int
+    stops: tuple[str, ...] = ()
+    restart_shorter_than: int = 0
+    top_logprobs: int | None = None
+
+    def request(self, index: int, attempt: int) -> Request:
+        """Returns what the engine is to decode for one attempt at one sample."""
+        prompts = {
+            "baco": (self.base_prompt, self.aligned_prompt),
+            "base": (self.base_prompt, self.base_prompt),
+            "aligned": (self.aligned_prompt, self.aligned_prompt),
+        }
+        base, aligned = prompts[self.method]
+        return Request(
+            base_prompt=base,
+            aligned_prompt=aligned,
+            router=self.router,
+            key=row_key(self.seed, self.identity, index, attempt),
+            warp=self.warp,
+            max_new_tokens=self.max_new_tokens,
+            end_rule=self.method == "baco",
+        )
+
+
+class Logprob(NamedTuple):
+    """What the partner that wrote a token thought of it, before temperature and filters.
+
+    Attributes:
+        logprob: log P of the token.
+        top: The most likely tokens and their log P, best first.
+    """
+
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+@dataclass
+class Tally:
+    """Counts over one sample, or summed over several.
+
+    Attributes:
+        tokens: Tokens of the answer.
+        units: Units (words, runs of punctuation, line breaks).
+        base_units: Units begun by the base model.
+        switches: Changes of source between units.
+        emitted: Tokens that were decoded, those a stop string cut off or a restart threw away
+            included.
+        cost: Forward passes; None where an engine was interrupted and has not said.
+        restarts: How often the sample was drawn again.
+    """
+
+    tokens: int = 0
+    units: int = 0
+    base_units: int = 0
+    switches: int = 0
+    emitted: int = 0
+    cost: Cost | None = field(default_factory=Cost)
+    restarts: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        both = None if self.cost is None or other.cost is None else self.cost + other.cost
+        return Tally(
+            self.tokens + other.tokens,
+            self.units + other.units,
+            self.base_units + other.base_units,
+            self.switches + other.switches,
+            self.emitted + other.emitted,
+            both,
+            self.restarts + other.restarts,
+        )
+
+    @property
+    def base_share(self) -> float:
+        """Units begun by the base model / units."""
+        return self.base_units / self.units if self.units else 0.0
+
+    @property
+    def forwards_per_token(self) -> float | None:
+        """Forward passes of both partners per decoded token."""
+        if self.cost is None or not self.emitted:
+            return None
+        return (self.cost.base_passes + self.cost.aligned_passes) / self.emitted
+
+
+@dataclass
+class Update:
+    """News of one sample.
+
+    Attributes:
+        index: Which sample of the request.
+        pieces: New tokens with their text.
+        logprobs: One for each piece, if they were asked for.
+        finish: ``stop``, ``length`` or ``stop_string`` with the last update.
+        tally: The sample's counts, with the last update.
+    """
+
+    index: int
+    pieces: list[Piece]
+    logprobs: list[Logprob] | None = None
+    finish: str | None = None
+    tally: Tally | None = None
+
+
+class Sample:
+    """One sample, over its attempts. Lives on the engine's thread.
+
+    Args:
+        plan: What it belongs to.
+        number: Index within the plan's group (part of the noise key).
+        index: Index within the client's request.
+        token_bytes: The bytes of each token id.
+    """
+
+    def __init__(self, plan: Plan, number: int, index: int, token_bytes: Sequence[bytes]) -> None:
+        self.plan = plan
+        self.number = number
+        self.index = index
+        self._token_bytes = token_bytes
+        self._tally = Tally()
+        self._last_source: int | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stream = TextStream(self._token_bytes, self.plan.stops)
+        self._early: list[Piece] = []
+        self._decoded = 0
+
+    @property
+    def request(self) -> Request:
+        """What the engine is to decode now."""
+        return self.plan.request(self.number, self._tally.restarts)
+
+    def take(self, event: Event) -> tuple[Update | None, bool]:
+        """Reads an event of the engine.
+
+        Returns:
+            News to tell, or None; and whether the sample is to be drawn again.
+        """
+        tally = self._tally
+        # A single model sits on both sides of its engine, which then calls every token aligned.
+        source = BASE if self.plan.method == "base" else None
+        pieces: list[Piece] = []
+        for token, spoke, begins in zip(event.tokens, event.sources, event.begins, strict=True):
+            self._decoded += 1
+            pieces += self._stream.push(token, spoke if source is None else source, begins)
+            if self._stream.stopped:
+                break
+        tally.emitted += len(event.tokens)
+        finish: str | None = "stop_string" if self._stream.stopped else event.finish
+        if event.cost is not None and tally.cost is not None:
+            tally.cost += event.cost
+        elif finish and event.finish is None:
+            tally.cost = None
+        if event.finish and not self._stream.stopped:
+            pieces += self._stream.flush()
+        if finish == "stop" and self._too_short():
+            tally.restarts += 1
+            self._begin()
+            return None, True
+        if not finish and self._decoded < self.plan.restart_shorter_than:
+            self._early += pieces
+            return None, False
+        pieces, self._early = self._early + pieces, []
+        for piece in pieces:
+            self._count(piece)
+        if not pieces and not finish:
+            return None, False
+        return Update(self.index, pieces, None, finish, tally if finish else None), False
+
+    def _too_short(self) -> bool:
+        short = self._decoded < self.plan.restart_shorter_than
+        return short and self._tally.restarts < MAX_ATTEMPTS - 1
+
+    def _count(self, piece: Piece) -> None:
+        tally = self._tally
+        tally.tokens += 1
+        if piece.begins:
+            tally.units += 1
+            tally.base_units += piece.source == BASE
+            tally.switches += self._last_source not in (None, piece.source)
+            self._last_source = piece.source

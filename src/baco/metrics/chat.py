@@ -117,9 +117,7 @@ class ChatJudge:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def ask_for(
-        self, messages: rubrics.Messages, read: Callable[[object], T | None]
-    ) -> T | None:
+    def ask_for(self, messages: rubrics.Messages, read: Callable[[object], T | None]) -> T | None:
         """Asks until the reply holds what is looked for.
 
         Args:

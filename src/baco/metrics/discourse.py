@@ -105,7 +105,7 @@ def story(group: Generations, index: int) -> list[str]:
 def sampled_sentences(number: int) -> list[int]:
     """Indices of at most twenty evenly spaced sentences of a story with so many."""
     m = min(number, SAMPLED)
-    return [int(round(i)) for i in np.linspace(0, number - 1, m)] if m else []
+    return [round(float(i)) for i in np.linspace(0, number - 1, m)] if m else []
 
 
 def tp_scores(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[float]:

@@ -10,7 +10,17 @@ from typing import Any
 
 from baco.errors import InputError, missing_extra
 
-SAMPLE_KEYS = ("prompt", "method", "router", "gamma", "diversity", "seed", "pair", "dataset", "cell")
+SAMPLE_KEYS = (
+    "prompt",
+    "method",
+    "router",
+    "gamma",
+    "diversity",
+    "seed",
+    "pair",
+    "dataset",
+    "cell",
+)
 """Fields of a sample row that say which group it belongs to."""
 
 _PER_SAMPLE = frozenset(
@@ -23,18 +33,30 @@ class Generations:
     """The outputs for one prompt.
 
     Args:
-        prompt: The prompt.
+        prompt: The prompt: a text, or a conversation as JSON holds it (a list of messages).
         generations: The outputs, in order; an empty text is an output too.
         finish_reasons: Why each output ended (``stop``, ``length``, ...); empty if unknown.
         extra: All other fields of the row, passed through.
         where: Where it was read, for messages, such as ``line 3``.
     """
 
-    prompt: str
+    prompt: str | list[dict[str, str]]
     generations: tuple[str, ...]
     finish_reasons: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
+
+    @property
+    def question(self) -> str:
+        """The prompt as one text: of a conversation, its last message."""
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[-1]["content"]
+
+    @property
+    def conversation(self) -> str:
+        """The prompt as a conversation, in JSON."""
+        if isinstance(self.prompt, str):
+            return json.dumps([{"role": "user", "content": self.prompt}])
+        return json.dumps(self.prompt)
 
     def hit_limit(self, index: int) -> bool:
         """Whether an output was cut at the length limit."""
@@ -109,14 +131,30 @@ def from_mapping(row: Mapping[str, Any], where: str) -> Generations:
                 hint="an output that failed can be given as an empty text",
             )
     prompt = row.get("prompt", "")
-    if not isinstance(prompt, str):
-        raise InputError(f"{where}: the prompt is a {type(prompt).__name__}, not a text")
+    if not isinstance(prompt, str) and not _is_conversation(prompt):
+        raise InputError(
+            f"{where}: the prompt is a {type(prompt).__name__}, not a text",
+            hint="a conversation is a list of messages with role and content",
+        )
     reasons = row.get("finish_reasons", ())
     if reasons and (not isinstance(reasons, list | tuple) or len(reasons) != len(texts)):
         raise InputError(f"{where}: there must be one finish reason for each generation")
     known = ("prompt", "generations", "finish_reasons")
     extra = {str(k): v for k, v in row.items() if k not in known}
     return Generations(prompt, tuple(texts), tuple(map(str, reasons)), extra, where)
+
+
+def _is_conversation(prompt: object) -> bool:
+    return (
+        isinstance(prompt, list)
+        and bool(prompt)
+        and all(
+            isinstance(m, dict)
+            and isinstance(m.get("role"), str)
+            and isinstance(m.get("content"), str)
+            for m in prompt
+        )
+    )
 
 
 def read_groups(path: str | Path) -> list[Generations]:

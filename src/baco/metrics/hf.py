@@ -1,11 +1,12 @@
 """Models that read texts: encoders, classifiers of pairs, reward models, likelihoods.
 
-Each class takes token ids to numbers in batches. Rows are padded by hand and masked, so that neither
-padding nor the size of a batch changes a value beyond rounding.
+Rows are padded by hand and masked, so that neither padding nor the size of a batch changes a value
+beyond rounding.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -56,7 +57,9 @@ def load_tokenizer(model: Model) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model.location, **model.pinned)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the tokenizer of {model.name}: {_first_line(error)}") from error
+        raise InputError(
+            f"cannot load the tokenizer of {model.name}: {_first_line(error)}"
+        ) from error
 
 
 def _load(auto: str, model: Model, options: Options, large: bool) -> Any:
@@ -89,9 +92,7 @@ def _pad(rows: Sequence[Sequence[int]], pad: int, device: str) -> tuple[Any, Any
 
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
-    mask = torch.tensor(
-        [[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device
-    )
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
     return ids, mask
 
 
@@ -130,13 +131,12 @@ class Encoder:
             raise missing_extra("sentence_transformers", "metrics") from error
         import torch
 
-        pinned = {} if model.local else {"revision": model.revision}
         self._model = SentenceTransformer(
             model.location,
             device=device_of(options),
             local_files_only=model.local,
             model_kwargs={"dtype": getattr(torch, dtype_of(options, large=False))},
-            **pinned,
+            revision=None if model.local else model.revision,
         ).eval()
         self.limit = int(self._model.max_seq_length or PAIR_LIMIT)
 
@@ -267,7 +267,7 @@ def chat_ids(tokenizer: Any, name: str, messages: list[dict[str, str]], *, ask: 
 
 
 class RewardModel:
-    """(prompt, output) to a raw score: the only logit of a sequence classification model.
+    """(conversation, output) to a raw score: the only logit of a sequence classification model.
 
     Args:
         model: A reward model with a chat template.
@@ -286,7 +286,7 @@ class RewardModel:
         self._limit = position_limit(self._model.config, self._tokenizer)
 
     def __call__(self, items: Sequence[Item]) -> Iterator[Sequence[float]]:
-        """Yields one raw score for each (prompt, output); NaN where they do not fit the model."""
+        """Yields one raw score for each item; NaN where it does not fit the model."""
         import torch
 
         for batch in _batches(items, self._size):
@@ -303,8 +303,8 @@ class RewardModel:
             for row in rows:
                 yield [next(scores) if len(row) <= self._limit else math.nan]
 
-    def _ids(self, prompt: str, output: str) -> list[int]:
-        talk = [{"role": "user", "content": prompt}, {"role": "assistant", "content": output}]
+    def _ids(self, conversation: str, output: str) -> list[int]:
+        talk = [*json.loads(conversation), {"role": "assistant", "content": output}]
         return chat_ids(self._tokenizer, self._name, talk, ask=False)
 
 
@@ -315,7 +315,7 @@ def _unused_id(rows: Sequence[Sequence[int]]) -> int:
 
 
 class Likelihood:
-    """(prompt, output, ending) to the sum of the tokens' log-probabilities and their number.
+    """(conversation, output, ending) to the sum of the tokens' log-probabilities and their number.
 
     Args:
         model: The aligned model, with a chat template.
@@ -358,10 +358,8 @@ class Likelihood:
         picked = steps[torch.arange(len(target)), torch.tensor(target, device=steps.device)]
         return float(picked.double().sum())
 
-    def _ids(self, prompt: str, output: str, ending: str) -> tuple[list[int], list[int]]:
-        start = chat_ids(
-            self._tokenizer, self._name, [{"role": "user", "content": prompt}], ask=True
-        )
+    def _ids(self, conversation: str, output: str, ending: str) -> tuple[list[int], list[int]]:
+        start = chat_ids(self._tokenizer, self._name, json.loads(conversation), ask=True)
         made = self._tokenizer(output, add_special_tokens=False, verbose=False)["input_ids"]
         return start, [*made, *([self._end] if ending == "end" else [])]
 

@@ -84,7 +84,9 @@ def find_model(name: str, offline: bool) -> Model:
         return _bundled()
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not any((folder / f).is_file() for f in ("config.json", "modules.json", "tokenizer.json")):
+        if not any(
+            (folder / f).is_file() for f in ("config.json", "modules.json", "tokenizer.json")
+        ):
             raise InputError(f"the folder {name} holds no model (no config.json)")
         return Model(name, str(folder.resolve()), _digest(folder.resolve()), local=True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:

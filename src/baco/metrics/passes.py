@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baco.errors import BacoError, InputError
+from baco.known_pairs import known_pair, known_pairs, locate
 from baco.metrics.cache import Cache, content_key
 from baco.metrics.models import BUNDLED, DEFAULTS, Model, ModelUnavailable, find_model
 
@@ -37,12 +39,24 @@ class NotComputable(BacoError):
     """A metric needs something that was not given; the message says what."""
 
 
+def _aligned_of(pair: str, offline: bool) -> Model:
+    """The aligned model of a pair that BaCo knows by name."""
+    known = known_pair(pair)
+    if not known.aligned:
+        raise InputError(
+            f"the aligned side of the pair {pair!r} is an adapter", hint="name a whole model"
+        )
+    found = find_model(locate(known.aligned), offline)
+    return dataclasses.replace(found, name=f"{pair} (aligned)")
+
+
 @dataclass(frozen=True)
 class Options:
     """How to score.
 
     Args:
-        aligned: Aligned model (folder or hub id) for perplexity, likelihoods and EAD's tokens.
+        aligned: Aligned model (folder, hub id or known pair) for perplexity, likelihoods and
+            EAD's tokens.
         models: Other models than the default ones, by role.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``auto`` (bfloat16 for large models on a GPU, else float32) or a torch dtype.
@@ -113,6 +127,8 @@ class Passes:
         named = metric.variant or given
         if not named and metric.role == "aligned":
             raise NotComputable("it needs the aligned model", hint="name it with --aligned")
+        if metric.role == "aligned" and named in known_pairs():
+            return _aligned_of(named, options.offline)
         try:
             return find_model(named or DEFAULTS[metric.role], options.offline)
         except ModelUnavailable:
@@ -238,9 +254,7 @@ class Passes:
 
         def advance(index: int, answers: Sequence[bool] | None) -> None:
             try:
-                asked[index] = (
-                    next(open_[index]) if answers is None else open_[index].send(answers)
-                )
+                asked[index] = next(open_[index]) if answers is None else open_[index].send(answers)
             except StopIteration as stop:
                 found[index] = stop.value
                 asked.pop(index, None)

@@ -38,7 +38,7 @@ def token_likelihoods(
     dtype = dtype_of(passes.options, large=True)
     kind = f"likelihood|{model.label}|{dtype}"
     items: list[Item] = [
-        (group.prompt, text, "cut" if group.hit_limit(i) else "end")
+        (group.conversation, text, "cut" if group.hit_limit(i) else "end")
         for group in groups
         for i, text in enumerate(group.generations)
     ]
@@ -103,7 +103,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _rewards(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[list[float]]:
     """Scores of all outputs as the metric's model or judge gives them."""
-    items: list[Item] = [(g.prompt, text) for g in groups for text in g.generations]
+    items: list[Item] = [(g.question, text) for g in groups for text in g.generations]
     if metric.variant == "tiny":
         from baco.metrics.semantic import TINY_JUDGE
         from baco.tiny.judge import quality
@@ -115,7 +115,8 @@ def _rewards(groups: Sequence[Generations], passes: Passes, metric: Metric) -> l
         passes.made_by[metric.name] = f"{judge.label}, 1 to 10"
         flat = [float(v[0]) for v in passes.run(f"judge|{judge.settings}", items, judge.marks)]
     else:
-        flat = [float(v[0]) for v in _raw(items, passes, metric)]
+        talks: list[Item] = [(g.conversation, text) for g in groups for text in g.generations]
+        flat = [float(v[0]) for v in _raw(talks, passes, metric)]
     scores = iter(flat)
     return [[next(scores) for _ in g.generations] for g in groups]
 

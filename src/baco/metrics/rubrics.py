@@ -9,8 +9,8 @@ from collections.abc import Sequence
 Messages = list[dict[str, str]]
 
 REWARD = """\
-You grade how well a response answers a request. Judge only this response on its own: whether it \
-does what was asked, whether it is right, whether it is clear and well made. Length alone is worth \
+You grade how well a response answers a request. Judge this response on its own: whether it does \
+what was asked, whether it is right, whether it is clear and well made. Length alone is worth \
 nothing, and an unusual answer is as good as a usual one if it fits the request.
 
 Marks:
@@ -21,7 +21,7 @@ Marks:
 9  does what was asked and does it well
 10 could hardly be better
 
-Use the whole numbers between as well. Reply with JSON alone: {"mark": <whole number from 1 to 10>}"""
+Use the whole numbers between as well. Reply with JSON alone: {"mark": <whole number, 1 to 10>}"""
 
 TURNING_POINTS = (
     "opportunity",
@@ -60,14 +60,14 @@ Stories of many kinds turn at five points:
 - major_setback: the event in which everything seems lost
 - climax: the peak of the conflict, where it is decided
 
-You are given a story as numbered sentences. For each of the five, name the one sentence in which it \
-happens. All five must be named, and their numbers must not decrease in this order. Reply with JSON \
-alone, the five names as keys and the sentence numbers as values."""
+You are given a story as numbered sentences. For each of the five, name the one sentence in which \
+it happens. All five must be named, and their numbers must not decrease in this order. Reply with \
+JSON alone, the five names as keys and the sentence numbers as values."""
 
 _AROUSAL = """\
 You are given sentences from a story, in order. For each, say how much excitement its events and \
-feelings carry, from 0 (calm, sleepy) to 1 (frantic, thrilling), whether pleasant or not. Reply with \
-JSON alone: {"arousal": [one number for each sentence, in order]}"""
+feelings carry, from 0 (calm, sleepy) to 1 (frantic, thrilling), whether pleasant or not. Reply \
+with JSON alone: {"arousal": [one number for each sentence, in order]}"""
 
 
 def version() -> str:

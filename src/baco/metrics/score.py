@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,7 +86,7 @@ class Scores:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of groups, of outputs, of empty outputs, of groups with any, and of lone outputs."""
+        """How many groups and outputs there are, and how many of them are empty or alone."""
         empty = [sum(not text for text in row.group.generations) for row in self.rows]
         return {
             "groups": len(self.rows),
@@ -300,5 +299,3 @@ def _row(group: Generations, index: int, found: Mapping[str, Sequence[float]]) -
         if not math.isfinite(value)
     }
     return ScoredGroup(group, values, notes)
-
-

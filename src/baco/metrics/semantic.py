@@ -81,16 +81,17 @@ def pair_probabilities(
         return passes.load(kind, lambda: PairClassifier(model, passes.options, sides=sides))
 
     found = passes.run(f"pairs|{kind}", pairs, lambda items: classifier()(items))
-    places = [
-        int(passes.run(f"label|{kind}|{label}", [("",)], lambda _: [[classifier().label(label)]])[0][0])
-        for label in labels
-    ]
-    return found, places
+
+    def place(label: str) -> int:
+        found = passes.run(
+            f"label|{kind}|{label}", [("",)], lambda _: [[classifier().label(label)]]
+        )
+        return int(found[0][0])
+
+    return found, [place(label) for label in labels]
 
 
-def _nli(
-    groups: Sequence[Generations], passes: Passes, metric: Metric, label: str
-) -> list[float]:
+def _nli(groups: Sequence[Generations], passes: Passes, metric: Metric, label: str) -> list[float]:
     """Mean probability of a label over all ordered pairs of outputs."""
     model = passes.model(metric)
     pairs: list[Item] = [
@@ -162,16 +163,14 @@ def given_classes(group: Generations) -> list[int]:
     return classes
 
 
-def exact_classes(
-    groups: Sequence[Generations], passes: Passes, metric: Metric
-) -> list[list[int]]:
+def exact_classes(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[list[int]]:
     """Classes of the bundled exact judge: outputs that say the same."""
     from baco.tiny.judge import semantic_class
 
     passes.made_by[metric.name] = TINY_JUDGE
     found = []
     for group in groups:
-        names = [semantic_class(group.prompt, text) for text in group.generations]
+        names = [semantic_class(group.question, text) for text in group.generations]
         ids = {name: i for i, name in enumerate(dict.fromkeys(names))}
         found.append([ids[name] for name in names])
     return found
@@ -193,7 +192,7 @@ def meaning_classes(
 
     def same(asked: Asked) -> Sequence[bool]:
         sides = [
-            (f"{g.prompt} {g.generations[a]}", f"{g.prompt} {g.generations[b]}")
+            (f"{g.question} {g.generations[a]}", f"{g.question} {g.generations[b]}")
             for g, a, b in asked
         ]
         both: list[Item] = [*sides, *((b, a) for a, b in sides)]

@@ -200,9 +200,17 @@ def mean_values(
                 hint="rows of the same setting need a column 'prompt' (per-prompt values)",
             )
     return {
-        setting: {m.name: _mean([p.values[m.name] for p in mine]) for m in metrics}
+        setting: {m.name: _mean(_by_prompt(mine, m.name)) for m in metrics}
         for setting, mine in rows.items()
     }
+
+
+def _by_prompt(points: Sequence[Point], name: str) -> list[float]:
+    """One value a prompt: the mean of its rows."""
+    rows: dict[str, list[float]] = {}
+    for point in points:
+        rows.setdefault(point.prompt, []).append(point.values[name])
+    return [_mean(values) for values in rows.values()]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -271,7 +279,8 @@ def measure(spaces: Sequence[Space], grids: Mapping[str, Sequence[str]], rule: s
         levels["metric", metric.name] = average(
             [c for s, c in cells.items() if metric in (s.diversity, s.quality)]
         )
-    inside = {s: c for s, c in cells.items() if s.diversity.in_spaces and s.quality.in_spaces}
+    averaged = averaged_metrics(spaces)
+    inside = {s: c for s, c in cells.items() if {s.diversity.name, s.quality.name} <= averaged}
     classes = []
     for kind in ("lexical", "semantic"):
         mine = [c for s, c in inside.items() if s.diversity.kind == kind]
@@ -282,6 +291,25 @@ def measure(spaces: Sequence[Space], grids: Mapping[str, Sequence[str]], rule: s
         levels["average", "overall"] = average(classes)
         levels["average", "overall_flat"] = average(list(inside.values()))
     return levels
+
+
+def averaged_metrics(spaces: Sequence[Space]) -> set[str]:
+    """Names of the metrics whose spaces make the averages.
+
+    These are the paper's eleven and its two quality metrics. Of several variants of one metric
+    (``emb_cos``, ``emb_cos@model``) only the default one counts, or else the first.
+
+    Args:
+        spaces: The spaces.
+
+    Returns:
+        The names.
+    """
+    chosen: dict[str, str] = {}
+    for metric in (m for s in spaces for m in (s.diversity, s.quality)):
+        if metric.default and (metric.base_name not in chosen or not metric.variant):
+            chosen[metric.base_name] = metric.name
+    return set(chosen.values())
 
 
 def average(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
@@ -317,8 +345,14 @@ def _warnings(
         dropped = sum(s.dropped(method) for s in spaces)
         if dropped:
             total = sum(len(s.curves[method]) for s in spaces)
-            found.append(f"{method}: {dropped} of {total} points lie outside the box and are left out")
-    kinds = {s.diversity.kind for s in spaces if s.diversity.in_spaces and s.quality.in_spaces}
+            found.append(
+                f"{method}: {dropped} of {total} points lie outside the box and are left out"
+            )
+    averaged = averaged_metrics(spaces)
+    kinds = {s.diversity.kind for s in spaces if {s.diversity.name, s.quality.name} <= averaged}
+    extra = {m.name: m for s in spaces for m in (s.diversity, s.quality)}.keys() - averaged
+    if extra:
+        found.append(f"not in the averages: {', '.join(sorted(extra))}")
     if kinds and kinds != {"lexical", "semantic"}:
         found.append(f"overall is the {kinds.pop()} average alone: the other class has no space")
     missing = sum(math.isnan(v) for p in points for v in p.values.values())

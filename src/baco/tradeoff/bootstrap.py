@@ -50,7 +50,10 @@ def add_intervals(
     names = [m.name for m in metrics]
     replicates = []
     for table in means:
-        drawn = {s: dict(zip(names, row, strict=True)) for s, row in zip(settings, table.tolist(), strict=True)}
+        drawn = {
+            s: dict(zip(names, row, strict=True))
+            for s, row in zip(settings, table.tolist(), strict=True)
+        }
         spaces = build_spaces(drawn, metrics, analysis.references, analysis.n)
         valid = [s for s in spaces if not s.problem]
         replicates.append(measure(valid, analysis.grids, analysis.rule))

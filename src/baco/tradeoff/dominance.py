@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from baco.errors import InputError
 from baco.tradeoff.coverage import XY
@@ -71,7 +72,11 @@ def _shares(positions: Sequence[float]) -> list[float]:
         return [1.0]
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     ranked = [positions[i] for i in order]
-    edges = [ranked[0], *((a + b) / 2 for a, b in zip(ranked, ranked[1:], strict=False)), ranked[-1]]
+    edges = [
+        ranked[0],
+        *((a + b) / 2 for a, b in pairwise(ranked)),
+        ranked[-1],
+    ]
     span = ranked[-1] - ranked[0]
     shares = [0.0] * len(positions)
     for place, index in enumerate(order):

@@ -189,9 +189,7 @@ def _from_rows(
     )
 
 
-def _point(
-    line: int, row: Mapping[str, str], metrics: Sequence[Metric], name: str
-) -> Point:
+def _point(line: int, row: Mapping[str, str], metrics: Sequence[Metric], name: str) -> Point:
     where = f"{name}, line {line}"
     if None in row or None in row.values():
         raise InputError(f"{where}: the row has not as many cells as the header")

@@ -1,0 +1,178 @@
+"""``baco metrics``: lists the metrics, and scores anybody's generations."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from baco.errors import InputError
+
+app = typer.Typer(
+    help="Diversity and quality of groups of outputs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command("list")
+def list_metrics(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Lists the metrics: class, direction, range, theory end, what each needs, source."""
+    from baco.cli.table import print_table
+    from baco.metrics.report import CATALOGUE, catalogue
+
+    rows = catalogue()
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+        return
+    print_table(CATALOGUE, [[row[name] for name in CATALOGUE] for row in rows])
+
+
+@app.command("score")
+def score_file(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help='JSON lines or Parquet: {"prompt": ..., "generations": [...]} a row, NoveltyBench '
+            "files, or samples as `baco generate --json` writes them."
+        ),
+    ],
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Names separated by commas, or default (the paper's eleven), lexical, semantic, "
+            "quality, paper (the eleven and the two of quality), all. See `baco metrics list`."
+        ),
+    ] = "default",
+    aligned: Annotated[
+        str,
+        typer.Option(
+            help="Aligned model for ppl, semantic_entropy and ead: a folder, a hub id, or a pair."
+        ),
+    ] = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ROLE=MODEL in place of a default model; the roles are encoder, vendi, nli, same, "
+            "entail, reward. May be repeated."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output", "-o", help="Write per-group values: .csv, .parquet, .jsonl or .json."
+        ),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never ask the hub; say what cannot be computed.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16, float64.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Texts or pairs in one forward pass.")] = 16,
+    workers: Annotated[
+        int, typer.Option(help="Processes for the lexical part; 0 for one per CPU core.")
+    ] = 0,
+    cache: Annotated[
+        bool,
+        typer.Option(help="Keep what was computed, under $BACO_CACHE or the user's cache folder."),
+    ] = True,
+    judge_url: Annotated[
+        str, typer.Option(help="OpenAI-compatible address for reward@judge, tp_div, arousal_div.")
+    ] = "",
+    judge_model: Annotated[str, typer.Option(help="Name of the judge model there.")] = "",
+    judge_key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the judge's key.")
+    ] = "OPENAI_API_KEY",
+    judge_prices: Annotated[
+        str,
+        typer.Option(help="Price of a million tokens, IN,OUT, for the cost shown: 0.15,0.60."),
+    ] = "",
+    judge_retries: Annotated[int, typer.Option(help="Repetitions of a failed request.")] = 4,
+    judge_workers: Annotated[int, typer.Option(help="Requests under way at once.")] = 8,
+) -> None:
+    """Scores groups of outputs from any tool.
+
+    Fields that are not known pass through. A number always comes with the model that made it.
+    """
+    from baco.metrics.groups import read_groups
+    from baco.metrics.report import check_format, write_scores
+    from baco.metrics.score import score
+    from baco.metrics.spec import expand
+
+    expand([name for name in metrics.split(",") if name.strip()])
+    for path in output or ():
+        check_format(path)
+    groups = read_groups(file)
+    judge = None
+    if judge_url:
+        from baco.metrics.chat import ChatJudge
+
+        price_in, price_out = _prices(judge_prices)
+        judge = ChatJudge(
+            judge_url,
+            judge_model,
+            key_env=judge_key_env,
+            retries=judge_retries,
+            workers=judge_workers,
+            price_in=price_in,
+            price_out=price_out,
+        )
+    try:
+        scores = score(
+            groups,
+            metrics,
+            aligned=aligned,
+            models=_models(model or []),
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            workers=workers or os.cpu_count() or 1,
+            offline=offline,
+            judge=judge,
+            cache=cache,
+            progress=sys.stderr.isatty(),
+        )
+    finally:
+        if judge is not None:
+            judge.close()
+    for path in output or ():
+        write_scores(scores, path)
+    if as_json:
+        typer.echo(json.dumps(scores.to_dict(), ensure_ascii=False, indent=1))
+        return
+    from baco.cli.table import print_table
+    from baco.metrics.report import SUMMARY, remarks, summary_rows
+
+    print_table(SUMMARY, summary_rows(scores))
+    for line in remarks(scores):
+        typer.echo(line, err=True)
+
+
+def _models(pairs: list[str]) -> dict[str, str]:
+    """Reads ROLE=MODEL."""
+    found = {}
+    for text in pairs:
+        role, equals, name = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"--model {text!r} is not ROLE=MODEL")
+        found[role] = name
+    return found
+
+
+def _prices(text: str) -> tuple[float | None, float | None]:
+    if not text:
+        return None, None
+    try:
+        price_in, price_out = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"--judge-prices {text!r} is not two numbers, IN,OUT") from None
+    return price_in, price_out

@@ -1,0 +1,264 @@
+"""Tables of Coverage and Dominance: rows for CSV and JSON, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from baco.tradeoff.analysis import MEASURES, Analysis, Levels, combine
+from baco.tradeoff.bootstrap import Key, combined_intervals
+
+MEAN = "mean of datasets"
+
+COLUMNS = ("coverage", "dom_share", "dom_d", "dom_q", "dom", "hv")
+"""Measures in the order of the tables."""
+
+HEADINGS = {
+    "coverage": "Coverage",
+    "dom_share": "Dom share",
+    "dom_d": "Dom-D",
+    "dom_q": "Dom-Q",
+    "dom": "Dom",
+    "hv": "HV",
+}
+
+LEVELS = ("average", "metric", "space")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row: a method at one level.
+
+    Args:
+        dataset: The dataset, or `MEAN`.
+        level: ``average``, ``metric`` or ``space``.
+        name: The average, metric or space.
+        method: The method.
+        values: Value of each measure; NaN where it is not defined.
+        intervals: Bootstrap interval of each measure that has one.
+        grid: Settings of the method.
+        compared: All methods of the comparison: Dominance holds among these only.
+        rule: Boundary rule of Coverage.
+        n: Number of outputs in a group.
+    """
+
+    dataset: str
+    level: str
+    name: str
+    method: str
+    values: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    grid: tuple[str, ...]
+    compared: tuple[str, ...]
+    rule: str
+    n: int
+
+
+def figures(analyses: Sequence[Analysis], levels: Sequence[str] = LEVELS) -> list[Figure]:
+    """All figures as rows; with several datasets their mean comes last.
+
+    Args:
+        analyses: One analysis per dataset.
+        levels: Which levels to take.
+
+    Returns:
+        The rows, by dataset, level, name and method.
+    """
+    rows = []
+    for analysis in analyses:
+        rows += _rows(analysis.dataset, analysis.levels, analysis.intervals, analysis, levels)
+    if len(analyses) > 1:
+        mean = combine(analyses)
+        rows += _rows(MEAN, mean, combined_intervals(analyses, mean), analyses[0], levels)
+    return rows
+
+
+def _rows(
+    dataset: str,
+    table: Levels,
+    intervals: Mapping[Key, tuple[float, float]],
+    analysis: Analysis,
+    levels: Sequence[str],
+) -> list[Figure]:
+    return [
+        Figure(
+            dataset,
+            level,
+            name,
+            method,
+            values,
+            {
+                m: intervals[level, name, method, m]
+                for m in MEASURES
+                if (level, name, method, m) in intervals
+            },
+            analysis.grids[method],
+            tuple(methods),
+            analysis.rule,
+            analysis.n,
+        )
+        for wanted in levels
+        for (level, name), methods in table.items()
+        if level == wanted
+        for method, values in methods.items()
+    ]
+
+
+def number(figure: Figure, measure: str, *, percent: bool = False) -> str:
+    """A cell: three decimals, or per cent with one; the interval in brackets; a dash for none."""
+    scale, digits = (100, 1) if percent else (1, 3)
+    value = figure.values[measure]
+    if math.isnan(value):
+        return "-"
+    text = f"{value * scale:.{digits}f}"
+    if measure in figure.intervals:
+        low, high = figure.intervals[measure]
+        text += f" [{low * scale:.{digits}f}, {high * scale:.{digits}f}]"
+    return text
+
+
+def cells(rows: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of a table for people; the dataset is left out if there is only one."""
+    several = len({f.dataset for f in rows}) > 1
+    head = [*(["dataset"] if several else []), "of", "method", *(HEADINGS[m] for m in COLUMNS)]
+    body = [
+        [*([f.dataset] if several else []), f.name, f.method, *(number(f, m) for m in COLUMNS)]
+        for f in rows
+    ]
+    return head, body
+
+
+def to_csv(rows: Sequence[Figure]) -> str:
+    """All rows as CSV, in full precision, with the grid and the compared set."""
+    stream = io.StringIO(newline="")
+    ends = [f"{m}_{end}" for m in COLUMNS for end in ("low", "high")]
+    head = ["dataset", "level", "of", "method", *COLUMNS, *ends, "grid", "compared", "rule", "n"]
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(head)
+    for f in rows:
+        values = ["" if math.isnan(f.values[m]) else repr(float(f.values[m])) for m in COLUMNS]
+        limits = [
+            repr(f.intervals[m][end]) if m in f.intervals else "" for m in COLUMNS for end in (0, 1)
+        ]
+        tail = [" ".join(c or "-" for c in f.grid), " ".join(f.compared), f.rule, f.n]
+        writer.writerow([f.dataset, f.level, f.name, f.method, *values, *limits, *tail])
+    return stream.getvalue()
+
+
+def to_markdown(rows: Sequence[Figure]) -> str:
+    """A Markdown table."""
+    head, body = cells(rows)
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(c.replace('|', '/') for c in line)} |\n" for line in lines)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def to_latex(rows: Sequence[Figure]) -> str:
+    """A LaTeX table (package booktabs); the best Coverage and share of each block are bold."""
+    head, _ = cells(rows)
+    texts = len(head) - len(COLUMNS)
+    lines = [
+        rf"\begin{{tabular}}{{{'l' * texts}{'r' * len(COLUMNS)}}}",
+        r"\toprule",
+        " & ".join(map(_escape, head)) + r" \\",
+    ]
+    block: tuple[str, str] | None = None
+    for f in rows:
+        if (f.dataset, f.name) != block:
+            block = (f.dataset, f.name)
+            lines.append(r"\midrule")
+        best = [g for g in rows if (g.dataset, g.name) == block]
+        values = [_bold(f, m, best) for m in COLUMNS]
+        names = [*([f.dataset] if texts > 2 else []), f.name, f.method]
+        lines.append(" & ".join([*map(_escape, names), *values]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _bold(figure: Figure, measure: str, rivals: Sequence[Figure]) -> str:
+    text = number(figure, measure)
+    known = [g.values[measure] for g in rivals if not math.isnan(g.values[measure])]
+    if measure in ("coverage", "dom_share") and known and figure.values[measure] == max(known):
+        return rf"\textbf{{{text}}}"
+    return text
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in text)
+
+
+def to_dict(analyses: Sequence[Analysis]) -> dict[str, Any]:
+    """Everything as plain data for JSON: figures, grids, anchors, points, frontiers, C-metrics."""
+    return {
+        "datasets": [_dataset(a) for a in analyses],
+        "figures": [
+            {
+                "dataset": f.dataset,
+                "level": f.level,
+                "of": f.name,
+                "method": f.method,
+                **{m: None if math.isnan(v) else float(v) for m, v in f.values.items()},
+                "intervals": {m: list(ends) for m, ends in f.intervals.items()},
+            }
+            for f in figures(analyses)
+        ],
+    }
+
+
+def _dataset(analysis: Analysis) -> dict[str, Any]:
+    return {
+        "dataset": analysis.dataset,
+        "rule": analysis.rule,
+        "n": analysis.n,
+        "grids": {m: list(g) for m, g in analysis.grids.items()},
+        "references": {
+            role: {"method": method, "control": control}
+            for role, (method, control) in zip(
+                ("base", "aligned"), analysis.references, strict=True
+            )
+        },
+        "warnings": list(analysis.warnings),
+        "skipped": {s.name: s.problem for s in analysis.skipped},
+        "spaces": [
+            {
+                "name": space.name,
+                "x": space.x and {"at_zero": space.x.at_zero, "at_one": space.x.at_one},
+                "y": space.y and {"at_zero": space.y.at_zero, "at_one": space.y.at_one},
+                "points": [
+                    {
+                        "method": method,
+                        "control": p.control,
+                        "raw": list(p.raw),
+                        "normalised": list(p.xy),
+                        "kept": p.kept,
+                    }
+                    for method, placed in space.curves.items()
+                    for p in placed
+                ],
+                "frontier": [
+                    {"x": p.x, "y": p.y, "owners": list(p.owners)} for p in analysis.frontier(space)
+                ],
+                "c_metric": [
+                    {"of": a, "over": b, "value": value}
+                    for (a, b), value in analysis.c_metrics(space).items()
+                ],
+            }
+            for space in analysis.spaces
+        ],
+    }

@@ -1,0 +1,84 @@
+"""Everything that decides samples is checked, and one control is one control."""
+
+from __future__ import annotations
+
+import pytest
+
+from baco.errors import InputError, UnknownNameError
+from baco.methods import METHODS
+from baco.methods.settings import make_setting
+from baco.routers import parse
+
+
+def test_defaults_are_the_papers():
+    setting = make_setting()
+    assert setting.method.name == "baco"
+    assert (setting.router_name, setting.gamma) == ("p-punc", 0.3)
+    warp = setting.sampling.warp
+    assert (warp.temperature, warp.top_p, warp.top_k, warp.min_p) == (1.0, 0.9, 0, 0.0)
+    assert setting.sampling.max_new_tokens == 512
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "gamma"),
+    [
+        ({"router": "p@0.5"}, "p", 0.5),
+        ({"router": "h", "gamma": 2}, "h", 2.0),
+        ({"router": "h", "gamma": "inf"}, "h", "inf"),
+        ({"router": "p", "gamma": "linear:0.5..0.1/100"}, "p", "linear:0.5..0.1/100"),
+        ({"router": "punc"}, "punc", None),
+        ({"router": "fc>h@2"}, "fc>h", 2.0),
+        ({"router": "p@0.9>h@2"}, "p@0.9>h", 2.0),
+        ({"router": parse("p@0.5")}, "p", 0.5),
+        ({"method": "aligned"}, None, None),
+    ],
+)
+def test_what_a_sample_will_say_of_its_router(given, name, gamma):
+    setting = make_setting(**given)
+    assert (setting.router_name, setting.gamma) == (name, gamma)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"router": "p@0.3", "gamma": 0.5}, "names its threshold and gamma gives another"),
+        ({"gamma": 0.3, "diversity": 0.5}, "diversity and gamma are both given"),
+        ({"router": "p@0.3", "diversity": 0.5}, "names its threshold and diversity gives another"),
+        ({"diversity": 1.5}, "diversity 1.5 is out of range.*\\[0, 1\\]"),
+        ({"diversity": 0.5}, "needs a calibration table"),
+        ({"method": "aligned", "gamma": 0.3}, "'aligned' has no gamma.*temperature"),
+        ({"method": "base", "router": "p"}, "'base' has no router"),
+        ({"router": "p@2"}, "threshold 2 is out of range for router 'p'.*\\[0, 1\\]"),
+        ({"router": "punc", "gamma": 0.5}, "'punc' takes no threshold"),
+        ({"temperature": -1}, "temperature -1 is out of range"),
+        ({"top_p": 0}, "top-p 0 is out of range"),
+        ({"max_new_tokens": 0}, "max-new-tokens 0 is out of range"),
+        ({"restart_shorter_than": -1}, "restart-shorter-than -1 is out of range"),
+        ({"restart_shorter_than": 9, "max_new_tokens": 8}, "is more than max-new-tokens 8"),
+        ({"stop": ["a", ""]}, "a stop string is empty"),
+    ],
+)
+def test_bad_settings(given, message):
+    with pytest.raises(InputError, match=message):
+        make_setting(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "guess"), [({"method": "algned"}, "aligned"), ({"router": "p-pnc"}, "p-punc")]
+)
+def test_unknown_names_are_guessed(given, guess):
+    with pytest.raises(UnknownNameError, match=f"did you mean .*'{guess}'"):
+        make_setting(**given)
+
+
+def test_a_calibration_makes_the_router():
+    setting = make_setting(
+        router="p", diversity=0.5, calibration=lambda spec, d: parse(spec).with_gamma(d / 2)
+    )
+    assert (setting.router_name, setting.gamma) == ("p", 0.25)
+
+
+def test_methods_tell_what_they_are():
+    for name, method in METHODS.items():
+        assert name == method.name
+        assert all((method.category, method.control, method.span, method.source))

@@ -1,0 +1,152 @@
+"""Samples and groups: what is derived from tokens and sources, and their JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco.engine.rows import Cost
+from baco.errors import InputError
+from baco.group import (
+    FIELDS,
+    Group,
+    Sample,
+    base_share,
+    group_samples,
+    normalised,
+    switches,
+    token_strings,
+)
+
+
+def sample(index: int = 0, text: str = "A plum.", **fields) -> Sample:
+    return Sample(
+        **{
+            "prompt": "Name a fruit.",
+            "index": index,
+            "text": text,
+            "finish_reason": "stop",
+            "seed": 0,
+            "method": "baco",
+            "router": "p-punc",
+            "gamma": 0.3,
+            "token_ids": (1, 2, 3),
+            "tokens": ("A", " plum", "."),
+            "sources": ("aligned", "base", "aligned"),
+            "base_share": 1 / 3,
+            "switches": 2,
+        }
+        | fields
+    )
+
+
+@given(st.text(), st.data())
+def test_token_strings_join_to_the_text_wherever_bytes_are_cut(text, data):
+    raw = text.encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
+    edges = [0, *cuts, len(raw)]
+    pieces = [raw[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    strings = token_strings(pieces, range(len(pieces)))
+    assert "".join(strings) == text
+    assert len(strings) == len(pieces)
+
+
+@given(st.lists(st.binary(max_size=4), min_size=1, max_size=8))
+def test_broken_bytes_become_replacement_characters(pieces):
+    strings = token_strings(pieces, range(len(pieces)))
+    assert "".join(strings) == b"".join(pieces).decode(errors="replace")
+
+
+def test_units_count_not_tokens():
+    sources = ["aligned", "base", "base", "base", "aligned"]
+    begins = [True, True, False, False, True]
+    assert base_share(sources, begins) == pytest.approx(1 / 3)
+    assert switches(sources, begins) == 2
+    assert base_share([], []) == 0
+    assert switches([], []) == 0
+
+
+def test_json_has_the_agreed_keys_in_order():
+    row = sample().as_dict()
+    assert list(row) == list(FIELDS)
+    assert (
+        list(row)
+        == (
+            "prompt index text finish_reason seed method router gamma token_ids tokens sources "
+            "base_share switches"
+        ).split()
+    )
+    assert Sample.from_dict(json.loads(json.dumps(row))) == sample()
+
+
+def test_restarts_are_recorded():
+    again = sample(attempts=3)
+    assert again.as_dict()["attempts"] == 3
+    assert Sample.from_dict(again.as_dict()).attempts == 3
+    assert Group((sample(), again)).restarts == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": None}, "'text' of a sample is not str"),
+        ({"index": True}, "'index' of a sample is not int"),
+        ({"tokens": "A"}, "'tokens' of a sample is not a list"),
+        ({"colour": 1}, "unknown key 'colour'"),
+        ({"prompt": ""}, "prompt is empty"),
+    ],
+)
+def test_rows_are_checked(change, message):
+    with pytest.raises(InputError, match=message):
+        Sample.from_dict(sample().as_dict() | change)
+
+
+def test_a_missing_key_is_named():
+    row = sample().as_dict()
+    del row["seed"]
+    with pytest.raises(InputError, match="lacks 'seed'"):
+        Sample.from_dict(row)
+
+
+def test_group_figures():
+    group = Group(
+        (
+            sample(0, "A plum.", cost=Cost(4, 3, 4, 2)),
+            sample(1, " a  PLUM!", base_share=0.0, switches=0, cost=Cost(1, 1, 0, 0)),
+            sample(2, "A pear.", base_share=1.0, switches=1, cost=Cost(3, 0, 0, 0)),
+        )
+    )
+    assert group.texts == ["A plum.", " a  PLUM!", "A pear."]
+    assert group[1].index == 1
+    assert len(group) == 3
+    assert group.base_share == pytest.approx(4 / 9)
+    assert group.switches == 1
+    assert group.mean_length == 3
+    assert group.distinct == 2
+    assert group.forwards_per_token == pytest.approx(12 / 9)
+    assert group.acceptance == 0.5
+    assert group.summary == (
+        "base share 0.44, 1.0 switches, mean length 3.0 tokens, 2 of 3 answers distinct"
+    )
+
+
+def test_costs_that_are_not_known_are_not_guessed():
+    group = Group((sample(cost=Cost(1, 1, 0, 0)), sample(1)))
+    assert group.cost is None
+    assert group.forwards_per_token is None
+    assert group.acceptance is None
+
+
+def test_comparison_of_texts():
+    assert normalised(" The  Plum. ") == normalised("“the plum”")
+    assert normalised("plum") != normalised("plums")
+
+
+def test_samples_sort_into_groups():
+    samples = [sample(1), sample(0, prompt="Name a bird."), sample(0)]
+    groups = group_samples(samples)
+    assert [g.prompt for g in groups] == ["Name a fruit.", "Name a bird."]
+    assert [s.index for s in groups[0]] == [0, 1]

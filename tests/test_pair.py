@@ -1,0 +1,287 @@
+"""Loading pairs: from folders and models, by name, and what is refused with one clear line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TEXT, save_model, save_tokenizer
+
+import baco
+from baco.checkpoints import Loading
+from baco.errors import BacoError, InputError, PairError, UnknownNameError
+from baco.known_pairs import known_pair, known_pairs
+from baco.pair import Pair, load
+from baco.prompts import PlainTemplate, conversation_of
+
+ASK = conversation_of("Name a fruit.")
+
+
+def decoded(pair: Pair, ids: tuple[int, ...]) -> str:
+    """Writes prompt ids as text, special tokens as numbers."""
+    return "".join(pair.token_bytes[i].decode() or f"<{i}>" for i in ids)
+
+
+def test_each_side_is_prompted_its_own_way(random_pair):
+    base, aligned = random_pair.prompt_ids(conversation_of("Name a fruit.", "Be brief."))
+    assert decoded(random_pair, base) == "Be brief.\n\nQuestion: Name a fruit.\nAnswer:"
+    assert decoded(random_pair, aligned) == (
+        "<1>system\nBe brief.<2>\n<1>user\nName a fruit.<2>\n<1>assistant\n"
+    )
+    base, aligned = random_pair.text_ids("Once upon a time")
+    assert base == aligned
+    assert decoded(random_pair, base) == "Once upon a time"
+
+
+def test_ends_of_both_sides_end_a_response(random_pair):
+    assert random_pair.shares_ids
+    assert random_pair.base.vocabulary.end_ids == {0, 2}
+
+
+def test_the_template_can_be_replaced(random_folders):
+    base, aligned = random_folders
+    pair = Pair(base, aligned, template=PlainTemplate(last="Q: {user} A:"), device="cpu")
+    assert decoded(pair, pair.prompt_ids(ASK)[0]) == "Q: Name a fruit. A:"
+
+
+def test_two_aligned_models(random_folders):
+    _, aligned = random_folders
+    pair = Pair(base=aligned, aligned=aligned, base_prompt="chat", device="cpu")
+    base_ids, aligned_ids = pair.prompt_ids(ASK)
+    assert base_ids == aligned_ids
+
+
+def test_models_that_are_loaded_already(random_pair, random_folders):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    models = [AutoModelForCausalLM.from_pretrained(folder) for folder in random_folders]
+    tokenizers = [AutoTokenizer.from_pretrained(folder) for folder in random_folders]
+    pair = Pair(*models, base_tokenizer=tokenizers[0], aligned_tokenizer=tokenizers[1])
+    options = {"n": 2, "max_new_tokens": 10}
+    assert pair.generate("Hi", **options).texts == random_pair.generate("Hi", **options).texts
+    with pytest.raises(InputError, match="the tokenizer of .* is missing"):
+        Pair(*models)
+
+
+def test_revisions_tell_weights_apart(random_pair, random_folders, tmp_path):
+    base, aligned = random_folders
+    assert Pair(base, aligned, device="cpu").revision == random_pair.revision
+    shutil.copytree(aligned, tmp_path / "other")
+    save_model(tmp_path / "other", seed=9)
+    assert Pair(base, tmp_path / "other", device="cpu").revision != random_pair.revision
+
+
+def test_different_tokenizers_are_found_and_said(random_folders, tmp_path, caplog):
+    save_tokenizer(tmp_path, chat=True, text=TEXT[::-1])
+    save_model(tmp_path, seed=5)
+    with caplog.at_level(logging.WARNING, logger="baco"):
+        pair = Pair(random_folders[0], tmp_path, device="cpu")
+    assert not pair.shares_ids
+    (record,) = caplog.records
+    assert "differ: the sides exchange text at word boundaries" in record.getMessage()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_dtypes(random_folders, dtype):
+    pair = Pair(*random_folders, dtype=dtype, device="cpu")
+    assert pair.base.logits([5]).dtype == getattr(torch, dtype)
+
+
+def test_the_checkpoints_own_sampling_is_never_used(random_folders, tmp_path, random_pair):
+    base, aligned = random_folders
+    shutil.copytree(aligned, tmp_path / "aligned")
+    (tmp_path / "aligned" / "generation_config.json").write_text(
+        json.dumps({"do_sample": True, "temperature": 0.01, "top_k": 1, "eos_token_id": [2, 7]})
+    )
+    pair = Pair(base, tmp_path / "aligned", device="cpu")
+    assert pair.base.vocabulary.end_ids == {0, 2, 7}
+    texts = pair.generate("Hi", n=4, method="aligned", max_new_tokens=6).texts
+    assert len(set(texts)) == 4
+
+
+# --- by name ---------------------------------------------------------------------------------
+
+
+def test_known_pairs_are_described():
+    pairs = known_pairs()
+    assert list(pairs) == [
+        "tiny",
+        "tiny-lora",
+        "tiny-sft",
+        "tiny-aligned2",
+        "smollm2-135m",
+        "qwen2.5-0.5b",
+        "llama-3-8b",
+        "olmo-2-7b",
+    ]
+    for pair in pairs.values():
+        assert pair.licence
+        assert pair.about
+        assert bool(pair.aligned) != bool(pair.adapter)
+    assert pairs["llama-3-8b"].gated
+    assert pairs["llama-3-8b"].memory_gb() == pytest.approx(32.1, abs=0.1)
+
+
+def test_load_takes_two_sources(random_folders, random_pair):
+    base, aligned = map(str, random_folders)
+    expected = random_pair.generate("Hi", n=1, max_new_tokens=5).texts
+    for pair in (load(base, aligned), baco.load(f"{base}, {aligned}")):
+        assert pair.generate("Hi", n=1, max_new_tokens=5).texts == expected
+
+
+@pytest.mark.parametrize(("name", "guess"), [("tinny", "tiny"), ("llama3-8b", "llama-3-8b")])
+def test_unknown_pairs_are_guessed(name, guess):
+    with pytest.raises(UnknownNameError, match=f"unknown pair '{name}'.*did you mean.*'{guess}'"):
+        known_pair(name)
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+def test_a_missing_folder(random_folders):
+    with pytest.raises(PairError, match="there is no folder './nowhere'"):
+        Pair("./nowhere", random_folders[1])
+
+
+def test_a_folder_without_a_model(random_folders, tmp_path):
+    with pytest.raises(PairError, match="holds no model"):
+        Pair(random_folders[0], tmp_path)
+
+
+def test_a_file_instead_of_a_folder(random_folders, tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_text("x")
+    with pytest.raises(PairError, match="is a file, not a model folder"):
+        Pair(path, random_folders[1])
+
+
+def test_no_network(random_folders):
+    with pytest.raises(PairError, match="not on this machine and the Hub cannot be reached"):
+        Pair("nobody/no-such-model", random_folders[1])
+
+
+def hub_error(name: str) -> Exception:
+    """Makes an error of the Hub's client without a response."""
+    from huggingface_hub import errors
+
+    kind = getattr(errors, name)
+    return kind.__new__(kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("GatedRepoError", "x/y is gated.*hf auth login"),
+        ("RepositoryNotFoundError", "no model 'x/y' on the Hub"),
+        ("RevisionNotFoundError", "no revision 'v1'"),
+        ("LocalEntryNotFoundError", "the Hub cannot be reached.*'tiny'"),
+    ],
+)
+def test_what_the_hub_refuses(monkeypatch, random_folders, name, message):
+    from transformers import AutoConfig
+
+    def refuse(*_, **__):
+        raise OSError("You cannot") from hub_error(name)
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(PairError, match=message):
+        Pair("x/y", random_folders[1], revision="v1")
+
+
+def test_an_encoder_decoder_model(random_folders, tmp_path):
+    from transformers import T5Config
+
+    T5Config(vocab_size=8, d_model=8, num_layers=1, num_heads=1).save_pretrained(tmp_path)
+    with pytest.raises(PairError, match=r"is an encoder-decoder model \(t5\)"):
+        Pair(tmp_path, random_folders[1])
+
+
+def test_an_aligned_side_without_a_chat_template(random_folders):
+    base, aligned = random_folders
+    with pytest.raises(PairError, match="has no chat template"):
+        Pair(base=aligned, aligned=base)
+
+
+def test_a_template_that_refuses_system_prompts(random_folders, tmp_path):
+    base, aligned = random_folders
+    shutil.copytree(aligned, tmp_path / "strict")
+    (tmp_path / "strict" / "chat_template.jinja").write_text(
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system role') }}{% endif %}x"
+    )
+    pair = Pair(base, tmp_path / "strict", device="cpu")
+    with pytest.raises(InputError, match="refuses this conversation: No system role"):
+        pair.generate("Hi", system="Be brief.")
+
+
+def test_a_model_that_is_narrower_than_its_tokenizer(random_folders, tmp_path):
+    base, aligned = random_folders
+    shutil.copytree(aligned, tmp_path / "narrow")
+    save_model(tmp_path / "narrow", seed=0, vocabulary=300)
+    with pytest.raises(PairError, match=r"scores 300 token ids, but its tokenizer has \d+"):
+        Pair(base, tmp_path / "narrow")
+
+
+def test_both_an_aligned_model_and_an_adapter():
+    with pytest.raises(InputError, match="an aligned model or an adapter, one of the two"):
+        Pair("a/b", "c/d", adapter="e/f")
+    with pytest.raises(InputError, match="an aligned model or an adapter, one of the two"):
+        Pair("a/b")
+
+
+def test_quantisation_without_its_package(random_folders):
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
+    with pytest.raises(BacoError, match="bitsandbytes"):
+        Pair(*random_folders, load_in_8bit=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "int3"}, "unknown dtype 'int3'"),
+        ({"device": "toaster"}, "unknown device 'toaster'"),
+        ({"device": "cuda:99"}, "no device 'cuda:99'"),
+        ({"attn_implementation": "flash_attention_2"}, "'flash_attention_2' is not supported"),
+        ({"load_in_8bit": True, "load_in_4bit": True}, "8-bit and 4-bit loading"),
+    ],
+)
+def test_bad_loading_options(options, message):
+    with pytest.raises(InputError, match=message):
+        Loading(**options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 0}, "n = 0 is out of range"),
+        ({"colour": "red"}, "unknown setting 'colour'"),
+        ({"prompt": []}, "there is no prompt"),
+        ({"prompt": ["Hi", ""]}, "the prompt is empty"),
+    ],
+)
+def test_bad_arguments_of_generate(random_pair, arguments, message):
+    with pytest.raises(InputError, match=message):
+        random_pair.generate(**({"prompt": "Hi"} | arguments))
+
+
+def test_import_is_light():
+    import subprocess
+    import sys
+
+    code = "import baco, sys; print(baco.__version__, 'torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == [baco.__version__, "False"]
+
+
+def test_every_exported_name_is_there():
+    for name in baco.__all__:
+        assert getattr(baco, name) is not None
+    with pytest.raises(AttributeError):
+        _ = baco.nothing
+    assert Path(baco.__file__).with_name("pairs.toml").is_file()

@@ -436,7 +436,7 @@ def measure(
     texts = list(prompts_for(pair.name) if prompts is None else prompts)
     if not texts:
         raise InputError("there are no calibration prompts", hint="give at least one")
-    texts = _spread(texts, effort.prompts)
+    texts = spread(texts, effort.prompts)
     decode = decode or _own_engine(pair)
     probe = _Probe(pair, bound, texts, effort, decode)
     shares: dict[float, float] = {}
@@ -468,7 +468,7 @@ def measure(
     )
 
 
-def _spread(texts: list[str], count: int) -> list[str]:
+def spread(texts: list[str], count: int) -> list[str]:
     """Picks at most `count` texts, evenly over the list."""
     if len(texts) <= count:
         return texts

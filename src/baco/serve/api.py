@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from pydantic import BaseModel, ConfigDict, Field
 
 from baco import __version__
+from baco.calibration import prompts_for, spread
 from baco.routers import CASCADES, ROUTERS, parse
 from baco.serve.errors import ApiError, api_error
 from baco.serve.openai import ChatFormat, CompletionFormat, Format, collect, stream
@@ -240,8 +241,7 @@ async def info(request: Request) -> dict[str, Any]:
     return {
         "version": __version__,
         "pairs": [
-            {"name": name, "bundled": name == "tiny" or name.startswith("tiny-")}
-            for name in service.pairs
+            {"name": name, "examples": spread(prompts_for(name), 6)} for name in service.pairs
         ],
         "presets": dict(PRESETS),
         "default_router": DEFAULT_ROUTER,

@@ -113,16 +113,18 @@ class Calibrator:
             return run
 
     def _measure(self, router: str, run: Run) -> None:
-        def progress(done: float) -> None:
-            run.done = done
+        effort = self._effort
+        step = 1 / (effort.prompts * effort.samples * effort.thresholds)
+
+        def told() -> None:
+            run.done = min(run.done + step, 0.99)
 
         try:
             curve = calibration.measure(
                 self._pair,
                 router,
                 effort=self._effort,
-                decode=lambda requests: self._worker.decode(requests).result(),
-                progress=progress,
+                decode=lambda requests: self._worker.decode(requests, told).result(),
             )
         except Exception as error:
             log.warning("calibration for router %s failed: %s", router, error)

@@ -130,10 +130,17 @@ class Worker:
             job.closed = True
             self._inbox.put(lambda: self._drop(job))
 
-    def decode(self, requests: Sequence[Request]) -> Future[Rows]:
-        """Decodes rows beside the clients' (calibration uses it)."""
+    def decode(
+        self, requests: Sequence[Request], told: Callable[[], None] = lambda: None
+    ) -> Future[Rows]:
+        """Decodes rows beside the clients' (calibration uses it).
+
+        Args:
+            requests: The rows.
+            told: Called on the engine's thread whenever a row has finished.
+        """
         future: Future[Rows] = Future()
-        self._inbox.put(lambda: self._start_bulk(requests, future))
+        self._inbox.put(lambda: self._start_bulk(_Bulk(future, requests, told)))
         return future
 
     def ask(self, function: Callable[[Worker], T]) -> Future[T]:
@@ -293,8 +300,7 @@ class Worker:
 
     # --- rows without clients ------------------------------------------------------------------
 
-    def _start_bulk(self, requests: Sequence[Request], future: Future[Rows]) -> None:
-        bulk = _Bulk(future, requests)
+    def _start_bulk(self, bulk: _Bulk) -> None:
         for _ in range(max(1, self.max_rows // 4)):
             self._feed_bulk(bulk)
 
@@ -320,6 +326,7 @@ class Worker:
         if event.finish:
             del self._bulk[method, event.row]
             bulk.left -= 1
+            bulk.told()
             self._feed_bulk(bulk)
             if not bulk.left and not bulk.future.done():
                 bulk.future.set_result(bulk.rows)
@@ -331,8 +338,11 @@ class Worker:
 class _Bulk:
     """Rows that were asked for together, without a client."""
 
-    def __init__(self, future: Future[Rows], requests: Sequence[Request]) -> None:
+    def __init__(
+        self, future: Future[Rows], requests: Sequence[Request], told: Callable[[], None]
+    ) -> None:
         self.future = future
+        self.told = told
         self.requests = requests
         self.rows: Rows = [([], []) for _ in requests]
         self.waiting = deque(range(len(requests)))

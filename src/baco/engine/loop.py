@@ -28,7 +28,7 @@ from baco.engine.rows import ALIGNED, BASE, Cost, Event, Request
 from baco.engine.side import Side, run_together
 from baco.engine.step import Choice, Context, step
 from baco.engine.warp import Warp
-from baco.errors import BacoError, InputError
+from baco.errors import BacoError, InputError, UnsupportedError
 from baco.partners.base import Partner, RowCache
 from baco.partners.lora import LoraPartner, Strand
 from baco.routers import parse
@@ -91,13 +91,23 @@ class Engine:
     ) -> None:
         if base.vocabulary is not aligned.vocabulary:
             raise InputError(
-                "the two partners have different tokenizers", hint="load them through a Pair"
+                "the two partners have different tokenizers",
+                hint="wrap them: baco.partners.bridge",
             )
         if max_rows < 1:
             raise InputError(f"max_rows {max_rows} is out of range", hint="use at least 1")
         self._shared = _shared_cache(base, aligned)
-        # In one pass both sides score the same place: there is nothing to guess in between.
-        self.longest = 0 if self._shared else _longest(lookahead)
+        self.longest = _longest(lookahead)
+        if not (base.can_look_ahead and aligned.can_look_ahead):
+            if isinstance(lookahead, int):
+                raise UnsupportedError(
+                    "this pair cannot look ahead: a partner's cache cannot forget guesses",
+                    hint="leave look-ahead at auto, which goes in lock-step here",
+                )
+            self.longest = 0
+        if self._shared:
+            # One pass scores both sides at the same place: there is no time to guess in.
+            self.longest = 0
         self.max_rows = max_rows
         self.vocabulary = aligned.vocabulary
         window = self.longest + 2

@@ -62,12 +62,14 @@ class Partner(Protocol):
         context_window: The longest sequence the model takes, in tokens.
         device: Where logits live.
         parameters: Number of weights, for cost accounts.
+        can_look_ahead: Whether its cache can forget guesses; if not, it goes in lock-step.
     """
 
     vocabulary: Vocabulary
     context_window: int
     device: torch.device
     parameters: int
+    can_look_ahead: bool
 
     def new_cache(self) -> RowCache:
         """Returns an empty cache for a new batch."""

@@ -59,7 +59,7 @@ class FakePartner:
         self.context_window = context_window
         self.device = torch.device("cpu")
         self.parameters = 1
-        self.can_roll_back = True
+        self.can_look_ahead = True
 
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Returns the log of the scripted probabilities: float64 [vocabulary]."""

@@ -14,7 +14,9 @@ import torch
 from transformers import Cache, PreTrainedModel
 
 from baco.engine.vocabulary import Vocabulary
-from baco.errors import PairError, UnsupportedError
+from baco.errors import PairError
+from baco.partners.base import RowCache
+from baco.partners.recompute import RecomputeCache
 
 _BLOCK = 64  # KV slots grow in steps of this many tokens
 _LAYER_TYPES = ("full_attention", "sliding_attention")
@@ -130,27 +132,28 @@ class HFPartner:
         self.additive_mask = attention == "eager"
         self._types: list[str] | None = getattr(config, "layer_types", None)
         self._window: int | None = getattr(config, "sliding_window", None)
-        self.can_roll_back = all(t in _LAYER_TYPES for t in self._types or ())
+        # A recurrent state cannot forget a rejected guess.
+        self.can_look_ahead = all(t in _LAYER_TYPES for t in self._types or ()) and not getattr(
+            model, "_is_stateful", False
+        )
 
-    def new_cache(self) -> HFCache:
-        """Returns an empty cache for a new batch.
-
-        Raises:
-            UnsupportedError: If the model keeps a state that cannot be set back per row.
-        """
-        if not self.can_roll_back:
-            raise UnsupportedError(
-                f"{type(self.model).__name__} keeps a recurrent state",
-                hint="use `baco.partners.recompute`, which pays for it in speed",
-            )
-        return HFCache(self)
+    def new_cache(self) -> RowCache:
+        """Returns an empty cache for a new batch."""
+        return HFCache(self) if self.can_look_ahead else RecomputeCache(self)
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Next-token logits after a whole sequence, without cache: float [vocabulary]."""
+        return self.all_logits(ids, keep=1)[-1]
+
+    @torch.inference_mode()
+    def all_logits(self, ids: Sequence[int], keep: int = 0) -> torch.Tensor:
+        """Logits after each token of a sequence (or the last `keep`), without cache."""
         tokens = torch.tensor([list(ids)], device=self.device)
-        out: torch.Tensor = self.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits
-        return out[0, -1]
+        out: torch.Tensor = self.model(
+            input_ids=tokens, use_cache=False, logits_to_keep=keep
+        ).logits
+        return out[0]
 
     def forward(
         self, slots: _Slots, tokens: torch.Tensor, positions: torch.Tensor, **kwargs: Any
@@ -254,10 +257,12 @@ class HFCache:
         self._lengths = self._lengths + counts
         return logits
 
+    @torch.inference_mode()
     def truncate(self, lengths: torch.Tensor) -> None:
         """Sets rows back; what lies beyond is overwritten by the next tokens."""
         self._lengths = torch.minimum(self._lengths, lengths)
 
+    @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the given rows, in this order."""
         device = self.partner.device

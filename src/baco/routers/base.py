@@ -34,10 +34,9 @@ class View:
     Attributes:
         base: The base partner's scores, n rows.
         aligned: The aligned partner's scores.
-        vocabulary: Tables over token ids; with different tokenizers, the aligned side's.
+        vocabulary: Tables over token ids.
         context: Keys, positions, unit states, current sources of the rows.
         asked: Rows whose answer counts, bool [n]; the others may be answered anyhow.
-        base_vocabulary: The base side's tables, or None where `vocabulary` serves both.
         history: Emitted token ids of each row, for rules that judge text; None where unneeded.
         proposals: The tokens (base, aligned) that each side would emit here; as `history`.
     """
@@ -47,14 +46,8 @@ class View:
     vocabulary: Vocabulary
     context: Context
     asked: torch.Tensor
-    base_vocabulary: Vocabulary | None = None
     history: list[list[int]] | None = None
     proposals: tuple[torch.Tensor, ...] | None = None
-
-    @property
-    def vocabulary_of_base(self) -> Vocabulary:
-        """The base side's tables."""
-        return self.base_vocabulary or self.vocabulary
 
     @cached_property
     def u_route(self) -> torch.Tensor:

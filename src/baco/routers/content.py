@@ -22,12 +22,12 @@ def fc(view: View, gamma: torch.Tensor) -> torch.Tensor:
 
 def base_is_punctuation(view: View) -> torch.Tensor:
     """Whether the base model's top-1 token is punctuation or formatting: bool [n]."""
-    return view.vocabulary_of_base.is_punctuation[view.base.top_token]
+    return view.vocabulary.is_punctuation[view.base.top_token]
 
 
 def base_is_function_word(view: View) -> torch.Tensor:
     """Whether the base model's top-1 token is a whole function word: bool [n]."""
-    return view.vocabulary_of_base.is_function_word[view.base.top_token]
+    return view.vocabulary.is_function_word[view.base.top_token]
 
 
 def punc_both(view: View, gamma: torch.Tensor) -> torch.Tensor:

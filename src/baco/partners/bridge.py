@@ -1,0 +1,263 @@
+"""Partners with different tokenizers: they exchange text, unit by unit.
+
+Both vocabularies are laid side by side: ids of the aligned side first, then those of the base
+side. Each partner gives probability to its own ids only, so the same step, loop and oracle serve.
+What the other side wrote reaches a partner as text, each unit encoded by itself with the
+partner's own tokenizer; its own tokens stay as they were drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from baco.engine.units import START, UnitTable
+from baco.engine.vocabulary import Vocabulary
+from baco.errors import PairError
+from baco.partners.base import Partner, RowCache
+
+Encode = Callable[[str], list[int]]
+"""Text to token ids, without special tokens."""
+
+
+def bridge(
+    base: Partner,
+    aligned: Partner,
+    tokens: tuple[Sequence[bytes], Sequence[bytes]],
+    encode: tuple[Encode, Encode],
+) -> tuple[BridgedPartner, BridgedPartner]:
+    """Makes two partners with different tokenizers into two that share ids.
+
+    Args:
+        base: The base partner, with its own vocabulary.
+        aligned: The aligned partner, with its own.
+        tokens: The bytes of each token id, of (base, aligned).
+        encode: How text becomes ids, for (base, aligned).
+
+    Returns:
+        The wrapped (base, aligned). Their prompts must go through `BridgedPartner.to_shared`.
+    """
+    sides = (aligned.vocabulary, base.vocabulary)
+    joined = [*tokens[1], *tokens[0]]
+    ends = torch.cat([v.is_end for v in sides]).nonzero().flatten().tolist()
+    device = aligned.device
+    vocabulary = Vocabulary(
+        size=len(joined),
+        units=UnitTable(joined, ends, device),
+        is_end=torch.cat([v.is_end.to(device) for v in sides]),
+        allowed=torch.cat([v.allowed.to(device) for v in sides]),
+        is_punctuation=torch.cat([v.is_punctuation.to(device) for v in sides]),
+        is_function_word=torch.cat([v.is_function_word.to(device) for v in sides]),
+    )
+    return (
+        BridgedPartner(base, vocabulary, joined, aligned.vocabulary.size, encode[0]),
+        BridgedPartner(aligned, vocabulary, joined, 0, encode[1]),
+    )
+
+
+def encoder_of(tokenizer: Any, tokens: Sequence[bytes]) -> Encode:
+    """Returns how a tokenizer encodes a piece of running text.
+
+    Tokenizers that put a space before every text are asked with a line break in front, which is
+    taken off again.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        tokens: The bytes of each of its ids.
+    """
+
+    def encode(text: str) -> list[int]:
+        data = text.encode()
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        if b"".join(tokens[i] for i in ids) == data:
+            return ids
+        ids = tokenizer.encode("\n" + text, add_special_tokens=False)
+        for start in range(len(ids)):
+            if b"".join(tokens[i] for i in ids[start:]) == data:
+                return ids[start:]
+        raise PairError(
+            f"a tokenizer cannot write {text!r}", hint="use a pair whose tokenizers cover all text"
+        )
+
+    return encode
+
+
+class BridgedPartner:
+    """One partner as seen over the shared ids.
+
+    Args:
+        partner: The partner itself.
+        vocabulary: Over all shared ids.
+        tokens: The bytes of each shared id.
+        offset: Where this side's own ids begin among the shared ones.
+        encode: How this side encodes text.
+    """
+
+    can_look_ahead = False  # a guess would have to be put into the other side's tokens first
+
+    def __init__(
+        self,
+        partner: Partner,
+        vocabulary: Vocabulary,
+        tokens: Sequence[bytes],
+        offset: int,
+        encode: Encode,
+    ) -> None:
+        self.partner = partner
+        self.vocabulary = vocabulary
+        self.offset = offset
+        self.context_window = partner.context_window
+        self.device = partner.device
+        self.parameters = partner.parameters
+        self.tokens = tokens
+        self._encode = encode
+
+    def to_shared(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Own ids as shared ids; prompts are given so."""
+        return tuple(i + self.offset for i in ids)
+
+    def encode(self, unit: bytes) -> list[int]:
+        """A unit that the other side wrote, as own ids."""
+        return self._encode(unit.decode(errors="replace"))
+
+    def is_own(self, shared: int) -> bool:
+        """Whether a shared id is this side's."""
+        return 0 <= shared - self.offset < self.partner.vocabulary.size
+
+    def to_own(self, shared: Sequence[int]) -> list[int]:
+        """Shared ids as this side's ids: others' units are decoded and encoded, one by one."""
+        return Reader(self, shared).own()
+
+    def widen(self, logits: torch.Tensor) -> torch.Tensor:
+        """Own logits [..., own] over all shared ids [..., shared]."""
+        size = self.partner.vocabulary.size
+        out = logits.new_full((*logits.shape[:-1], self.vocabulary.size), -torch.inf)
+        out[..., self.offset : self.offset + size] = logits[..., :size]
+        return out
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        """Next-token logits over shared ids after a sequence of shared ids."""
+        return self.widen(self.partner.logits(self.to_own(ids)))
+
+    def new_cache(self) -> BridgedCache:
+        """Returns an empty cache."""
+        return BridgedCache(self)
+
+
+class Reader:
+    """Reads shared ids one after another and keeps them as one side's own ids.
+
+    Args:
+        partner: The side.
+        shared: What to read at once.
+    """
+
+    def __init__(self, partner: BridgedPartner, shared: Sequence[int] = ()) -> None:
+        self.partner = partner
+        self.shared: list[int] = []
+        self._closed: list[int] = []
+        self._unit = b""
+        self._state = torch.tensor([START], device=partner.device)
+        self._responding = False
+        for i in shared:
+            self.push(i)
+
+    def push(self, i: int) -> None:
+        """Reads one more id."""
+        partner, units = self.partner, self.partner.vocabulary.units
+        self.shared.append(i)
+        own = partner.is_own(i)
+        if own and not self._responding:  # the prompt, all of it this side's own
+            self._closed.append(i - partner.offset)
+            return
+        self._responding = True
+        token = torch.tensor([i], device=partner.device)
+        if self._unit and (own or bool(units.begins_token(self._state, token))):
+            self._closed += partner.encode(self._unit)
+            self._unit = b""
+        if own:
+            self._closed.append(i - partner.offset)
+        else:
+            self._unit += partner.tokens[i]
+        self._state = units.advance(self._state, token)
+
+    def own(self) -> list[int]:
+        """All own ids; the last unit is encoded as far as it has come."""
+        return self._closed + (self.partner.encode(self._unit) if self._unit else [])
+
+
+class BridgedCache:
+    """Rows of shared ids over a cache of own ids; see `baco.partners.base.RowCache`.
+
+    After each feed the row's own ids are worked out anew; what changed at the end (a unit that
+    has grown) is set back and fed again.
+    """
+
+    def __init__(self, partner: BridgedPartner) -> None:
+        self.partner = partner
+        self._cache: RowCache = partner.partner.new_cache()
+        self._readers: list[Reader] = []
+        self._own: list[list[int]] = []
+        self._last: list[torch.Tensor | None] = []
+
+    def add(self, count: int) -> None:
+        """Appends empty rows."""
+        self._cache.add(count)
+        self._readers += [Reader(self.partner) for _ in range(count)]
+        self._own += [[] for _ in range(count)]
+        self._last += [None] * count
+
+    def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
+        """Feeds whole prompts into empty rows."""
+        for row, prompt in zip(rows, prompts, strict=True):
+            self._readers[row] = Reader(self.partner, prompt)
+            self._own[row] = self._readers[row].own()
+        logits = self._cache.open([self._own[row] for row in rows], rows)
+        for row, each in zip(rows, logits, strict=True):
+            self._last[row] = each
+        return self.partner.widen(logits)
+
+    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Feeds the next shared tokens; only logits after each row's last one are defined."""
+        keep, fresh = [], []
+        for row, (new, count) in enumerate(zip(tokens.tolist(), counts.tolist(), strict=True)):
+            old = self._own[row]
+            for i in new[:count]:
+                self._readers[row].push(i)
+            self._own[row] = self._readers[row].own()
+            own = self._own[row]
+            same = next(
+                (k for k, (a, b) in enumerate(zip(old, own, strict=False)) if a != b),
+                min(len(old), len(own)),
+            )
+            keep.append(same)
+            fresh.append(own[same:])
+        device = tokens.device
+        self._cache.truncate(torch.tensor(keep, device=device))
+        width = max(len(f) for f in fresh)
+        if width:
+            padded = torch.tensor([f + [0] * (width - len(f)) for f in fresh], device=device)
+            lengths = torch.tensor([len(f) for f in fresh], device=device)
+            logits = self._cache.feed(padded, lengths)
+            for row, f in enumerate(fresh):
+                if f:
+                    self._last[row] = logits[row, len(f) - 1]
+        known = next(x for x in self._last if x is not None)
+        last = torch.stack([torch.zeros_like(known) if x is None else x for x in self._last])
+        out = self.partner.widen(last)[:, None]
+        return out.expand(-1, tokens.shape[1], -1)
+
+    def truncate(self, lengths: torch.Tensor) -> None:
+        """Forgets later shared tokens; the next feed sets the own ids back."""
+        for row, length in enumerate(lengths.tolist()):
+            if length < len(self._readers[row].shared):
+                self._readers[row] = Reader(self.partner, self._readers[row].shared[:length])
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps the given rows, in this order."""
+        self._cache.keep(rows)
+        self._readers = [self._readers[i] for i in rows]
+        self._own = [self._own[i] for i in rows]
+        self._last = [self._last[i] for i in rows]

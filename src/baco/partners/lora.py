@@ -1,0 +1,124 @@
+"""A pair in one set of weights: base = adapter off, aligned = adapter on.
+
+Both sides of a row go through the model as two rows of one batch, so the weights are read once
+for both partners. The caches stay separate: the adapter changes keys and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from baco.engine.vocabulary import Vocabulary
+from baco.errors import missing_extra
+from baco.partners.base import RowCache
+from baco.partners.hf import HFCache, HFPartner
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+_OFF = "__base__"  # peft's name for rows that no adapter changes
+
+
+def lora_partners(model: PeftModel, vocabulary: Vocabulary) -> tuple[LoraPartner, LoraPartner]:
+    """Makes the two partners of a model with an adapter.
+
+    Args:
+        model: A PEFT model in eval mode whose active adapter is the aligned side.
+        vocabulary: Tables of its tokenizer.
+
+    Returns:
+        The base partner and the aligned partner.
+
+    Raises:
+        BacoError: If peft is not installed.
+    """
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("peft", "lora") from error
+    adapter = model.active_adapter
+    return LoraPartner(model, vocabulary, _OFF), LoraPartner(model, vocabulary, str(adapter))
+
+
+class LoraPartner(HFPartner):
+    """One side of a model with an adapter.
+
+    Args:
+        model: The PEFT model.
+        vocabulary: Tables of its tokenizer.
+        adapter: Name of the adapter that this side uses, or ``__base__`` for none.
+    """
+
+    def __init__(self, model: PeftModel, vocabulary: Vocabulary, adapter: str) -> None:
+        super().__init__(model, vocabulary)  # type: ignore[arg-type]  # it forwards to its model
+        self.adapter = adapter
+        self.stack = model
+        """The shared weights; partners with the same object run in one pass."""
+
+    @torch.inference_mode()
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        """Next-token logits after a whole sequence, without cache: float [vocabulary]."""
+        tokens = torch.tensor([list(ids)], device=self.device)
+        out: torch.Tensor = self.model(
+            input_ids=tokens, use_cache=False, logits_to_keep=1, adapter_names=[self.adapter]
+        ).logits
+        return out[0, -1]
+
+    def new_cache(self) -> LoraCache:
+        """Returns an empty cache for this side alone."""
+        return LoraCache(self, (self.adapter,))
+
+    def shared_cache(self, other: LoraPartner) -> LoraCache:
+        """Returns an empty cache for this side (even rows) and another (odd rows)."""
+        return LoraCache(self, (self.adapter, other.adapter))
+
+
+class LoraCache(HFCache):
+    """Rows whose adapter goes by row number: row i uses adapter i modulo their count."""
+
+    def __init__(self, partner: LoraPartner, adapters: tuple[str, ...]) -> None:
+        super().__init__(partner)
+        self._adapters = adapters
+
+    def kind(self, row: int) -> int:
+        """Which adapter serves a row."""
+        return row % len(self._adapters)
+
+    def extra(self, kinds: Sequence[int]) -> dict[str, Any]:
+        """Names each row's adapter for the forward pass."""
+        return {"adapter_names": [self._adapters[kind] for kind in kinds]}
+
+
+class Strand:
+    """One side's view of a shared cache: every second row."""
+
+    def __init__(self, shared: RowCache, which: int) -> None:
+        self._shared = shared
+        self._which = which
+
+    def add(self, count: int) -> None:
+        """Appends empty rows, once for both sides."""
+        if self._which == 0:
+            self._shared.add(2 * count)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps the given rows, once for both sides."""
+        if self._which == 0:
+            self._shared.keep([2 * i + k for i in rows for k in (0, 1)])
+
+    def truncate(self, lengths: torch.Tensor) -> None:
+        """Forgets later tokens of this side's rows."""
+        both = torch.full((2 * len(lengths),), 1 << 60, device=lengths.device)
+        both[self._which :: 2] = lengths
+        self._shared.truncate(both)
+
+    def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
+        """Not for one side alone."""
+        raise NotImplementedError("both sides of a shared cache run together")
+
+    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Not for one side alone."""
+        raise NotImplementedError("both sides of a shared cache run together")

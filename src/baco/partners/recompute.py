@@ -1,0 +1,56 @@
+"""A cache that keeps nothing but the ids: for models whose state cannot be set back per row.
+
+Recurrent and hybrid models carry a state that mixes all tokens seen. They are read anew from the
+start at every pass: right and simple, and slow on long texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from baco.partners.hf import HFPartner
+
+
+class RecomputeCache:
+    """Rows as id sequences; see `baco.partners.base.RowCache`."""
+
+    def __init__(self, partner: HFPartner) -> None:
+        self.partner = partner
+        self._ids: list[tuple[int, ...]] = []
+
+    def add(self, count: int) -> None:
+        """Appends empty rows."""
+        self._ids += [()] * count
+
+    def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
+        """Takes whole prompts; equal prompts are computed once."""
+        for row, prompt in zip(rows, prompts, strict=True):
+            self._ids[row] = tuple(prompt)
+        known = {p: self.partner.logits(p) for p in {self._ids[row] for row in rows}}
+        return torch.stack([known[self._ids[row]] for row in rows])
+
+    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Takes the next tokens of every row; one sequence at a time, no padding to disturb it."""
+        rows = zip(tokens.tolist(), counts.tolist(), strict=True)
+        out: list[torch.Tensor] = []
+        for i, (new, count) in enumerate(rows):
+            self._ids[i] += tuple(new[:count])
+            out.append(self.partner.all_logits(self._ids[i])[-count:] if count else torch.zeros(0))
+        size = next(o.shape[-1] for o in out if o.ndim == 2)
+        logits = torch.zeros(*tokens.shape, size, dtype=out[0].dtype, device=tokens.device)
+        for i, each in enumerate(out):
+            if each.ndim == 2:
+                logits[i, : len(each)] = each
+        return logits
+
+    def truncate(self, lengths: torch.Tensor) -> None:
+        """Forgets later tokens."""
+        self._ids = [ids[:n] for ids, n in zip(self._ids, lengths.tolist(), strict=True)]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps the given rows, in this order."""
+        self._ids = [self._ids[row] for row in rows]

@@ -1,0 +1,132 @@
+"""Partners with different tokenizers exchange text at unit boundaries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from baco.engine import Engine, Request, reference
+from baco.engine.noise import row_key
+from baco.engine.units import START, segment
+from baco.errors import InputError, UnsupportedError
+from baco.partners.bridge import BridgedPartner, bridge
+from baco.partners.fake import FakePartner, fake_vocabulary
+from baco.routers import parse
+from support.engines import run
+
+# The aligned side writes whole words, the base side letters and pieces.
+ALIGNED = ["<end>", " cat", " dog", " sat", ".", ",", " is", " it", "n't", "\n"]
+BASE = ["<eos>", " ", "c", "a", "t", "d", "o", "g", "s", ".", ",", "i", "n", "'", "\n", " d", "og"]
+
+
+def encoder(tokens: Sequence[str]):  # type: ignore[no-untyped-def]
+    """Longest match from the left; unknown characters become the first visible token."""
+
+    def encode(text: str) -> list[int]:
+        ids = []
+        while text:
+            best = max(
+                (i for i, t in enumerate(tokens) if i and text.startswith(t)),
+                key=lambda i: len(tokens[i]),
+                default=None,
+            )
+            if best is None:
+                ids.append(1)
+                text = text[1:]
+            else:
+                ids.append(best)
+                text = text[len(tokens[best]) :]
+        return ids
+
+    return encode
+
+
+def script(tag: str, size: int):  # type: ignore[no-untyped-def]
+    def after(ids: tuple[int, ...]) -> Sequence[float]:
+        digest = hashlib.blake2b(repr((tag, ids[-4:])).encode(), digest_size=8).digest()
+        p = np.exp(np.random.default_rng(int.from_bytes(digest, "little")).normal(size=size) * 1.5)
+        p[0] *= 0.3
+        return list(p / p.sum())
+
+    return after
+
+
+def pair() -> tuple[BridgedPartner, BridgedPartner]:
+    base = FakePartner(fake_vocabulary(BASE, ends=("<eos>",)), script("b", len(BASE)))
+    aligned = FakePartner(fake_vocabulary(ALIGNED), script("a", len(ALIGNED)))
+    tokens = ([t.encode() for t in BASE], [t.encode() for t in ALIGNED])
+    return bridge(base, aligned, tokens, (encoder(BASE), encoder(ALIGNED)))
+
+
+def requests(
+    base: BridgedPartner, aligned: BridgedPartner, spec: str, count: int = 5
+) -> list[Request]:
+    return [
+        Request(base.to_shared((1, 2 + i % 9)), aligned.to_shared((1, 3)), parse(spec),
+                row_key(0, "p", i), max_new_tokens=25)
+        for i in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", ["rand@0.5", "p@0.6", "p-punc@0.7", "pr@1", "h-fc@1", "rand@0"])
+def test_loop_equals_the_oracle(spec: str) -> None:
+    base, aligned = pair()
+    wanted = [tuple(reference.decode(base, aligned, r)[:4]) for r in requests(base, aligned, spec)]
+    for rows in (2, 9):
+        assert run(Engine(base, aligned, max_rows=rows), requests(base, aligned, spec)) == wanted
+
+
+def test_sources_change_only_between_units_and_own_tokens_are_kept() -> None:
+    base, aligned = pair()
+    names = [*ALIGNED, *BASE]
+    changes = 0
+    for tokens, sources, begins, _ in run(
+        Engine(base, aligned), requests(base, aligned, "rand@0.5", 15)
+    ):
+        text = "".join(names[i] for i in tokens)
+        starts, at = set(), 0
+        for unit in segment(text):
+            starts.add(at)
+            at += len(unit)
+        at = 0
+        for k, token in enumerate(tokens):
+            assert sources[k] == (token >= len(ALIGNED))
+            if k and sources[k] != sources[k - 1]:
+                assert begins[k]
+                assert at in starts
+                changes += 1
+            at += len(names[token])
+        assert "".join(BASE[i] for i in base.to_own(tokens)) == text
+    assert changes > 20
+
+
+def test_a_growing_unit_is_encoded_anew() -> None:
+    base, _ = pair()
+    cat, nt = ALIGNED.index(" is"), ALIGNED.index("n't")
+    assert base.to_own([cat]) == [BASE.index(t) for t in (" ", "i", "s")]
+    assert base.to_own([cat, nt])[:4] == [BASE.index(t) for t in (" ", "i", "s", "n")]
+
+
+def test_look_ahead_across_tokenizers_is_refused_only_when_asked_for() -> None:
+    base, aligned = pair()
+    assert Engine(base, aligned).longest == 0
+    assert Engine(base, aligned, lookahead="off").longest == 0
+    with pytest.raises(UnsupportedError, match="cannot look ahead"):
+        Engine(base, aligned, lookahead=4)
+    with pytest.raises(InputError, match="different tokenizers"):
+        Engine(base.partner, aligned.partner)
+
+
+def test_unit_states_are_one_language_for_both_sides() -> None:
+    base, aligned = pair()
+    units = base.vocabulary.units
+    assert units is aligned.vocabulary.units
+    state = units.advance(torch.tensor([START]), torch.tensor([ALIGNED.index(" cat")]))
+    letter = torch.tensor([len(ALIGNED) + BASE.index("s")])
+    space = torch.tensor([len(ALIGNED) + BASE.index(" d")])
+    assert not units.begins_token(state, letter)
+    assert units.begins_token(state, space)

@@ -1,0 +1,103 @@
+"""The slot cache: rows of unequal length, set back and moved, give what a plain forward gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from baco.engine import Engine, Request, reference
+from baco.engine.noise import row_key
+from baco.errors import PairError, UnsupportedError
+from baco.partners.hf import HFCache, HFPartner
+from baco.partners.recompute import RecomputeCache
+from baco.routers import parse
+from support.engines import ARCHITECTURES, random_pair, run, small_vocabulary
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_feeding_equals_a_plain_forward(architecture: str) -> None:
+    partner, _ = random_pair(architecture)
+    cache = partner.new_cache()
+    assert isinstance(cache, HFCache)
+    cache.add(3)
+    prompts = [(5, 6, 7), (8, 9), (5, 6, 7)]
+    first = cache.open(prompts, [0, 1, 2])
+    for prompt, logits in zip(prompts, first, strict=True):
+        torch.testing.assert_close(logits, partner.logits(prompt), rtol=0, atol=1e-9)
+
+    fed = [list(p) for p in prompts]
+    tokens = torch.tensor([[11, 12, 13], [14, 15, 0], [16, 0, 0]])
+    counts = torch.tensor([3, 2, 0])
+    logits = cache.feed(tokens, counts)
+    for i in range(3):
+        for j in range(int(counts[i])):
+            fed[i].append(int(tokens[i, j]))
+            torch.testing.assert_close(logits[i, j], partner.logits(fed[i]), rtol=0, atol=1e-9)
+
+    # Set two rows back, drop one, move the last into its place, feed past the next block.
+    cache.truncate(torch.tensor([4, 99, 99]))
+    fed[0] = fed[0][:4]
+    cache.keep([2, 0])
+    fed = [fed[2], fed[0]]
+    more = torch.arange(20, 160).reshape(2, 70)
+    logits = cache.feed(more, torch.tensor([70, 5]))
+    fed[0] += more[0].tolist()
+    fed[1] += more[1, :5].tolist()
+    torch.testing.assert_close(logits[0, 69], partner.logits(fed[0]), rtol=0, atol=1e-9)
+    torch.testing.assert_close(logits[1, 4], partner.logits(fed[1]), rtol=0, atol=1e-9)
+
+    cache.add(1)
+    new = cache.open([(3, 4)], [2])
+    torch.testing.assert_close(new[0], partner.logits((3, 4)), rtol=0, atol=1e-9)
+
+
+def test_equal_prompts_are_computed_once() -> None:
+    partner, _ = random_pair("llama")
+    cache = partner.new_cache()
+    cache.add(10)
+    seen = []
+    handle = partner.model.register_forward_hook(
+        lambda _m, _a, kwargs, _o: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    cache.open([(5, 6, 7)] * 9 + [(5, 6)], list(range(10)))
+    handle.remove()
+    assert seen == [(2, 3)]
+
+
+def test_recurrent_models_are_read_anew_and_right() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    vocabulary = small_vocabulary()
+    partners = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        config = MambaConfig(
+            vocab_size=328, hidden_size=16, num_hidden_layers=2, state_size=4,
+            pad_token_id=0, bos_token_id=0, eos_token_id=0,
+        )  # fmt: skip
+        partners.append(HFPartner(MambaForCausalLM(config).double().eval(), vocabulary))
+    assert isinstance(partners[0].new_cache(), RecomputeCache)
+    requests = [
+        Request((5, 6), (7, 8, 9), parse("rand@0.5"), row_key(0, "p", i), max_new_tokens=6)
+        for i in range(3)
+    ]
+    wanted = [tuple(reference.decode(*partners, r)[:4]) for r in requests]  # type: ignore[call-arg]
+    assert run(Engine(*partners), requests) == wanted  # type: ignore[misc]
+    with pytest.raises(UnsupportedError, match="cannot look ahead"):
+        Engine(*partners, lookahead=4)  # type: ignore[misc]
+
+
+def test_refusals() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 328,
+             "num_attention_heads": 1, "num_key_value_heads": 1}  # fmt: skip
+    t5 = T5ForConditionalGeneration(
+        T5Config(d_model=8, d_ff=8, d_kv=4, num_layers=1, num_heads=1, vocab_size=328)
+    )
+    with pytest.raises(PairError, match="encoder-decoder"):
+        HFPartner(t5, small_vocabulary())
+    model = LlamaForCausalLM(LlamaConfig(**small))  # type: ignore[arg-type]
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(PairError, match="attention implementation 'flash_attention_2'"):
+        HFPartner(model, small_vocabulary())

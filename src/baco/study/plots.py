@@ -45,6 +45,11 @@ def _quiet(axes: Any) -> None:
     axes.tick_params(colors=INK, length=0)
 
 
+def _legend(figure: Any, **options: Any) -> None:
+    if any(axes.get_legend_handles_labels()[1] for axes in figure.axes):
+        figure.legend(loc="outside upper left", frameon=False, **options)
+
+
 def wins(report: Report) -> str:
     """Win rate of each method per question, with intervals and the chance line."""
     questions = [*DIVERSITY, "creativity"]
@@ -74,7 +79,7 @@ def wins(report: Report) -> str:
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("Win rate in %, ties counting half (dotted: chance)", color=INK)
     _quiet(axes)
-    figure.legend(loc="outside upper left", ncols=count, frameon=False)
+    _legend(figure, ncols=count)
     return _svg(figure)
 
 
@@ -107,7 +112,7 @@ def ratings(report: Report) -> str:
     axes.set_xlim(0, 100)
     axes.set_xlabel("Share of ratings in %", color=INK)
     _quiet(axes)
-    figure.legend(loc="outside upper left", ncols=5, frameon=False, fontsize=8.5)
+    _legend(figure, ncols=5, fontsize=8.5)
     return _svg(figure)
 
 
@@ -136,7 +141,7 @@ def correlations(report: Report) -> str:
     axes.set_xlim(-1.05, 1.05)
     axes.set_xlabel("Spearman correlation with human votes", color=INK)
     _quiet(axes)
-    figure.legend(loc="outside upper left", ncols=5, frameon=False, fontsize=8.5)
+    _legend(figure, ncols=5, fontsize=8.5)
     return _svg(figure)
 
 
@@ -157,5 +162,5 @@ def power(rows: Sequence[Power]) -> str:
     axes.set_xlabel("Prompts", color=INK)
     axes.set_ylabel("SIMULATED power for the win rate, %", color=INK)
     _quiet(axes)
-    figure.legend(loc="outside upper left", ncols=4, frameon=False)
+    _legend(figure, ncols=4)
     return _svg(figure)

@@ -58,80 +58,83 @@ WORDING: dict[str, dict[str, str]] = {
 INSTRUCTIONS: list[dict[str, Any]] = [
     {
         "title": "What you will do",
-        "body": [
-            "You will read prompts that somebody gave to computer programs, and the responses "
-            "that came back. For every prompt there are three short steps. Nobody is tested: "
-            "your honest impression is what the study needs.",
+        "blocks": [
+            "You will read prompts that somebody gave to computer programs, and the responses"
+            " that came back. For every prompt there are three short steps. Nobody is tested:"
+            " your honest impression is what the study needs.",
         ],
     },
     {
         "title": "Step 1. Quality: rate each response from 1 to 5",
-        "body": [
-            "Judge each response by itself, not against its neighbours. Weigh three things, the "
-            "first one most:",
-        ],
-        "points": [
-            "Fluency. Does it read like natural, correct language, without garbled words?",
-            "Relevance. Does it do what the prompt asks?",
-            "Substance. Does it say something meaningful, useful or interesting?",
-        ],
-        "after": [
-            "1 Poor: garbled, or it does not answer the prompt. 2 Weak: serious faults. 3 Fair: it "
-            "answers, with visible faults or little to say. 4 Good: it answers well, small faults "
-            "at most. 5 Excellent: nothing you would want to change.",
-            "Two responses may get the same rating. A short response can be excellent and a long "
-            "one poor.",
+        "blocks": [
+            "Judge each response by itself, not against its neighbours. Weigh three things, "
+            "the first one most:",
+            [
+                "Fluency. Does it read like natural, correct language, without garbled words?",
+                "Relevance. Does it do what the prompt asks?",
+                "Substance. Does it say something meaningful, useful or interesting?",
+            ],
+            [
+                "1 Poor: garbled, or it does not answer the prompt.",
+                "2 Weak: it has serious faults.",
+                "3 Fair: it answers, with visible faults or little to say.",
+                "4 Good: it answers well, with small faults at most.",
+                "5 Excellent: nothing you would want to change.",
+            ],
+            "Two responses may get the same rating. A short response can be excellent and a "
+            "long one poor.",
         ],
     },
     {
         "title": "Step 2. Diversity: compare two groups",
-        "body": [
+        "blocks": [
             "The same responses now stand in two groups, A and B. Say which group has more "
             "variety inside it, in three respects:",
-        ],
-        "points": [
-            "Overall: your impression as a whole.",
-            "Format: variety in how things are said, such as layout, opening, tone or length.",
-            "Content: variety in what is said, such as topics, ideas, facts or stories.",
-        ],
-        "after": [
-            "Example. The prompt is: Name a hobby for rainy days. If a group says "
-            "“Try baking bread.”, “Try baking a cake.” and “Try baking cookies.”, both form and "
-            "ideas are alike. If it says “Try chess.”, “Try pottery.” and “Try birdsong "
-            "recordings.”, the form is alike but the ideas differ. If one response is a single "
-            "word, one a list and one a little story, and all are about baking, the form differs "
-            "and the ideas are alike.",
-            "Judge variety only. Do not let a group win because its responses are better: that "
-            "was step 1.",
+            [
+                "Overall: your impression as a whole.",
+                "Format: variety in how things are said, such as layout, opening, tone or length.",
+                "Content: variety in what is said, such as topics, ideas, facts or stories.",
+            ],
+            "Example. The prompt is: Name a hobby for rainy days. If a group says “Try baking"
+            " bread.”, “Try baking a cake.” and “Try baking cookies.”, both form and ideas "
+            "are alike. If it says “Try chess.”, “Try pottery.” and “Try birdsong "
+            "recordings.”, the form is alike but the ideas differ. If one response is a "
+            "single word, one a list and one a little story, and all are about baking, the "
+            "form differs and the ideas are alike.",
+            "Judge variety only. Do not let a group win because its responses are better: "
+            "that was step 1.",
         ],
     },
     {
         "title": "Step 3. Creativity: pick one response",
-        "body": [
-            "Of all responses to the prompt, pick the single most creative one: original, and of "
-            "value as an answer. A response that is only strange is not creative. If several are "
-            "close, go with your first impression.",
+        "blocks": [
+            "Of all responses to the prompt, pick the single most creative one: original, and"
+            " of value as an answer. A response that is only strange is not creative. If "
+            "several are close, go with your first impression.",
         ],
     },
     {
         "title": "Good to know",
-        "points": [
-            "Every click is saved at once. Close the page whenever you like; your personal link "
-            "brings you back to where you were, on any device.",
-            "You can go back and change an answer until the study ends.",
-            "Everything works with the keyboard; press ? to see the keys.",
-            "Please work alone, and keep your link to yourself.",
-            "Take breaks. A tired judgement helps nobody.",
+        "blocks": [
+            [
+                "Every click is saved at once. Close the page whenever you like; your "
+                "personal link brings you back to where you were, on any device.",
+                "You can go back and change an answer until the study ends.",
+                "Everything works with the keyboard; press ? to see the keys.",
+                "Please work alone, and keep your link to yourself.",
+                "Take breaks. A tired judgement helps nobody.",
+            ],
         ],
     },
 ]
+"""Parts of the page that must be read first; a block is a paragraph, or a list of points."""
 
 CONSENT = (
     "Your ratings, choices, comments and the time you spend on each prompt are stored and will be "
     "analysed and published as research results, without your name. Taking part is voluntary. "
     "You may stop at any moment, without giving a reason, download everything stored about you, "
     "and delete it, from the menu of this page. The responses were written by computer programs "
-    "and may be wrong or unpleasant; skip whatever you do not wish to judge."
+    "and may be wrong or unpleasant; leave unanswered whatever you do not wish to judge."
 )
 
 

@@ -180,12 +180,12 @@ class Study:
         """
         if not path.is_file():
             raise InputError(f"no study file {path}", hint="baco study create makes one")
-        connection = _connect(path)
         try:
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            connection = _connect(path)
         except sqlite3.DatabaseError:
-            application = version = None
+            raise InputError(f"{path} is no study file") from None
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
         if application != APPLICATION:
             connection.close()
             raise InputError(f"{path} is no study file", hint="baco study create makes one")
@@ -470,5 +470,9 @@ def _claim(path: Path) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    connection.executescript("PRAGMA synchronous=FULL;PRAGMA secure_delete=ON;")
+    try:
+        connection.executescript("PRAGMA synchronous=FULL;PRAGMA secure_delete=ON;")
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
     return connection

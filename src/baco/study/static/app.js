@@ -9,6 +9,8 @@ import { introduction } from "./intro.js";
 import { listen } from "./keys.js";
 import { STEPS, Sheet } from "./sheet.js";
 
+const ENOUGH_TO_GUESS = 3 * 60000; // active time before the rest is estimated
+
 let me = null;
 let sheet = null;
 
@@ -39,7 +41,7 @@ function frame() {
   const per = Math.floor(100 * done);
   const spent = me.active_ms + clock.current();
   $("title").textContent = me.title;
-  const left = done >= 0.05 && done < 1 ? `, about ${clock.minutes(spent / done - spent)} left` : "";
+  const left = spent > ENOUGH_TO_GUESS && done > 0 && done < 1 ? `, about ${clock.minutes(spent / done - spent)} left` : "";
   $("where").textContent = (sheet ? `Prompt ${sheet.data.number} of ${me.screens.length} · ` : "")
     + `${per}% done · ${clock.minutes(spent)} spent${left}`;
   $("bar").setAttribute("aria-valuenow", per);

@@ -6,9 +6,9 @@ export function sections(protocol) {
   return protocol.instructions.map((part) =>
     el("section", { className: "part" },
       el("h2", {}, part.title),
-      ...(part.body ?? []).map((text) => el("p", {}, text)),
-      part.points && el("ul", {}, ...part.points.map((text) => el("li", {}, text))),
-      ...(part.after ?? []).map((text) => el("p", {}, text))));
+      ...part.blocks.map((block) => (Array.isArray(block)
+        ? el("ul", {}, ...block.map((text) => el("li", {}, text)))
+        : el("p", {}, block)))));
 }
 
 export function introduction(me, begin) {

@@ -274,22 +274,22 @@ def measure(spaces: Sequence[Space], grids: Mapping[str, Sequence[str]], rule: s
             }
             for m in grids
         }
-    cells = {s: levels["space", s.name] for s in spaces}
+    cells = [(s, levels["space", s.name]) for s in spaces]
     for metric in dict.fromkeys(m for s in spaces for m in (s.diversity, s.quality)):
         levels["metric", metric.name] = average(
-            [c for s, c in cells.items() if metric in (s.diversity, s.quality)]
+            [c for s, c in cells if metric in (s.diversity, s.quality)]
         )
     averaged = averaged_metrics(spaces)
-    inside = {s: c for s, c in cells.items() if {s.diversity.name, s.quality.name} <= averaged}
+    inside = [(s, c) for s, c in cells if {s.diversity.name, s.quality.name} <= averaged]
     classes = []
     for kind in ("lexical", "semantic"):
-        mine = [c for s, c in inside.items() if s.diversity.kind == kind]
+        mine = [c for s, c in inside if s.diversity.kind == kind]
         if mine:
             levels["average", kind] = average(mine)
             classes.append(levels["average", kind])
     if inside:
         levels["average", "overall"] = average(classes)
-        levels["average", "overall_flat"] = average(list(inside.values()))
+        levels["average", "overall_flat"] = average([c for _, c in inside])
     return levels
 
 

@@ -40,13 +40,30 @@ def coverage(points: Sequence[XY], rule: str = "drop") -> float:
     Raises:
         InputError: If the rule is unknown or a point lies outside the box.
     """
+    path = outline(points, rule)
+    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(path))
+
+
+def outline(points: Sequence[XY], rule: str = "drop") -> list[XY]:
+    """The line whose area is Coverage: the curve, joined to the edges of the box.
+
+    Args:
+        points: Normalised (quality, diversity), each in [0, 1], in any order.
+        rule: One of `BOUNDARIES`.
+
+    Returns:
+        Its corners from left to right; none without points.
+
+    Raises:
+        InputError: If the rule is unknown or a point lies outside the box.
+    """
     if rule not in BOUNDARIES:
         raise InputError(f"unknown boundary rule {rule!r}", hint=f"known: {', '.join(BOUNDARIES)}")
     for x, y in points:
         if not (0 <= x <= 1 and 0 <= y <= 1):
             raise InputError(f"the point ({x:g}, {y:g}) lies outside the unit box")
     if not points:
-        return 0.0
+        return []
     curve = sorted(points, key=lambda p: (p[0], -p[1]))
     first, last = curve[0], curve[-1]
     left = {"drop": (0.0, first[1]), "ramp": (0.0, first[1]), "corner": (0.0, 1.0)}.get(rule)
@@ -57,8 +74,7 @@ def coverage(points: Sequence[XY], rule: str = "drop") -> float:
         right = [(last[0], 0.0), (1.0, 0.0)]
     elif rule in ("ramp", "corner"):
         right = [(1.0, 0.0)]
-    path = ([left] if left else []) + curve + right
-    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(path))
+    return ([left] if left else []) + curve + right
 
 
 def hypervolume(points: Sequence[XY]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from baco.errors import InputError, UnknownNameError, missing_extra
 from baco.tradeoff.analysis import Analysis
+from baco.tradeoff.coverage import outline
 from baco.tradeoff.space import Space
 
 COLOURS = (
@@ -90,7 +91,10 @@ def plot(
     columns = math.ceil(math.sqrt(len(spaces)))
     rows = math.ceil(len(spaces) / columns)
     with mpl.rc_context({"svg.hashsalt": "baco", "svg.fonttype": "none", "hatch.linewidth": 0.4}):
-        figure = Figure(figsize=(4.6 * columns, 4.2 * rows + 0.7), layout="constrained")
+        figure = Figure(
+            figsize=(max(6.4, 4.6 * columns), (5.6 if rows == 1 else 4.2 * rows) + 0.7),
+            layout="constrained",
+        )
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, space in zip(axes, spaces, strict=False):
@@ -144,29 +148,25 @@ def _draw(panel: Any, analysis: Analysis, space: Space, shade: Sequence[str]) ->
     )
     for index, method in enumerate(analysis.methods):
         if method in (shade or (largest,)):
-            _shade(panel, space.kept(method), index)
+            _shade(panel, space.kept(method), index, analysis.rule)
     _frontier(panel, analysis, space)
     for index, method in enumerate(analysis.methods):
         _curve(panel, space, index, method)
 
 
-def _shade(panel: Any, kept: Sequence[tuple[float, float]], index: int) -> None:
-    """Shades the area under a curve, joined to the edges as the default rule does."""
-    if not kept:
+def _shade(panel: Any, kept: Sequence[tuple[float, float]], index: int, rule: str) -> None:
+    """Shades the area that Coverage measures."""
+    top = outline(kept, rule)
+    if not top:
         return
-    curve = sorted(kept, key=lambda p: (p[0], -p[1]))
-    path = [(0.0, 0.0), (0.0, curve[0][1]), *curve, (curve[-1][0], 0.0)]
+    path = [(top[0][0], 0.0), *top, (top[-1][0], 0.0)]
     colour, _, _, hatch = _style(index)
-    panel.fill(*zip(*path, strict=True), facecolor=colour, alpha=0.13, linewidth=0, zorder=0)
-    panel.fill(
-        *zip(*path, strict=True),
-        facecolor="none",
-        edgecolor=colour,
-        hatch=hatch,
-        alpha=0.25,
-        linewidth=0,
-        zorder=0,
+    looks = (
+        {"facecolor": colour, "alpha": 0.13},
+        {"facecolor": "none", "edgecolor": colour, "hatch": hatch, "alpha": 0.25},
     )
+    for look in looks:
+        panel.fill(*zip(*path, strict=True), linewidth=0, zorder=0, **look)
 
 
 def _frontier(panel: Any, analysis: Analysis, space: Space) -> None:
@@ -232,15 +232,18 @@ def _inside(value: float) -> float:
 
 
 def _label(panel: Any, text: str, at: tuple[float, float], colour: str, index: int) -> None:
+    from matplotlib.patheffects import withStroke
+
     if text:
         panel.annotate(
             text,
             at,
             textcoords="offset points",
             xytext=(5, 5 if index % 2 == 0 else -10),
-            fontsize=6.5,
+            fontsize=7,
             color=colour,
             zorder=5,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )
 
 

@@ -1,0 +1,119 @@
+"""Tables and plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from baco.errors import InputError, UnknownNameError
+from baco.tradeoff import analyse, read_points
+from baco.tradeoff.plots import COLOURS, LINES, MARKERS, find_space, plot
+from baco.tradeoff.tables import figures, to_csv, to_dict, to_latex, to_markdown
+
+
+@pytest.fixture
+def analysis(points_file: Path):
+    return analyse(read_points(points_file))[0]
+
+
+def test_csv_holds_every_figure_with_its_grid(analysis) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(figures([analysis])))))
+    assert {r["level"] for r in rows} == {"average", "metric", "space"}
+    mine = [r for r in rows if r["of"] == "overall" and r["method"] == "baco"]
+    (row,) = mine
+    value = analysis.levels["average", "overall"]["baco"]["coverage"]
+    assert float(row["coverage"]) == value
+    assert row["grid"] == "0.1 0.3 0.8"
+    assert row["compared"] == "base aligned baco prompting"
+    alone = next(r for r in rows if r["method"] == "prompting")
+    assert alone["coverage"] == ""
+
+
+def test_latex_and_markdown(analysis) -> None:
+    rows = figures([analysis], ["average"])
+    latex = to_latex(rows)
+    assert r"overall\_flat" in latex
+    assert latex.count(r"\\") == len(rows) + 1
+    assert r"\textbf{" in latex
+    body = [line for line in latex.splitlines() if "&" in line]
+    assert len({line.count("&") for line in body}) == 1
+    table = to_markdown(figures([analysis])).splitlines()
+    assert len({line.count("|") for line in table}) == 1
+
+
+def test_json_holds_grids_anchors_and_frontiers(analysis) -> None:
+    data = json.loads(json.dumps(to_dict([analysis]), allow_nan=False))
+    (dataset,) = data["datasets"]
+    assert dataset["grids"]["baco"] == ["0.1", "0.3", "0.8"]
+    assert dataset["references"]["aligned"] == {"method": "aligned", "control": "1"}
+    space = dataset["spaces"][0]
+    assert space["x"] == {"at_zero": 2, "at_one": 8}
+    assert space["frontier"]
+    assert space["c_metric"]
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_plots_are_drawn_and_reproducible(analysis, tmp_path: Path, suffix: str) -> None:
+    files = [tmp_path / f"{name}{suffix}" for name in "ab"]
+    for file in files:
+        plot(analysis, analysis.spaces[:2], file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    if suffix == ".svg":
+        root = ElementTree.fromstring(files[0].read_text())
+        text = " ".join(root.itertext())
+        for word in ("baco", "0.3", "dist_1", "quality: reward, normalised"):
+            assert word in text
+
+
+def test_discarded_points_are_hollow_and_outside_the_box(analysis, monkeypatch) -> None:
+    from matplotlib.figure import Figure
+
+    from baco.tradeoff import plots
+
+    panel = Figure().subplots()
+    space = find_space(analysis, "dist_1,reward")
+    index = analysis.methods.index("aligned")
+    plots._curve(panel, space, index, "aligned")
+    hollow = [line for line in panel.lines if line.get_markerfacecolor() == "white"]
+    assert len(hollow) == space.dropped("aligned")
+    baco = analysis.methods.index("baco")
+    plots._curve(panel, space, baco, "baco")
+    assert {t.get_text() for t in panel.texts} >= {"0.1", "0.3", "0.8"}
+
+
+def test_eight_methods_differ_in_colour_marker_and_line() -> None:
+    from baco.tradeoff.plots import _style
+
+    styles = [_style(i) for i in range(8)]
+    assert len({s[0] for s in styles}) == len(COLOURS)
+    assert len({s[1] for s in styles}) == len(MARKERS)
+    assert len({(s[1], str(s[2])) for s in map(_style, range(16))}) == 16
+    assert len(LINES) == 8
+
+
+def test_bad_plots(analysis, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="format"):
+        plot(analysis, analysis.spaces, tmp_path / "a.jpg")
+    with pytest.raises(UnknownNameError, match="dist_9"):
+        find_space(analysis, "dist_9,reward")
+    with pytest.raises(UnknownNameError, match="nobody"):
+        plot(analysis, analysis.spaces, tmp_path / "a.svg", shade=["nobody"])
+    with pytest.raises(InputError, match="cannot write"):
+        plot(analysis, analysis.spaces, tmp_path / "none" / "a.svg")
+
+
+def test_spaces_without_a_theory_end_are_drawn_raw(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(
+        "method,control,reward,dist_1,arousal_div\n"
+        "base,1,2,0.9,0.5\naligned,1,8,0.3,0.1\nbaco,0.3,5,0.6,0.4\n"
+    )
+    (analysis,) = analyse(read_points(path))
+    assert [s.diversity.name for s in analysis.skipped] == ["arousal_div"]
+    plot(analysis, [find_space(analysis, "reward,arousal_div")], tmp_path / "a.svg")
+    assert "raw values" in (tmp_path / "a.svg").read_text()

@@ -23,7 +23,8 @@ from typing import Literal, NamedTuple
 import torch
 
 from baco.engine.batch import Batch, Row
-from baco.engine.policy import Policy
+from baco.engine.drafts import Ask, Drafter, make_drafter
+from baco.engine.policy import THIRD, Policy
 from baco.engine.rows import ALIGNED, BASE, Cost, Event, Request
 from baco.engine.side import Side, run_together
 from baco.engine.step import Choice, Context, step
@@ -58,6 +59,7 @@ class Stats(NamedTuple):
         base_token_rows: Tokens fed to the base partner, over all rows.
         aligned_token_rows: The same for the aligned partner.
         tokens: Tokens emitted.
+        draft_cost: Passes of a third party that guesses, in passes of the aligned partner.
     """
 
     base_passes: int
@@ -65,6 +67,7 @@ class Stats(NamedTuple):
     base_token_rows: int
     aligned_token_rows: int
     tokens: int
+    draft_cost: float = 0.0
 
 
 class Engine:
@@ -76,6 +79,7 @@ class Engine:
         lookahead: ``auto``, ``off`` (no guessing; a partner that is not needed still rests), or
             the longest draft.
         max_rows: Rows decoded at the same time; more wait their turn.
+        draft: A third party that guesses: ``prompt-lookup``, or a small model as a partner.
 
     Raises:
         InputError: If an argument is out of range, or the partners do not share their ids.
@@ -88,6 +92,7 @@ class Engine:
         *,
         lookahead: Lookahead = "auto",
         max_rows: int = 256,
+        draft: Drafter | Partner | str | None = None,
     ) -> None:
         if base.vocabulary is not aligned.vocabulary:
             raise InputError(
@@ -105,7 +110,8 @@ class Engine:
                     hint="leave look-ahead at auto, which goes in lock-step here",
                 )
             self.longest = 0
-        if self._shared:
+        self.drafter = make_drafter(draft, aligned) if self.longest else None
+        if self._shared and not self.drafter:
             # One pass scores both sides at the same place: there is no time to guess in.
             self.longest = 0
         self.max_rows = max_rows
@@ -135,8 +141,14 @@ class Engine:
     def stats(self) -> Stats:
         """What the engine has done so far."""
         aligned, base = self.sides
+        drafts = self.drafter.passes * self.drafter.cost if self.drafter else 0.0
         return Stats(
-            base.passes, aligned.passes, base.token_rows, aligned.token_rows, self._emitted
+            base.passes,
+            aligned.passes,
+            base.token_rows,
+            aligned.token_rows,
+            self._emitted,
+            drafts,
         )
 
     def submit(self, request: Request) -> int:
@@ -200,6 +212,7 @@ class Engine:
         # 3) Positions are resolved in order; 4) the partner guesses the next one.
         self._resolve(side)
         self._guess(side)
+        self._ask_drafter()
         self._batch.waited = torch.where(self._batch.t > before, 0, self._batch.waited + 1)
         # 5) Finished rows leave.
         events = [event for row in self._rows if (event := self._event(row))]
@@ -224,6 +237,9 @@ class Engine:
             return
         left = len(self._rows) - len(gone)
         spare = [i for i in range(left, len(self._rows)) if i not in set(gone)]
+        if self.drafter:
+            for i in gone:
+                self.drafter.forget(self._rows[i].number)
         keep = list(range(left))
         for i in gone:
             if i < left:
@@ -429,6 +445,46 @@ class Engine:
             )
             batch.closed[mine] = self.vocabulary.is_end[choice.token]
             batch.drafted[mine] += 1
+
+    def _ask_drafter(self) -> None:
+        """Lets a third party go on from where the partners' guesses end."""
+        if self.drafter is None:
+            return
+        batch = self._batch
+        asks, places = [], []
+        facts = zip(
+            *(
+                x.tolist()
+                for x in (batch.t, batch.drafted, batch.closed, batch.tip_state, batch.limit)
+            ),
+            strict=True,
+        )
+        for i, (row, (t, drafted, closed, state, limit)) in enumerate(
+            zip(self._rows, facts, strict=True)
+        ):
+            room = min(self.longest, limit - t) - drafted
+            if row.finish or closed or drafted > 1 or room < 1:
+                continue
+            draft = batch.tokens[i, t : t + drafted].tolist()
+            text = (*row.request.aligned_prompt, *row.tokens, *draft)
+            asks.append(
+                Ask(row.number, text, row.request.key, t + drafted, state, row.request.warp, room)
+            )
+            places.append(i)
+        if not asks:
+            return
+        batch.widen(max(ask.t + ask.room for ask in asks) + 2)
+        for i, ask, guesses in zip(places, asks, self.drafter.guess(asks), strict=True):
+            for k, token in enumerate(guesses):
+                batch.tokens[i, ask.t + k] = token
+                batch.drafter[i, ask.t + k] = THIRD
+                batch.drafted[i] += 1
+                batch.tip_state[i : i + 1] = self.vocabulary.units.advance(
+                    batch.tip_state[i : i + 1], batch.tokens[i, ask.t + k : ask.t + k + 1]
+                )
+                if bool(self.vocabulary.is_end[token]):
+                    batch.closed[i] = True
+                    break
 
     # --- telling -------------------------------------------------------------------------------
 

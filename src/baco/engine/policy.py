@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import torch
 
+THIRD = 2
+"""The number of a third party that guesses, beside the two sides."""
+
 _MEMORY = 0.98  # of a running mean, per observation
 
 
@@ -43,7 +46,7 @@ class Policy:
     def __init__(self, costs: tuple[float, float], longest: int) -> None:
         self.costs = costs
         self.longest = longest
-        self.accepts = (Rate(0.9), Rate(0.85))
+        self.accepts = (Rate(0.9), Rate(0.85), Rate(0.5))
         self.resolves = (Rate(0.2), Rate(0.2))
 
     def choose(

@@ -88,6 +88,16 @@ class _Slots(Cache):
                 if kept is not None:
                     kept[target, :length] = kept[source, :length]
 
+    def shrink(self, rows: int) -> None:
+        """Gives memory back once less than half of the rows is in use."""
+        if 2 * rows >= self.rows:
+            return
+        self.rows = rows
+        for store in (self.keys, self.values):
+            for i, kept in enumerate(store):
+                if kept is not None:
+                    store[i] = kept[:rows].clone()
+
     def adopt(self, other: _Slots, source: torch.Tensor, target: torch.Tensor, length: int) -> None:
         """Copies rows of another cache into this one."""
         for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
@@ -273,3 +283,4 @@ class HFCache:
             longest = int(self._lengths[list(rows)].max())
             self._slots.move(source, target, longest)
         self._lengths = self._lengths[torch.tensor(list(rows), dtype=torch.int64, device=device)]
+        self._slots.shrink(len(rows))

@@ -19,16 +19,19 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from baco.errors import InputError
-from baco.prompts import Conversation, conversation_of, identity
+from baco.prompts import Conversation, Prompt, conversation_of, identity
 
 if TYPE_CHECKING:
     from baco.engine.rows import Request
     from baco.pair import Pair
     from baco.routers.base import Router
+
+T = TypeVar("T")
 
 FORMAT = 1
 """Version of the curve files."""
@@ -405,7 +408,7 @@ def prompts_for(pair: str) -> list[str]:
 def measure(
     pair: Pair,
     router: str,
-    prompts: Iterable[str] | None = None,
+    prompts: Iterable[Prompt | Conversation] | None = None,
     *,
     effort: Effort | None = None,
     decode: Decode | None = None,
@@ -433,12 +436,17 @@ def measure(
     effort = effort or Effort()
     bound = _bound(router)
     axis = Axis.of(bound)
-    texts = list(prompts_for(pair.name) if prompts is None else prompts)
-    if not texts:
+    given: list[Prompt | Conversation] = list(
+        prompts_for(pair.name) if prompts is None else prompts
+    )
+    if not given:
         raise InputError("there are no calibration prompts", hint="give at least one")
-    texts = spread(texts, effort.prompts)
+    conversations = [
+        conversation_of(prompt)  # type: ignore[arg-type]  # it takes checked ones too
+        for prompt in spread(given, effort.prompts)
+    ]
     decode = decode or _own_engine(pair)
-    probe = _Probe(pair, bound, texts, effort, decode)
+    probe = _Probe(pair, bound, conversations, effort, decode)
     shares: dict[float, float] = {}
     todo = [i / (_START - 1) for i in range(_START)]
     while todo:
@@ -458,18 +466,24 @@ def measure(
             Knot(axis.gamma(x), round(share, 6), round(shares[x], 6))
             for x, share in zip(places, monotone, strict=True)
         ),
-        prompts=len(texts),
+        prompts=len(conversations),
         samples=effort.samples,
         max_new_tokens=effort.max_new_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        fingerprint=hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16],
+        fingerprint=hashlib.sha256("\n".join(map(identity, conversations)).encode()).hexdigest()[
+            :16
+        ],
         version=__version__,
     )
 
 
-def spread(texts: list[str], count: int) -> list[str]:
-    """Picks at most `count` texts, evenly over the list."""
+def _fingerprint(conversations: Sequence[Conversation]) -> str:
+    return hashlib.sha256("\n".join(map(identity, conversations)).encode()).hexdigest()[:16]
+
+
+def spread(texts: Sequence[T], count: int) -> Sequence[T]:
+    """Picks at most `count` items, evenly over the list."""
     if len(texts) <= count:
         return texts
     return [texts[i * len(texts) // count] for i in range(count)]
@@ -480,7 +494,7 @@ def _between(shares: dict[float, float], effort: Effort) -> list[float]:
     places = sorted(shares)
     gaps = [
         (abs(shares[b] - shares[a]), (a + b) / 2)
-        for a, b in zip(places, places[1:], strict=False)
+        for a, b in pairwise(places)
         if b - a > 2 * _SMALLEST_STEP and abs(shares[b] - shares[a]) > effort.gap
     ]
     room = max(effort.thresholds - len(shares), 0)
@@ -508,7 +522,7 @@ class _Probe:
         self,
         pair: Pair,
         router: Router,
-        texts: Sequence[str],
+        conversations: Sequence[Conversation],
         effort: Effort,
         decode: Decode,
     ) -> None:
@@ -517,7 +531,6 @@ class _Probe:
         self._router = router
         self._effort = effort
         self._decode = decode
-        conversations = [conversation_of(text) for text in texts]
         self._rows = [
             (pair.prompt_ids(conversation), row_key(0, identity(conversation), index))
             for conversation in conversations

@@ -72,4 +72,6 @@ def random_pair(name: str = "toy") -> Pair:
     folder = Path(mkdtemp(prefix="baco-toy-"))
     save_model(folder / "base", 1, 0.08)
     save_model(folder / "aligned", 2, 0.16)
-    return Pair(str(folder / "base"), str(folder / "aligned"), name=name, device="cpu")
+    return Pair(
+        str(folder / "base"), str(folder / "aligned"), name=name, device="cpu", dtype="float64"
+    )

@@ -19,7 +19,7 @@ from baco.serve.pairs import DEFAULT_ROUTER, PRESETS, model_named
 from baco.serve.schemas import ChatRequest, CompletionRequest
 from baco.serve.service import Prepared, Running, Service
 
-router = APIRouter()
+routes = APIRouter()
 
 
 class ErrorDetail(BaseModel):
@@ -126,9 +126,7 @@ async def _answer(
         running.close()
 
 
-@router.post(
-    "/v1/chat/completions", responses=_ANSWERS, response_model=None, tags=["OpenAI"]
-)
+@routes.post("/v1/chat/completions", responses=_ANSWERS, response_model=None, tags=["OpenAI"])
 async def chat_completions(request: Request, body: ChatRequest) -> Response:
     """Answers a conversation, `n` times."""
     prepared = _service(request).prepare_chat(body)
@@ -143,7 +141,7 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     )
 
 
-@router.post("/v1/completions", responses=_ANSWERS, response_model=None, tags=["OpenAI"])
+@routes.post("/v1/completions", responses=_ANSWERS, response_model=None, tags=["OpenAI"])
 async def completions(request: Request, body: CompletionRequest) -> Response:
     """Continues raw text, without a chat template, `n` times per prompt."""
     prepared = _service(request).prepare_completion(body)
@@ -169,7 +167,7 @@ def _model_entry(service: Service, name: str) -> dict[str, Any]:
     }
 
 
-@router.get("/v1/models", responses={401: _ERRORS[401]}, tags=["OpenAI"])
+@routes.get("/v1/models", responses={401: _ERRORS[401]}, tags=["OpenAI"])
 async def models(request: Request) -> dict[str, Any]:
     """Lists the pairs and their presets."""
     service = _service(request)
@@ -177,7 +175,7 @@ async def models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": [_model_entry(service, name) for name in names]}
 
 
-@router.get(
+@routes.get(
     "/v1/models/{name:path}", responses={k: _ERRORS[k] for k in (401, 404)}, tags=["OpenAI"]
 )
 async def model(request: Request, name: str) -> dict[str, Any]:
@@ -185,7 +183,7 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     return _model_entry(_service(request), name)
 
 
-@router.get("/health", tags=["operation"])
+@routes.get("/health", tags=["operation"])
 async def health(request: Request) -> JSONResponse:
     """Says whether the server takes requests, and what it is busy with."""
     service = _service(request)
@@ -203,7 +201,7 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse(body, 503 if service.draining else 200)
 
 
-@router.get(
+@routes.get(
     "/metrics",
     response_class=PlainTextResponse,
     responses={401: _ERRORS[401]},
@@ -219,7 +217,7 @@ async def metrics(request: Request) -> Response:
 # --- for the playground -----------------------------------------------------------------------
 
 
-@router.get("/baco/info", responses={401: _ERRORS[401]}, tags=["playground"])
+@routes.get("/baco/info", responses={401: _ERRORS[401]}, tags=["playground"])
 async def info(request: Request) -> dict[str, Any]:
     """Pairs, routers, presets and limits, as the playground shows them."""
     service = _service(request)
@@ -250,18 +248,18 @@ async def info(request: Request) -> dict[str, Any]:
     }
 
 
-@router.get(
-    "/baco/calibration/{pair}/{name}",
+@routes.get(
+    "/baco/calibration",
     responses={k: _ERRORS[k] for k in (400, 401, 404)},
     tags=["playground"],
 )
-async def calibration(request: Request, pair: str, name: str) -> dict[str, Any]:
+async def calibration(request: Request, pair: str, router: str) -> dict[str, Any]:
     """The curve of a pair and router, or how far its calibration has come (it is started)."""
     service = _service(request)
     host = service.hosts.get(pair)
     if host is None:
         raise ApiError(404, f"the pair {pair!r} is not served", param="pair")
-    canonical = parse(name).name
+    canonical = parse(router).name
     curve = host.calibrator.curve(canonical)
     if curve is None:
         run = host.calibrator.start(canonical)
@@ -282,7 +280,7 @@ class Texts(BaseModel):
     )
 
 
-@router.post(
+@routes.post(
     "/baco/diversity", responses={k: _ERRORS[k] for k in (400, 401, 413)}, tags=["playground"]
 )
 async def diversity(request: Request, body: Annotated[Texts, Body()]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from baco import __version__
 from baco.calibration import QUICK, Effort
 from baco.engine import Lookahead
 from baco.serve import errors
-from baco.serve.api import router
+from baco.serve.api import routes
 from baco.serve.middleware import LimitBody, Observe, RequireKey
 from baco.serve.service import Service
 from baco.serve.settings import Settings
@@ -67,7 +67,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
-    app.include_router(router)
+    app.include_router(routes)
     errors.install(app)
 
     @app.get("/", include_in_schema=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from baco import calibration
 from baco.calibration import CalibrationInfo, Curve
+from baco.errors import InputError
 from baco.routers import Router
 from baco.serve.errors import ApiError
 from baco.serve.worker import Worker
@@ -135,5 +136,5 @@ class Calibrator:
             self.runs.pop(router, None)
         try:
             log.info("calibrated router %s: %s", router, calibration.save(curve))
-        except calibration.InputError as error:
+        except InputError as error:
             log.warning("the curve is kept in memory only: %s", error)

@@ -88,8 +88,8 @@ def api_error(error: BaseException) -> ApiError:
 
 def _first(errors: Sequence[Any]) -> tuple[str, str | None, str | None]:
     """Picks the most telling of a validation's errors: message, field, code."""
-    # Of a union's branches, the one that went deepest is the one that was meant.
-    worst = max(errors, key=lambda e: (len(e["loc"]), e["type"] != "missing"))
+    # Of a union's branches, the one whose type fitted, or that went deepest, was meant.
+    worst = max(errors, key=lambda e: (not e["type"].endswith("_type"), len(e["loc"])))
     path = [str(part) for part in worst["loc"] if part not in ("body", "query", "header")]
     if worst["type"] == "json_invalid":
         return f"the body is not valid JSON: {worst['ctx']['error']}", None, "invalid_json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from baco.group import normalised
@@ -15,9 +16,7 @@ _SAME = 0.6
 """Answers whose content words overlap at least this much (Jaccard) count as the same."""
 
 
-def describe(
-    texts: Sequence[str], prompt: str = "", *, meaning: bool = False
-) -> dict[str, Any]:
+def describe(texts: Sequence[str], prompt: str = "", *, meaning: bool = False) -> dict[str, Any]:
     """Compares answers to one prompt.
 
     Args:
@@ -95,7 +94,7 @@ def _alike(one: set[str], other: set[str]) -> bool:
 
 def _fresh_pairs(texts: Sequence[str]) -> float:
     """Distinct word pairs / word pairs, over all answers."""
-    pairs = [pair for text in texts for pair in zip(w := _words(text), w[1:], strict=False)]
+    pairs = [pair for text in texts for pair in pairwise(_words(text))]
     return len(set(pairs)) / len(pairs) if pairs else 0.0
 
 

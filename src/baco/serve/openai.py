@@ -122,7 +122,9 @@ class ChatFormat:
     def __init__(self, token_bytes: Sequence[bytes], logprobs: bool) -> None:
         self._tokens = _Tokens(token_bytes, logprobs)
 
-    def _logprobs(self, pieces: Sequence[Piece], scores: Sequence[Logprob]) -> dict[str, Any] | None:
+    def _logprobs(
+        self, pieces: Sequence[Piece], scores: Sequence[Logprob]
+    ) -> dict[str, Any] | None:
         if not self._tokens.wanted:
             return None
         content = [
@@ -277,7 +279,7 @@ async def stream(running: Running, form: Format, *, include_usage: bool) -> Asyn
             for number, choice in enumerate(out):
                 chunk = head | {"choices": [choice]}
                 last = len(tallies) == samples and number == len(out) - 1
-                if number == 0 and first or last:
+                if last or (first and number == 0):
                     chunk["baco"] = about | (summary(tallies) if last else {})
                 text += f"data: {dumps(chunk)}\n\n"
             first = False

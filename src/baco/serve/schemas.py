@@ -97,7 +97,9 @@ def _refuse_broken_text(data: Any) -> None:
         try:
             data.encode()
         except UnicodeEncodeError:
-            raise ValueError("the text holds half of a surrogate pair; send whole characters") from None
+            raise ValueError(
+                "the text holds half of a surrogate pair; send whole characters"
+            ) from None
     elif isinstance(data, dict):
         for key, value in data.items():
             _refuse_broken_text(key)
@@ -110,7 +112,7 @@ def _refuse_broken_text(data: Any) -> None:
 _IGNORED = frozenset({"user", "metadata", "safety_identifier", "prompt_cache_key", "store"})
 """Fields that never change an answer."""
 
-_NEUTRAL = {
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0, 0.0),
     "presence_penalty": (0, 0.0),
     "logit_bias": ({},),
@@ -204,9 +206,12 @@ class CompletionRequest(Sampling):
         "best_of": (1,),
     }
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)] | Ids | Annotated[
-        list[Ids], Field(min_length=1, max_length=64)
-    ] = Field(description="Text, token ids, or several of either.")
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=64)]
+        | Ids
+        | Annotated[list[Ids], Field(min_length=1, max_length=64)]
+    ) = Field(description="Text, token ids, or several of either.")
     logprobs: int | None = Field(
         None, ge=0, le=5, description="Report log-probabilities and so many alternatives."
     )

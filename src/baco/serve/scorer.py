@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -41,7 +41,7 @@ class Scorer:
     def _raw(self, side: int, logits: torch.Tensor) -> torch.Tensor:
         return score(logits, _PLAIN, self._partners[side].vocabulary).raw
 
-    def push(self, news: dict[int, Sequence[Piece]]) -> dict[int, list[Logprob]]:
+    def push(self, news: Mapping[int, Sequence[Piece]]) -> dict[int, list[Logprob]]:
         """Scores the next tokens of some samples.
 
         Args:

@@ -132,9 +132,7 @@ class Service:
         check_pairs(pairs)
         self.pairs = dict(pairs)
         self.settings = settings
-        self.hosts = {
-            name: Host(pair, settings, effort, lookahead) for name, pair in pairs.items()
-        }
+        self.hosts = {name: Host(pair, settings, effort, lookahead) for name, pair in pairs.items()}
         self.telemetry = Telemetry(self.hosts)
         self.started = int(time.time())
         self.draining = False
@@ -350,9 +348,7 @@ class Running:
             BacoError: If the engine cannot go on.
         """
         telemetry = self._service.telemetry
-        counter = telemetry.tokens.labels(
-            self.prepared.model.pair, self.prepared.plans[0].method
-        )
+        counter = telemetry.tokens.labels(self.prepared.model.pair, self.prepared.plans[0].method)
         first = True
         try:
             async for news in self._job.updates():

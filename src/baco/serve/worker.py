@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from baco.engine import Engine, Event, Lookahead, Request
@@ -42,8 +43,7 @@ class Job:
         self.plans = tuple(plans)
         numbers = [(plan, number) for plan in plans for number in range(plan.n)]
         self.samples = [
-            Sample(plan, number, index, token_bytes)
-            for index, (plan, number) in enumerate(numbers)
+            Sample(plan, number, index, token_bytes) for index, (plan, number) in enumerate(numbers)
         ]
         self.left = len(self.samples)
         self.closed = False
@@ -180,7 +180,7 @@ class Worker:
                 if not engine.idle:
                     self._cycle(method, engine)
         for job in {id(job): job for job, _ in self._rows.values()}.values():
-            self._post(job, lambda j=job: j.fail(BacoError("the server is stopping")))  # type: ignore[misc]
+            self._post(job, partial(job.fail, BacoError("the server is stopping")))
         for bulk in {id(b): b for b, _ in self._bulk.values()}.values():
             bulk.future.cancel()
 
@@ -236,7 +236,7 @@ class Worker:
 
     def _fail(self, job: Job, error: Exception) -> None:
         self._drop(job)
-        self._post(job, lambda: job.fail(error))
+        self._post(job, partial(job.fail, error))
 
     def _cycle(self, method: Method, engine: Engine) -> None:
         try:
@@ -272,7 +272,7 @@ class Worker:
         for job, updates in news.values():
             by_loop.setdefault(job.loop, []).append((job, updates))
         for loop, told in by_loop.items():
-            _call(loop, lambda told=told: _tell_all(told))
+            _call(loop, partial(_tell_all, told))
 
     def _score(self, job: Job, updates: Sequence[Update]) -> None:
         """Adds log-probabilities to a job's updates."""
@@ -361,4 +361,3 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None
             loop.call_soon_threadsafe(function)
         except RuntimeError:
             log.debug("an event loop was closed while news was on its way")
-

@@ -42,7 +42,7 @@ async function checkDial() {
   const note = $("dial-note");
   try {
     const state = await api.get(
-      `/baco/calibration/${encodeURIComponent(pair)}/${encodeURIComponent(router)}`,
+      `/baco/calibration?${new URLSearchParams({ pair, router })}`,
     );
     if (pair !== $("pair").value || router !== $("router").value) return;
     if (!state.ready) {

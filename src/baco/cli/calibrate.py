@@ -1,0 +1,121 @@
+"""``baco calibrate``: measures what a diversity means for a pair and router."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from baco.errors import InputError
+
+if TYPE_CHECKING:
+    from baco.calibration import Curve
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+_TABLE = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+@app.command()
+def calibrate(
+    pair: Annotated[str, typer.Option(help="The pair, as in baco generate.")] = "tiny",
+    router: Annotated[
+        list[str] | None,
+        typer.Option(help="A router; may be given several times.", show_default="p-punc"),
+    ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            help="Your own prompts: JSONL or one per line; - for stdin.",
+            show_default="prompts that come with BaCo",
+        ),
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts used at most.")] = 64,
+    samples: Annotated[int, typer.Option(min=1, help="Samples per prompt and threshold.")] = 4,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Limit per sample.")] = 128,
+    save_to: Annotated[
+        Path | None,
+        typer.Option(help="Write the curves into this folder.", show_default="your own data"),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="quality=Q or METRIC=Q: pick the setting of a bench run that keeps a quality; "
+            "needs --points.",
+            show_default=False,
+        ),
+    ] = None,
+    points: Annotated[
+        Path | None,
+        typer.Option(help="CSV of settings: method, control, metrics.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measures the base model's share of words at many thresholds, and stores the curve.
+
+    Afterwards --diversity, and the server's slider, mean the same for every calibrated router
+    and pair: the share of words that the base model writes on calibration prompts.
+    """
+    if target is not None or points is not None:
+        _pick(target, points, as_json=as_json)
+        return
+    import sys
+
+    import baco
+    from baco.calibration import Effort, measure, save
+    from baco.cli.inputs import read_prompts
+
+    given = None if input is None else read_prompts([], input, None)
+    effort = Effort(prompts=prompts, samples=samples, max_new_tokens=max_new_tokens)
+    loaded = baco.load(pair)
+    for name in router or ["p-punc"]:
+
+        def progress(done: float, name: str = name) -> None:
+            if sys.stderr.isatty():
+                print(f"\r{name}: {done:4.0%} ", end="", file=sys.stderr, flush=True)
+
+        curve = measure(loaded, name, given, effort=effort, progress=progress)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+        path = save(curve, save_to)
+        typer.echo(curve.to_json().rstrip() if as_json else _shown(curve, path))
+
+
+def _shown(curve: Curve, path: Path) -> str:
+    low, high = curve.reach
+    lines = [
+        f"{curve.pair}, router {curve.router}: base share {low:.2f} to {high:.2f} "
+        f"({curve.prompts} prompts x {curve.samples} samples, {len(curve.knots)} thresholds)",
+        "  diversity  threshold  base share",
+    ]
+    for diversity in _TABLE:
+        gamma, share = curve.gamma(diversity)
+        far = abs(share - diversity) > 0.005
+        note = "  (as far as it reaches)" if far else ""
+        lines.append(f"  {diversity:9.2f}  {gamma:9.4g}  {share:10.2f}{note}")
+    return "\n".join([*lines, f"  kept in {path}"])
+
+
+def _pick(target: str | None, points: Path | None, *, as_json: bool) -> None:
+    """Answers `--target`."""
+    from baco.calibration import for_quality
+
+    match = re.fullmatch(r"([\w.-]+)=(-?\d+(?:\.\d+)?)", target or "")
+    if match is None:
+        raise InputError(f"--target {target!r} cannot be read", hint="write quality=8")
+    if points is None:
+        raise InputError("--target needs the figures of a bench run", hint="--points points.csv")
+    found = for_quality(points, match[1], float(match[2]))
+    row: dict[str, Any] = {
+        "method": found.method,
+        "control": found.control,
+        match[1]: found.quality,
+    }
+    typer.echo(
+        json.dumps(row)
+        if as_json
+        else f"{found.method} at {found.control}: {match[1]} {found.quality:g}"
+    )

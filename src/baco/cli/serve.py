@@ -1,0 +1,126 @@
+"""``baco serve``: an OpenAI-compatible server with a playground."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from baco.errors import InputError, missing_extra
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+_LIMITS = "Limits"
+_DOORS = "Who may come in"
+
+
+@app.command()
+def serve(
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A pair to serve, or NAME=PAIR to serve it under another name; may be given "
+            "several times.",
+            show_default="tiny",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 opens it to the network.")
+    ] = "127.0.0.1",
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="BACO_API_KEY",
+            help="Requests must bear this key.",
+            show_default=False,
+            rich_help_panel=_DOORS,
+        ),
+    ] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A web origin that browsers may call from; may be given several times.",
+            show_default="none",
+            rich_help_panel=_DOORS,
+        ),
+    ] = None,
+    max_rows: Annotated[
+        int,
+        typer.Option(min=1, help="Answers written at the same time.", rich_help_panel=_LIMITS),
+    ] = 64,
+    max_waiting: Annotated[
+        int,
+        typer.Option(min=0, help="Answers that may wait; then 429.", rich_help_panel=_LIMITS),
+    ] = 512,
+    max_n: Annotated[
+        int, typer.Option(min=1, help="Answers per request.", rich_help_panel=_LIMITS)
+    ] = 64,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens per answer.", rich_help_panel=_LIMITS)
+    ] = 4096,
+    timeout: Annotated[
+        float,
+        typer.Option(help="Seconds after which a request is given up.", rich_help_panel=_LIMITS),
+    ] = 600,
+    grace: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Seconds that answers get to finish on stop.", rich_help_panel=_LIMITS
+        ),
+    ] = 20,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 ...")] = "auto",
+    lookahead: Annotated[str, typer.Option(help="auto, off, or a number of tokens.")] = "auto",
+) -> None:
+    """Serves pairs over HTTP: the API under /v1, the playground at /.
+
+    Nothing of what is asked or answered is written to the log.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise missing_extra("uvicorn", "serve") from error
+    import baco
+    from baco.serve import Settings, create_app
+
+    settings = Settings(
+        api_key=api_key,
+        cors_origins=tuple(cors or ()),
+        max_rows=max_rows,
+        max_waiting=max_waiting,
+        max_n=max_n,
+        max_new_tokens=max_new_tokens,
+        timeout=timeout,
+    )
+    pairs = {}
+    for entry in pair or ["tiny"]:
+        name, equals, source = entry.partition("=")
+        if name in pairs:
+            raise InputError(f"the pair {name!r} is given twice", hint="name one of them NAME=PAIR")
+        options = {} if device == "auto" else {"device": device}
+        loaded = baco.load(source if equals else name, dtype=dtype, **options)
+        pairs[name] = loaded
+    served = create_app(
+        pairs,
+        settings,
+        lookahead=lookahead if lookahead in ("auto", "off") else _number(lookahead),  # type: ignore[arg-type]
+    )
+    if host not in ("127.0.0.1", "::1", "localhost") and api_key is None:
+        typer.echo(f"anyone who reaches {host}:{port} can use this server: no --api-key", err=True)
+    typer.echo(f"playground http://{host}:{port}/   API http://{host}:{port}/v1", err=True)
+    uvicorn.run(
+        served,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=grace,
+        server_header=False,
+    )
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise InputError(f"look-ahead {text!r} is out of range", hint="use auto, off or a number")
+    return int(text)

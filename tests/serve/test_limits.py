@@ -1,0 +1,167 @@
+"""Doors and limits: keys, sizes, queues, timeouts, logs, a clean stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+
+import httpx
+import pytest
+from baco.calibration import Effort
+from baco.errors import InputError
+from baco.pair import Pair
+from baco.serve import Settings, create_app
+from baco.serve.service import Service
+from fastapi.testclient import TestClient
+
+from .conftest import running
+from .pairs import random_pair
+
+CHAT = "/v1/chat/completions"
+ASK = [{"role": "user", "content": "Name a secret city."}]
+LONG = {"model": "toy", "messages": ASK, "max_tokens": 450, "n": 4, "seed": 1}
+
+
+def test_a_key_opens_what_costs_something(pair: Pair) -> None:
+    client = TestClient(create_app({"toy": pair}, Settings(api_key="s3cret")))
+    for path in ("/", "/health", "/openapi.json", "/static/app.js"):
+        assert client.get(path).status_code == 200, path
+    for path in ("/v1/models", "/metrics", "/baco/info", "/nothing"):
+        assert client.get(path).status_code == 401, path
+        assert client.get(path).headers["www-authenticate"] == "Bearer"
+    for value in ("s3cret", "Bearer wrong", "Basic s3cret", "Bearer", "Bearer s3cret2"):
+        answer = client.get("/v1/models", headers={"Authorization": value})
+        assert answer.json()["error"]["code"] == "invalid_api_key", value
+    right = {"Authorization": "Bearer s3cret"}
+    assert client.get("/v1/models", headers=right).status_code == 200
+
+
+def test_bodies_have_a_limit_announced_or_not(pair: Pair) -> None:
+    client = TestClient(create_app({"toy": pair}, Settings(max_body=1000)))
+    body = json.dumps({"model": "toy", "messages": ASK, "user": "x" * 2000}).encode()
+    told = client.post(CHAT, content=body)
+    untold = client.post(CHAT, content=(body[i : i + 100] for i in range(0, len(body), 100)))
+    for answer in (told, untold):
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_a_full_queue_says_when_to_try_again(pair: Pair) -> None:
+    app = create_app({"toy": pair}, Settings(max_rows=4, max_waiting=0))
+    with (
+        running(app) as url,
+        httpx.stream("POST", url + CHAT, json={**LONG, "stream": True}, timeout=120) as first,
+    ):
+        lines = first.iter_lines()
+        assert next(lines).startswith("data: ")
+        second = httpx.post(url + CHAT, json={**LONG, "max_tokens": 2}, timeout=60)
+        assert second.status_code == 429
+        assert int(second.headers["retry-after"]) >= 1
+        assert second.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_what_takes_too_long_is_given_up(pair: Pair) -> None:
+    app = create_app({"toy": pair}, Settings(timeout=0.05))
+    with running(app) as url:
+        answer = httpx.post(url + CHAT, json=LONG, timeout=60)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "timeout"
+        assert "retry-after" in answer.headers
+        with httpx.stream("POST", url + CHAT, json={**LONG, "stream": True}, timeout=60) as events:
+            text = events.read().decode()
+        assert '"code":"timeout"' in text
+        assert "[DONE]" not in text
+        service: Service = app.state.service
+        assert service.hosts["toy"].worker.ask(lambda w: w.live).result(60) == 0
+
+
+def test_browsers_of_other_origins_stay_out_unless_named(pair: Pair) -> None:
+    origin = {"Origin": "https://example.org"}
+    closed = TestClient(create_app({"toy": pair}))
+    assert "access-control-allow-origin" not in closed.get("/v1/models", headers=origin).headers
+    settings = Settings(cors_origins=("https://example.org",), api_key="k")
+    named = TestClient(create_app({"toy": pair}, settings))
+    asked = {**origin, "Access-Control-Request-Method": "POST"}
+    answer = named.options(CHAT, headers=asked)
+    assert answer.headers["access-control-allow-origin"] == "https://example.org"
+
+
+def test_nothing_asked_or_answered_reaches_the_log(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = TestClient(create_app({"toy": pair}), raise_server_exceptions=False)
+    good = client.post(CHAT, json={"model": "toy", "messages": ASK, "max_tokens": 8})
+    bad = client.post(CHAT, json={"model": "toy", "messages": ASK, "temperature": 99})
+    assert (good.status_code, bad.status_code) == (200, 400)
+    said = good.json()["choices"][0]["message"]["content"]
+    log = "\n".join(record.getMessage() + str(record.exc_info) for record in caplog.records)
+    assert "secret" not in log
+    assert said not in log
+    assert "secret" not in client.get("/metrics").text
+
+
+def test_a_stopping_server_finishes_what_it_has_begun(pair: Pair) -> None:
+    app = create_app({"toy": pair}, Settings())
+    answers: list[httpx.Response] = []
+    with running(app) as url:
+        short = {**LONG, "max_tokens": 30}
+        begun = threading.Event()
+
+        def ask() -> None:
+            with httpx.stream("POST", url + CHAT, json={**short, "stream": True}, timeout=120) as r:
+                for line in r.iter_lines():
+                    begun.set()
+                    if line == "data: [DONE]":
+                        answers.append(r)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert begun.wait(60)
+    thread.join(60)
+    assert len(answers) == 1
+
+
+def test_an_engine_that_fails_is_replaced(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    from baco.engine import Engine
+
+    client = TestClient(create_app({"toy": pair}), raise_server_exceptions=False)
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda self: 1 / 0)
+    broken = client.post(CHAT, json={"model": "toy", "messages": ASK, "max_tokens": 2})
+    assert broken.status_code == 500
+    assert broken.json()["error"]["type"] == "server_error"
+    assert "division" not in broken.text
+    monkeypatch.setattr(Engine, "step", step)
+    assert client.post(CHAT, json={"model": "toy", "messages": ASK, "max_tokens": 2}).is_success
+
+
+def test_an_uncalibrated_pair_is_calibrated_in_the_background(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setenv("BACO_HOME", str(tmp_path))
+    app = create_app({"toy": random_pair()}, effort=Effort(1, 1, 4, 0.5, 9))
+    client = TestClient(app)
+    ask = {"model": "toy:0.3", "messages": ASK, "max_tokens": 2}
+    first = client.post(CHAT, json=ask)
+    assert first.status_code == 503
+    assert first.json()["error"]["code"] == "calibrating"
+    assert int(first.headers["retry-after"]) >= 1
+    ends = client.post(CHAT, json={**ask, "model": "toy:aligned"})
+    assert ends.status_code == 200  # the two ends need no curve
+    for thread in threading.enumerate():
+        if thread.name == "baco-calibrate":
+            thread.join(120)
+    answer = client.post(CHAT, json=ask)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["baco"]["diversity"]["asked"] == 0.3
+    assert client.get("/baco/calibration?pair=toy&router=p-punc").json()["ready"]
+
+
+def test_settings_are_checked(pair: Pair) -> None:
+    for bad in ({"max_rows": 0}, {"timeout": 0}, {"max_waiting": -1}, {"max_body": 0}):
+        with pytest.raises(InputError):
+            Settings(**bad)
+    with pytest.raises(InputError, match="no pair"):
+        create_app({})

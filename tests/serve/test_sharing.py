@@ -1,0 +1,139 @@
+"""Many clients on one engine: each gets what it gets alone; leaving frees rows; memory is flat."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+from typing import Any
+
+import httpx
+import pytest
+from baco.serve.service import Service
+from fastapi import FastAPI
+
+CHAT = "/v1/chat/completions"
+TOPICS = ("city", "river", "song", "dish", "book", "bird")
+
+
+def request(seed: int) -> dict[str, Any]:
+    """A request whose settings follow from its number."""
+    rng = random.Random(seed)
+    out: dict[str, Any] = {
+        "model": "toy",
+        "messages": [{"role": "user", "content": f"Name a {rng.choice(TOPICS)}."}],
+        "n": rng.randint(1, 3),
+        "max_tokens": rng.randint(2, 14),
+        "seed": seed,
+        "temperature": rng.choice([0, 0.7, 1.0, 1.3]),
+        "top_p": rng.choice([0.5, 0.9, 1.0]),
+    }
+    how = rng.randrange(6)
+    if how == 0:
+        out["method"] = rng.choice(["base", "aligned"])
+    elif how == 1:
+        out["router"] = "rand@0.5"
+    elif how == 2:
+        out |= {"router": rng.choice(["p", "h", "pr"]), "diversity": rng.choice([0.25, 0.5])}
+    elif how == 3:
+        out["stop"] = ["e", "an"]
+    elif how == 4:
+        out |= {"logprobs": True, "top_logprobs": 1}
+    else:
+        out["gamma"] = rng.choice([0.05, 0.1, 0.3])
+    return out
+
+
+def texts(body: dict[str, Any]) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [
+        (c["message"]["content"], c["finish_reason"], tuple(c["baco"]["sources"]))
+        for c in body["choices"]
+    ]
+
+
+def live(app: FastAPI) -> int:
+    """Rows that the engines hold, as their thread sees it after all commands so far."""
+    service: Service = app.state.service
+    host = service.hosts["toy"]
+    assert host.open_rows >= 0
+    return host.worker.ask(lambda w: w.live).result(120)
+
+
+def test_64_clients_with_mixed_settings_get_what_they_get_alone(app: FastAPI, url: str) -> None:
+    async def together() -> list[dict[str, Any]]:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
+            answers = await asyncio.gather(
+                *(client.post(CHAT, json=request(seed)) for seed in range(64))
+            )
+        assert all(a.status_code == 200 for a in answers), [a.text for a in answers][:3]
+        return [a.json() for a in answers]
+
+    shared = asyncio.run(together())
+    with httpx.Client(base_url=url, timeout=300) as client:
+        for seed, body in enumerate(shared):
+            if seed % 4 == 0:  # each kind of setting, several times
+                assert texts(client.post(CHAT, json=request(seed)).json()) == texts(body), seed
+    assert live(app) == 0
+
+
+def test_sudden_disconnects_leave_no_row_behind(app: FastAPI, url: str) -> None:
+    count = int(os.environ.get("BACO_TEST_DISCONNECTS", "40"))
+
+    async def leave(client: httpx.AsyncClient, number: int) -> None:
+        body = {**request(number), "max_tokens": 400, "n": 2, "stream": number % 3 != 0}
+        if number % 3 == 0:  # in the middle of waiting for a whole answer
+            with pytest.raises(httpx.ReadTimeout):
+                await client.post(CHAT, json=body, timeout=0.2)
+        elif number % 3 == 1:  # in the middle of a stream
+            async with client.stream("POST", CHAT, json=body) as events:
+                async for _ in events.aiter_bytes():
+                    break
+        else:  # before reading anything
+            async with client.stream("POST", CHAT, json=body):
+                pass
+
+    async def all_leave() -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=300) as client:
+            for start in range(0, count, 20):
+                batch = range(start, min(start + 20, count))
+                await asyncio.gather(*(leave(client, i) for i in batch))
+
+    asyncio.run(all_leave())
+    service: Service = app.state.service
+    host = service.hosts["toy"]
+
+    async def settled() -> None:
+        while host.open_rows:  # the server notices a closed socket when it gets to it
+            await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(settled(), 120))
+    assert live(app) == 0
+    assert service.telemetry.disconnects._value.get() > 0
+    assert httpx.post(url + CHAT, json=request(1), timeout=120).status_code == 200
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(app: FastAPI, url: str) -> None:
+    """A short soak; `benchmarks/serve.py soak` runs the long one."""
+    psutil = pytest.importorskip("psutil", reason="needs the package psutil")
+    process = psutil.Process()
+
+    async def soak(start: int, count: int) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=300) as client:
+            for first in range(start, start + count, 16):
+                bodies = [{**request(i), "max_tokens": 3} for i in range(first, first + 16)]
+                for body in bodies:
+                    body.pop("logprobs", None)
+                    body.pop("top_logprobs", None)
+                answers = await asyncio.gather(*(client.post(CHAT, json=b) for b in bodies))
+                assert all(a.status_code == 200 for a in answers)
+
+    asyncio.run(soak(0, 320))
+    gc.collect()
+    before = process.memory_info().rss
+    asyncio.run(soak(320, 320))
+    gc.collect()
+    grown = process.memory_info().rss / before - 1
+    assert grown < 0.02, f"grew by {grown:.1%} over 320 requests"

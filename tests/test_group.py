@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,7 @@ def test_token_strings_join_to_the_text_wherever_bytes_are_cut(text, data):
     raw = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
     edges = [0, *cuts, len(raw)]
-    pieces = [raw[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [raw[a:b] for a, b in pairwise(edges)]
     strings = token_strings(pieces, range(len(pieces)))
     assert "".join(strings) == text
     assert len(strings) == len(pieces)
@@ -72,13 +73,11 @@ def test_units_count_not_tokens():
 def test_json_has_the_agreed_keys_in_order():
     row = sample().as_dict()
     assert list(row) == list(FIELDS)
-    assert (
-        list(row)
-        == (
-            "prompt index text finish_reason seed method router gamma token_ids tokens sources "
-            "base_share switches"
-        ).split()
+    agreed = (
+        "prompt, index, text, finish_reason, seed, method, router, gamma, token_ids, tokens, "
+        "sources, base_share, switches"
     )
+    assert ", ".join(row) == agreed
     assert Sample.from_dict(json.loads(json.dumps(row))) == sample()
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXT, save_model, save_tokenizer
 
 import baco
 from baco.checkpoints import Loading
@@ -17,6 +16,7 @@ from baco.errors import BacoError, InputError, PairError, UnknownNameError
 from baco.known_pairs import known_pair, known_pairs
 from baco.pair import Pair, load
 from baco.prompts import PlainTemplate, conversation_of
+from conftest import TEXT, save_model, save_tokenizer
 
 ASK = conversation_of("Name a fruit.")
 
@@ -63,7 +63,7 @@ def test_models_that_are_loaded_already(random_pair, random_folders):
     pair = Pair(*models, base_tokenizer=tokenizers[0], aligned_tokenizer=tokenizers[1])
     options = {"n": 2, "max_new_tokens": 10}
     assert pair.generate("Hi", **options).texts == random_pair.generate("Hi", **options).texts
-    with pytest.raises(InputError, match="the tokenizer of .* is missing"):
+    with pytest.raises(InputError, match=r"the tokenizer of .* is missing"):
         Pair(*models)
 
 
@@ -143,7 +143,7 @@ def test_unknown_pairs_are_guessed(name, guess):
 
 
 def test_a_missing_folder(random_folders):
-    with pytest.raises(PairError, match="there is no folder './nowhere'"):
+    with pytest.raises(PairError, match=r"there is no folder '\./nowhere'"):
         Pair("./nowhere", random_folders[1])
 
 
@@ -210,7 +210,8 @@ def test_a_template_that_refuses_system_prompts(random_folders, tmp_path):
     base, aligned = random_folders
     shutil.copytree(aligned, tmp_path / "strict")
     (tmp_path / "strict" / "chat_template.jinja").write_text(
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('No system role') }}{% endif %}x"
+        "{% if messages[0]['role'] == 'system' %}"
+        "{{ raise_exception('No system role') }}{% endif %}x"
     )
     pair = Pair(base, tmp_path / "strict", device="cpu")
     with pytest.raises(InputError, match="refuses this conversation: No system role"):

@@ -162,9 +162,12 @@ def generate(
     from baco.cli.inputs import read_prompts
     from baco.cli.output import Output
     from baco.filters import load_filter
+    from baco.known_pairs import known_pair
 
     if n < 1:
         raise InputError(f"n = {n} is out of range", hint="ask for at least 1 sample")
+    if "," not in pair and not adapter:
+        known_pair(pair)
     conversations = read_prompts(prompts or [], input_file, system)
     settings: dict[str, Any] = {
         "method": method,

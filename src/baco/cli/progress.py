@@ -42,7 +42,7 @@ class Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._hide()
 
     def token(self) -> None:
         """Counts one token, and shows the bar once the job proves to be long."""
@@ -61,7 +61,11 @@ class Bar:
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """Takes the bar away while something else is printed."""
-        self._progress.stop()
+        self._hide()
         yield
         if self._shown:
             self._progress.start()
+
+    def _hide(self) -> None:
+        if self._shown:
+            self._progress.stop()

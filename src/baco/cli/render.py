@@ -111,10 +111,11 @@ class Printer:
             body = Text(marked(sample) if self.style == "marks" else safe(sample.text).strip())
         number = f"{sample.index + 1:>{self._width}}  "
         if self.style == "colour":
-            head = Text(number, "dim")
             lines = body.wrap(self.console, max(20, self.console.width - len(number)))
             for i, line in enumerate(lines):
-                self._line((head if i == 0 else Text(" " * len(number))) + line)
+                line.rstrip()
+                head = Text.assemble((number, "dim")) if i == 0 else Text(" " * len(number))
+                self._line(head + line)
         else:
             rest = body.plain.replace("\n", "\n" + " " * len(number))
             self._line(Text(number + rest))

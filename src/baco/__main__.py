@@ -1,0 +1,5 @@
+"""``python -m baco`` is the command ``baco``."""
+
+from baco.cli import main
+
+main()

@@ -1,0 +1,157 @@
+"""The command itself, and the commands that list things."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from baco.cli import run
+
+
+def command(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "baco", *arguments], capture_output=True, text=True, **options
+    )
+
+
+def test_help_lists_commands_and_imports_no_torch():
+    code = (
+        "import sys\nfrom baco.cli import run\ncode = run(['--help'])\n"
+        "sys.exit(code or 10 * ('torch' in sys.modules or 'transformers' in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.returncode == 0
+    for name in ("generate", "pairs", "routers", "methods"):
+        assert name in out.stdout
+
+
+def test_help_of_generate_imports_no_torch():
+    code = (
+        "import sys\nfrom baco.cli import run\ncode = run(['generate', '--help'])\n"
+        "sys.exit(code or 10 * ('torch' in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.returncode == 0
+    assert "--restart-shorter-than" in out.stdout
+
+
+def test_version(capsys):
+    import baco
+
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"baco {baco.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generat"], "baco: unknown command 'generat' (did you mean 'generate'?"),
+        (["--colour"], "baco: No such option: --colour"),
+        (["pairs", "extra"], "unexpected extra argument"),
+    ],
+)
+def test_mistyped_commands(capsys, arguments, message):
+    assert run(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_unknown_pair(capsys):
+    assert run(["generate", "Hi", "--pair", "tinny"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("baco: unknown pair 'tinny' (did you mean 'tiny'")
+
+
+def test_missing_folder(capsys):
+    assert run(["generate", "Hi", "--pair", "./here,./there"]) == 2
+    assert "baco: there is no folder './here'" in capsys.readouterr().err
+
+
+def test_pairs(capsys):
+    assert run(["pairs"]) == 0
+    out = capsys.readouterr().out
+    assert "meta-llama/Meta-Llama-3-8B + meta-llama/Meta-Llama-3-8B-Instruct" in out
+    assert "Meta Llama 3 Community License (gated)" in out
+    assert "32.1 GB" in out
+    assert run(["pairs", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"tiny", "olmo-2-7b"} <= {row["name"] for row in rows}
+
+
+def test_routers_lists_every_name_that_parses(capsys):
+    from baco.routers import names, parse
+
+    assert run(["routers", "--json"]) == 0
+    rows = {r["name"]: r for r in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert set(rows) == set(names())
+    for name, row in rows.items():
+        router = parse(name)
+        assert row["default"] == router.gamma
+        assert all(row[key] for key in ("formula", "range", "reach", "reads", "source"))
+    assert rows["p-punc"]["reads"] == "both"
+    assert rows["rand"]["reads"] == "nothing"
+    assert run(["routers"]) == 0
+    assert "max P_base / max P_aligned < γ" in capsys.readouterr().out
+
+
+def test_methods(capsys):
+    assert run(["methods"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("baco\tcollaboration\t")
+    assert run(["methods", "--json"]) == 0
+    names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    assert {"baco", "base", "aligned"} <= set(names)
+
+
+def test_a_closed_pipe_is_quiet():
+    out = subprocess.run(
+        f"{sys.executable} -m baco routers --json | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert out.stdout.count("\n") == 1
+    assert out.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_said():
+    with open("/dev/full", "w") as full:
+        out = subprocess.run(
+            [sys.executable, "-m", "baco", "pairs"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert out.returncode == 2
+    assert out.stderr.startswith("baco: cannot write the output: No space left on device")
+    assert out.stderr.count("\n") == 1
+
+
+def test_ctrl_c_keeps_what_is_finished(random_folders, tmp_path):
+    path = tmp_path / "out.jsonl"
+    base, aligned = random_folders
+    arguments = ["generate", "Hi", "-n", "1000", "--pair", f"{base},{aligned}"]
+    arguments += ["--output", str(path), "--max-rows", "4", "--max-new-tokens", "20"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "baco", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (path.is_file() and path.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "baco: interrupted; " in err
+    assert "Traceback" not in err
+    lines = path.read_text().splitlines(keepends=True)
+    assert 0 < len(lines) < 1000
+    assert all(json.loads(line)["prompt"] == "Hi" for line in lines)
+    assert lines[-1].endswith("\n")

@@ -1,0 +1,323 @@
+"""``baco generate`` as users type it, on a pair with random weights."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from baco.cli import run
+from baco.cli.render import safe
+from baco.group import FIELDS, Sample
+
+ASK = "What is the capital of France?"
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(random_pair, monkeypatch):
+    """Lets ``--pair random,random`` mean the pair that tests share, loaded once."""
+    import baco.cli.job
+
+    def load(name, **options):
+        assert name == "random,random"
+        return random_pair
+
+    monkeypatch.setattr(baco.cli.job, "load", load)
+
+
+def generate(*arguments: str) -> int:
+    return run(["generate", "--pair", "random,random", "--max-new-tokens", "12", *arguments])
+
+
+def rows(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_group_with_its_summary(capsys, random_pair):
+    assert generate(ASK, "-n", "3") == 0
+    out = capsys.readouterr().out
+    group = random_pair.generate(ASK, n=3, max_new_tokens=12)
+    assert out.startswith(f"{ASK}\n\n1  ")
+    assert out.endswith(f"\n\n{group.summary}\n")
+    assert "\x1b" not in out
+
+
+def test_sources_are_marked_where_there_is_no_colour(capsys, random_pair):
+    assert generate(ASK, "-n", "2", "--show-sources", "--router", "rand@0.5") == 0
+    out = capsys.readouterr().out
+    sample = random_pair.generate(ASK, n=2, max_new_tokens=12, router="rand@0.5")[0]
+    first = next(t for t, s in zip(sample.tokens, sample.sources, strict=True) if s == "base")
+    assert "«" in out
+    assert f"«{safe(first.strip())}" in out
+    assert "Words of the base model look «like this»" in out
+
+
+def test_json_rows(capsys, random_pair):
+    assert generate(ASK, "Hi", "-n", "2", "--json", "--router", "h", "--gamma", "2.5") == 0
+    samples = [Sample.from_dict(row) for row in rows(capsys.readouterr().out)]
+    groups = random_pair.generate([ASK, "Hi"], n=2, max_new_tokens=12, router="h@2.5")
+    assert samples == [sample for group in groups for sample in group]
+    assert list(samples[0].as_dict()) == list(FIELDS)
+
+
+def test_prompts_from_files_and_stdin(tmp_path, capsys, monkeypatch):
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("\ufeffHi\r\n\nName a fruit.\n")
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
+    talk.append({"role": "user", "content": "Go on."})
+    objects = tmp_path / "prompts.jsonl"
+    objects.write_text(
+        "\n".join(
+            json.dumps(row)
+            for row in (
+                {"id": 1, "prompt": "Hi", "category": "x"},
+                {"messages": talk},
+                {"prompt": talk},
+                "Name a fruit.",
+            )
+        )
+    )
+    assert generate("-n", "1", "--json", "--input", str(lines)) == 0
+    assert [r["prompt"] for r in rows(capsys.readouterr().out)] == ["Hi", "Name a fruit."]
+    assert generate("-n", "1", "--json", "--input", str(objects)) == 0
+    out, err = capsys.readouterr()
+    assert [r["prompt"] for r in rows(out)] == ["Hi", talk, "Name a fruit."]
+    assert err == "baco: 1 repeated prompts are left out\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"prompt": "From stdin"}\n')))
+    assert generate("Before", "-n", "1", "--json", "--input", "-", "--system", "Brief.") == 0
+    prompts = [r["prompt"] for r in rows(capsys.readouterr().out)]
+    assert [[m["content"] for m in p] for p in prompts] == [
+        ["Brief.", "Before"],
+        ["Brief.", "From stdin"],
+    ]
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys):
+    assert generate("Hi", "-n", "8", "--method", "base") == 0
+    out = capsys.readouterr().out
+    assert not [c for c in out if ord(c) < 32 and c != "\n"]
+    assert "\x7f" not in out
+
+
+def test_the_filter_withholds_and_says_so(capsys, tmp_path, monkeypatch, random_pair):
+    bad = random_pair.generate(ASK, n=3, max_new_tokens=12)[1].text
+    (tmp_path / "rules_of_cli_test.py").write_text(
+        f"def allow(prompt, text):\n    return text != {bad!r}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert generate(ASK, "-n", "3", "--filter", "rules_of_cli_test:allow") == 0
+    out, err = capsys.readouterr()
+    assert "2  (withheld by the filter)" in out
+    assert "1 of 3 samples were withheld by the filter" in err
+
+
+def test_the_same_seed_the_same_samples(capsys):
+    generate("Hi", "--json", "-n", "2", "--seed", "5")
+    first = capsys.readouterr().out
+    generate("Hi", "--json", "-n", "2", "--seed", "5", "--lookahead", "off", "--max-rows", "1")
+    assert capsys.readouterr().out == first
+    generate("Hi", "--json", "-n", "2", "--seed", "6")
+    assert capsys.readouterr().out != first
+
+
+# --- --output --------------------------------------------------------------------------------
+
+
+def test_output_grows_by_what_is_missing(tmp_path, capsys):
+    path = tmp_path / "out.jsonl"
+    assert generate(ASK, "-n", "2", "--output", str(path)) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"baco: 2 new samples in {path}\n"
+    before = path.read_text()
+    assert generate(ASK, "Hi", "-n", "3", "--output", str(path)) == 0
+    assert capsys.readouterr().err == f"baco: 4 new samples in {path}, 2 were there already\n"
+    assert path.read_text().startswith(before)
+    assert generate(ASK, "Hi", "-n", "3", "--output", str(path)) == 0
+    assert capsys.readouterr().err == f"baco: 0 new samples in {path}, 6 were there already\n"
+    keys = [(r["prompt"], r["index"]) for r in rows(path.read_text())]
+    assert sorted(keys) == sorted((p, i) for p in (ASK, "Hi") for i in range(3))
+    # Another seed or threshold is another sample.
+    assert generate(ASK, "-n", "1", "--seed", "1", "--output", str(path)) == 0
+    assert generate(ASK, "-n", "1", "--gamma", "0.5", "--output", str(path)) == 0
+    assert len(rows(path.read_text())) == 8
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 11, 60, -1])
+def test_a_torn_last_line_is_made_again(tmp_path, capsys, kept):
+    path = tmp_path / "out.jsonl"
+    generate(ASK, "-n", "3", "--output", str(path))
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:kept])
+    assert generate(ASK, "-n", "3", "--output", str(path)) == 0
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("my diary", "line 1: not a sample that baco wrote"),
+        ("my diary\n", "line 1: not a sample that baco wrote"),
+        ('{"prompt": "Hi"}\n', "line 1: a sample lacks 'index'"),
+        ("[1]\n", "line 1: "),
+    ],
+)
+def test_other_peoples_files_are_left_alone(tmp_path, capsys, content, message):
+    path = tmp_path / "notes.txt"
+    path.write_text(content)
+    assert generate("Hi", "--output", str(path)) == 2
+    assert f"{path}, {message}" in capsys.readouterr().err
+    assert path.read_text() == content
+
+
+def test_other_settings_are_not_mixed_in(tmp_path, capsys):
+    path = tmp_path / "out.jsonl"
+    generate("Hi", "-n", "1", "--output", str(path))
+    capsys.readouterr()
+    assert generate("Hi", "-n", "2", "--output", str(path), "--temperature", "0.5") == 2
+    err = capsys.readouterr().err
+    assert f"baco: {path} was written with temperature 1.0, not 0.5" in err
+    assert len(rows(path.read_text())) == 1
+
+
+def test_two_runs_do_not_write_one_file(tmp_path, capsys):
+    from baco.cli.output import Output
+
+    path = tmp_path / "out.jsonl"
+    with Output(path):
+        assert generate("Hi", "--output", str(path)) == 2
+    assert "another run is writing to" in capsys.readouterr().err
+
+
+def test_nothing_is_left_behind_where_nothing_was_made(tmp_path, capsys):
+    path = tmp_path / "out.jsonl"
+    assert generate("Hi", "--output", str(path), "--router", "nope") == 2
+    assert not path.exists()
+
+
+def test_an_interrupted_run_keeps_what_is_finished(tmp_path, capsys, monkeypatch, random_pair):
+    from baco.methods.base import Done
+
+    path = tmp_path / "out.jsonl"
+    real = type(random_pair).run
+
+    def interrupted(self, *arguments, **options):
+        for update in real(self, *arguments, **options):
+            yield update
+            if isinstance(update, Done):
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(random_pair), "run", interrupted)
+        assert generate("Hi", "-n", "3", "--output", str(path)) == 130
+    assert capsys.readouterr().err == f"baco: interrupted; 1 new samples are in {path}\n"
+    assert len(rows(path.read_text())) == 1
+    assert generate("Hi", "-n", "3", "--output", str(path)) == 0
+    assert sorted(r["index"] for r in rows(path.read_text())) == [0, 1, 2]
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path, capsys):
+    resource = pytest.importorskip("resource")
+    import signal
+
+    path = tmp_path / "out.jsonl"
+    generate("Hi", "-n", "1", "--output", str(path))
+    size = path.stat().st_size
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, old[1]))
+        assert generate("Hi", "-n", "4", "--output", str(path)) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    err = capsys.readouterr().err
+    assert f"baco: cannot write {path}: File too large" in err
+    assert "make room and run the same command again" in err
+    assert path.stat().st_size == size
+    assert generate("Hi", "-n", "4", "--output", str(path)) == 0
+    assert len(rows(path.read_text())) == 4
+
+
+# --- bad input -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "there is no prompt"),
+        ([""], "the prompt is empty (write what you want answers to)"),
+        (["Hi", "   "], "the prompt is empty"),
+        (["Hi", "--router", "p-pnc"], "unknown router 'p-pnc' (did you mean 'p-punc'"),
+        (["Hi", "--method", "alligned"], "unknown method 'alligned' (did you mean 'aligned'?"),
+        (["Hi", "--gamma", "1.5"], "1.5 is out of range for router 'p' (use a value in [0, 1])"),
+        (["Hi", "--router", "p@nan"], "threshold nan is out of range"),
+        (["Hi", "--gamma", "x"], "threshold 'x' is neither a number nor a schedule"),
+        (["Hi", "-n", "0"], "n = 0 is out of range (ask for at least 1 sample)"),
+        (["Hi", "-n", "-3"], "n = -3 is out of range"),
+        (["Hi", "--temperature", "-0.5"], "temperature -0.5 is out of range"),
+        (["Hi", "--temperature", "nan"], "temperature nan is out of range"),
+        (["Hi", "--top-p", "0"], "top-p 0.0 is out of range"),
+        (["Hi", "--top-k", "-1"], "top-k -1 is out of range"),
+        (["Hi", "--min-p", "2"], "min-p 2.0 is out of range"),
+        (["Hi", "--max-new-tokens", "0"], "max-new-tokens 0 is out of range"),
+        (["Hi", "--gamma", "0.3", "--diversity", "0.5"], "diversity and gamma are both given"),
+        (["Hi", "--router", "p@0.1", "--gamma", "0.3"], "names its threshold and gamma"),
+        (["Hi", "--router", "p@0.1", "--diversity", "0.3"], "names its threshold and diver"),
+        (["Hi", "--diversity", "0.3"], "diversity needs a calibration table"),
+        (["Hi", "--method", "base", "--gamma", "0.3"], "the method 'base' has no gamma"),
+        (["Hi", "--lookahead", "far"], "look-ahead 'far' is out of range"),
+        (["Hi", "--lookahead", "0"], "look-ahead 0 is out of range"),
+        (["Hi", "--max-rows", "0"], "max_rows 0 is out of range"),
+        (["Hi", "--stop", ""], "a stop string is empty"),
+        (["Hi", "--filter", "nope"], "filter 'nope' is not module:function"),
+        (["Hi", "--input", "/no/such"], "cannot read /no/such: No such file or directory"),
+        (["Hi", "--output", "/no/such/folder/x"], "cannot write /no/such/folder/x"),
+        (["Hi", "--output", "/dev/null"], "/dev/null is not a file"),
+        (["so " * 600], "tokens, the context window 512 (prompt: 'so so"),
+        (["Hi", "-n", "many"], "'-n'"),
+        (["Hi", "--colour"], "No such option"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_clear_line(capsys, arguments, message):
+    assert run(["generate", "--pair", "random,random", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("baco: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert err.endswith(")\n"), "a hint tells how to mend it"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"prompt": "Hi"}\n{"prompt": \n', "line 2: not valid JSON"),
+        (b'{"prompt": "Hi"}\n\n{"prompt": ""}\n', "line 3: the prompt is empty"),
+        (b'{"promt": "Hi"}\n', "line 1: the object has neither prompt nor messages"),
+        (b'{"prompt": "Hi", "messages": []}\n', "line 1: the object has both prompt and messages"),
+        (b"[1, 2]\n", "line 1: list instead of an object"),
+        (b'{"prompt": 3}\n', "line 1: a prompt cannot be int"),
+        (b'{"messages": [{"role": "user"}]}\n', "line 1: a message must have exactly"),
+        (b'"ok"\n\xff\xfe\n', "line 2: not UTF-8 text"),
+        (b"\n \n", "there is no prompt in"),
+    ],
+)
+def test_malformed_files_name_the_line(tmp_path, capsys, content, message):
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(content)
+    assert run(["generate", "--input", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert str(path) in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_cannot_be_read(tmp_path: Path, capsys):
+    assert run(["generate", "--input", str(tmp_path)]) == 2
+    assert f"cannot read {tmp_path}: Is a directory" in capsys.readouterr().err

@@ -94,6 +94,7 @@ def test_an_equivalence_relation_gives_its_classes_in_any_order(kinds: list[int]
     texts = [str(k) for k in kinds]
     found = partition(texts, str.__eq__)
     assert len(set(found)) == len(set(texts))
-    assert all((a == b) == (x == y) for a, x in zip(texts, found) for b, y in zip(texts, found))
+    placed = list(zip(texts, found, strict=True))
+    assert all((a == b) == (x == y) for a, x in placed for b, y in placed)
     random.shuffle(texts)
     assert len(set(partition(texts, str.__eq__))) == len(set(found))

@@ -26,7 +26,16 @@ COLOURS = (
 """Okabe and Ito's palette, which the colour-blind tell apart; the order varies the lightness."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), "-")
+LINES: tuple[Any, ...] = (
+    "-",
+    "--",
+    "-.",
+    ":",
+    (0, (5, 1)),
+    (0, (3, 1, 1, 1)),
+    (0, (1, 1)),
+    (0, (8, 2, 1, 2)),
+)
 
 HATCHES = ("//", "\\\\", "..", "xx", "--", "++", "oo", "||")
 
@@ -232,8 +241,6 @@ def _inside(value: float) -> float:
 
 
 def _label(panel: Any, text: str, at: tuple[float, float], colour: str, index: int) -> None:
-    from matplotlib.patheffects import withStroke
-
     if text:
         panel.annotate(
             text,
@@ -243,7 +250,7 @@ def _label(panel: Any, text: str, at: tuple[float, float], colour: str, index: i
             fontsize=7,
             color=colour,
             zorder=5,
-            path_effects=[withStroke(linewidth=2, foreground="white")],
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.4},
         )
 
 

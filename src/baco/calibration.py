@@ -309,12 +309,17 @@ def _relative(pair: str, revision: str, router: str) -> Path:
     return Path(_slug(pair), _slug(revision), f"{_slug(router)}.json")
 
 
+def _known(revision: str) -> bool:
+    """Whether both parts of a pair's revision say something."""
+    return all(part not in ("", "unknown") for part in revision.split("+"))
+
+
 def find(pair: str, revision: str, router: str) -> Curve | None:
     """Looks a curve up: the user's own first, then those that come with BaCo.
 
     Curves of models whose revision is not known (given as objects) are not kept in files.
     """
-    if "unknown" in revision:
+    if not _known(revision):
         return None
     own = home() / "calibration" / _relative(pair, revision, router)
     if own.is_file():
@@ -338,7 +343,7 @@ def save(curve: Curve, folder: Path | None = None) -> Path:
         The file.
     """
     if folder is None:
-        if "unknown" in curve.revision:
+        if not _known(curve.revision):
             raise InputError(
                 f"the revision of pair {curve.pair!r} is not known, so its curve cannot be kept",
                 hint="load the models from folders or from the Hub",

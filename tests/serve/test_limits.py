@@ -8,12 +8,13 @@ import threading
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
+
 from baco.calibration import Effort
 from baco.errors import InputError
 from baco.pair import Pair
 from baco.serve import Settings, create_app
 from baco.serve.service import Service
-from fastapi.testclient import TestClient
 
 from .conftest import running
 from .pairs import random_pair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from baco.pair import Pair
 from baco.serve import Settings, create_app
 

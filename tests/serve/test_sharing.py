@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from baco.serve.service import Service
 from fastapi import FastAPI
+
+from baco.serve.service import Service
 
 CHAT = "/v1/chat/completions"
 TOPICS = ("city", "river", "song", "dish", "book", "bird")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import socket
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from baco.errors import InputError, missing_extra
+
+if TYPE_CHECKING:
+    from baco.engine import Lookahead
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -104,12 +108,11 @@ def serve(
     served = create_app(
         pairs,
         settings,
-        lookahead=lookahead if lookahead in ("auto", "off") else _number(lookahead),  # type: ignore[arg-type]
+        lookahead=_lookahead(lookahead),
     )
     if host not in ("127.0.0.1", "::1", "localhost") and api_key is None:
         typer.echo(f"anyone who reaches {host}:{port} can use this server: no --api-key", err=True)
-    typer.echo(f"playground http://{host}:{port}/   API http://{host}:{port}/v1", err=True)
-    uvicorn.run(
+    config = uvicorn.Config(
         served,
         host=host,
         port=port,
@@ -118,9 +121,32 @@ def serve(
         timeout_graceful_shutdown=grace,
         server_header=False,
     )
+    shown = f"[{host}]" if ":" in host else host
+    with _listen(host, port) as listener:
+        address = f"http://{shown}:{listener.getsockname()[1]}"
+        typer.echo(f"playground {address}/   API {address}/v1", err=True)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
-def _number(text: str) -> int:
+def _listen(host: str, port: int) -> socket.socket:
+    """Takes the port before anything is promised."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"cannot listen at {host}:{port}: {error.strerror}", hint="use another --port"
+        ) from None
+    return listener
+
+
+def _lookahead(text: str) -> Lookahead:
+    """Reads the option; the engine checks a number's range."""
+    if text in ("auto", "off"):
+        return cast("Lookahead", text)
     if not text.isdigit():
         raise InputError(f"look-ahead {text!r} is out of range", hint="use auto, off or a number")
     return int(text)

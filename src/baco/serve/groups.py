@@ -12,8 +12,44 @@ from baco.group import normalised
 from baco.partners.function_words import FUNCTION_WORDS
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_SAME = 0.6
+_SAME = 0.7
 """Answers whose content words overlap at least this much (Jaccard) count as the same."""
+_FRAME = frozenset(
+    [
+        "answer",
+        "call",
+        "choice",
+        "choose",
+        "fact",
+        "favourite",
+        "fine",
+        "go",
+        "good",
+        "great",
+        "idea",
+        "know",
+        "let",
+        "like",
+        "love",
+        "maybe",
+        "name",
+        "nice",
+        "one",
+        "perhaps",
+        "pick",
+        "recommend",
+        "say",
+        "suggest",
+        "sure",
+        "take",
+        "tell",
+        "think",
+        "thing",
+        "try",
+        "want",
+    ]
+)
+"""Words by which an answer is introduced, whatever it says."""
 
 
 def describe(texts: Sequence[str], prompt: str = "", *, meaning: bool = False) -> dict[str, Any]:
@@ -69,7 +105,7 @@ def _words(text: str) -> list[str]:
 
 def _content(text: str) -> set[str]:
     """The words of a text that carry meaning."""
-    return {word for word in _words(text) if word not in FUNCTION_WORDS}
+    return {word for word in _words(text) if word not in FUNCTION_WORDS} - _FRAME
 
 
 def _groups(texts: Sequence[str], words: Sequence[set[str]]) -> list[int]:

@@ -136,8 +136,9 @@ async function ask() {
   try {
     await Promise.all(run.lanes.map((lane, i) => fill(lane, requests[i], mine)));
     if (mine !== asked) return;
-    await compare(run.lanes[0], mine, true);
+    $("stop").hidden = true;
     remember(requests[0]);
+    await compare(run.lanes[0], mine, true);
   } catch (error) {
     if (mine !== asked) return;
     if (error.name !== "AbortError") showProblem(error, mine);
@@ -192,8 +193,9 @@ function tell() {
   if (done === answers.length) {
     words = `All ${done} answers are ready.`;
     if (about.base_share !== undefined) {
-      words += ` The free model wrote ${Math.round(about.base_share * 100)} % of the words`;
-      words += " of the answers by both.";
+      const percent = Math.round(about.base_share * 100);
+      words += ` The free model wrote ${percent} % of the words`;
+      words += run.lanes.length > 1 ? " where both worked together." : ".";
     }
     if (about.diversity?.note) words += ` Note: ${about.diversity.note}.`;
   }

@@ -111,7 +111,7 @@ export function showFigures(figures) {
         { title: figure.about },
         element("dt", { textContent: figure.name }),
         element("dd", {
-          textContent: figure.of ? `${figure.value} of ${figure.of}` : figure.value.toFixed(2),
+          textContent: figure.of ? `${figure.value} of ${figure.of}` : `${Math.round(figure.value * 100)} %`,
         }),
       ),
     ),

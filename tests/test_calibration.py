@@ -1,0 +1,188 @@
+"""Diversity: curves are monotone, thresholds are found again, files and errors are right."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baco import calibration
+from baco.calibration import Axis, Curve, Effort, Knot, UncalibratedError
+from baco.errors import InputError, UnknownNameError
+from baco.pair import Pair
+from baco.sides import Side
+from support.engines import fake_pair
+
+SMALL = Effort(prompts=6, samples=4, max_new_tokens=24, gap=0.1, thresholds=25)
+PROMPTS = ["a cat", "the dog", "on the mat", "sat", "a mat", "the"]
+
+
+def curve(shares: list[float], router: str = "rand", **more: object) -> Curve:
+    axis = Axis.of(router)
+    last = len(shares) - 1
+    knots = tuple(Knot(axis.gamma(i / last), s, s) for i, s in enumerate(shares))
+    fields = {
+        "pair": "p", "revision": "r", "router": router, "prompts": 1, "samples": 1,
+        "max_new_tokens": 1, "temperature": 1.0, "top_p": 0.9, "fingerprint": "f", "version": "0",
+    } | more  # fmt: skip
+    return Curve(knots=knots, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pair() -> Pair:
+    base, aligned = fake_pair()
+    words = [b"w"] * base.vocabulary.size
+
+    def encode(conversation: object) -> list[int]:
+        text = conversation[-1].content  # type: ignore[index]
+        return [1 + len(w) % 9 for w in text.split()] or [1]
+
+    return Pair.from_sides(
+        "scripted",
+        Side("base", base, encode, str.split, words, "b1"),
+        Side("aligned", aligned, encode, str.split, words, "a1"),
+    )
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BACO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_isotonic_is_monotone_keeps_the_mean_and_leaves_what_is_monotone(values: list[float]):
+    out = calibration.isotonic(values)
+    assert len(out) == len(values)
+    assert all(a <= b + 1e-12 for a, b in zip(out, out[1:], strict=False))
+    assert sum(out) == pytest.approx(sum(values))
+    assert calibration.isotonic(sorted(values)) == sorted(values)
+
+
+@pytest.mark.parametrize("router", ["rand", "p", "p-punc", "h", "h-punc", "pr", "hr", "p-topk"])
+def test_places_and_thresholds_are_each_others_inverse(router: str):
+    axis = Axis.of(router)
+    for i in range(17):
+        assert axis.place(axis.gamma(i / 16)) == pytest.approx(i / 16)
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=2, max_size=9).map(sorted),
+    st.lists(st.floats(0, 1), min_size=2, max_size=9).map(sorted),
+)
+def test_more_diversity_is_never_less_base(shares: list[float], asked: list[float]):
+    for router in ("p", "h"):
+        made = curve(shares, router)
+        axis = Axis.of(router)
+        found = [made.gamma(d) for d in asked]
+        places = [axis.place(gamma) for gamma, _ in found]
+        assert all(a <= b + 1e-9 for a, b in zip(places, places[1:], strict=False))
+        assert all(made.reach[0] <= share <= made.reach[1] for _, share in found)
+
+
+def test_interpolates_between_thresholds_and_clamps_beyond_them(pair: Pair):
+    made = curve([0.0, 0.2, 0.6, 0.8])
+    assert made.gamma(0.4) == (pytest.approx(0.5), 0.4)
+    router, info = calibration.resolve(pair, "rand", 0.4, curve=made)
+    assert router.gamma == pytest.approx(0.5)
+    assert not info.clamped
+    assert info.note == ""
+    router, info = calibration.resolve(pair, "rand", 0.95, curve=made)
+    assert (router.gamma, info.clamped, info.expected) == (1.0, True, 0.8)
+    assert "0.00 to 0.80" in info.note
+
+
+def test_the_two_ends_need_no_curve(pair: Pair):
+    for router, least, most in (("p", 0, 1), ("h", math.inf, 0), ("pr", 0, math.inf)):
+        low, info = calibration.resolve(pair, router, 0)
+        high, _ = calibration.resolve(pair, router, 1)
+        assert (low.gamma, high.gamma) == (least, most)
+        assert info.expected is None
+
+
+def test_what_lies_between_needs_one(pair: Pair):
+    with pytest.raises(UncalibratedError, match="baco calibrate --pair scripted --router 'p-punc'"):
+        calibration.resolve(pair, "p-punc", 0.3)
+
+
+def test_errors_say_what_to_do(pair: Pair):
+    for diversity in (-0.1, 1.1, math.nan):
+        with pytest.raises(InputError, match="out of range"):
+            calibration.resolve(pair, "p", diversity)
+    with pytest.raises(InputError, match="leave out one"):
+        calibration.resolve(pair, "p@0.3", 0.3)
+    with pytest.raises(InputError, match="no threshold"):
+        calibration.resolve(pair, "punc", 0.3)
+    with pytest.raises(UnknownNameError):
+        calibration.resolve(pair, "q", 0.3)
+    with pytest.raises(InputError, match="no calibration prompts"):
+        calibration.measure(pair, "p", [])
+
+
+@pytest.mark.parametrize("router", ["rand", "p", "h", "p-punc"])
+def test_a_measured_curve_gives_the_share_that_was_asked_for(pair: Pair, router: str):
+    made = calibration.measure(pair, router, PROMPTS, effort=SMALL)
+    shares = [knot.share for knot in made.knots]
+    assert shares == sorted(shares)
+    assert made.reach[0] == 0
+    calibration.save(made)
+    assert calibration.find("scripted", pair.revision, router) == made
+    low, high = made.reach
+    for diversity in (0.1, 0.25, 0.5):
+        if not low <= diversity <= high:
+            continue
+        bound, info = calibration.resolve(pair, router, diversity)
+        groups = pair.generate(PROMPTS, n=12, router=bound, max_new_tokens=24, seed=5)
+        share = sum(group.base_share for group in groups) / len(groups)
+        assert share == pytest.approx(info.expected, abs=0.08), (router, diversity)
+
+
+def test_another_revision_needs_another_curve(pair: Pair):
+    calibration.save(curve([0, 1], pair="scripted", revision=pair.revision))
+    assert calibration.find("scripted", pair.revision, "rand") is not None
+    assert calibration.find("scripted", "other", "rand") is None
+    with pytest.raises(InputError, match="not known"):
+        calibration.save(curve([0, 1], revision="unknown+unknown"))
+
+
+def test_files_round_trip_infinite_thresholds_included(tmp_path: Path):
+    made = curve([0, 0.5, 1], "h")
+    assert made.knots[0].gamma == math.inf
+    assert Curve.from_json(made.to_json()) == made
+    assert "Infinity" not in made.to_json()
+    path = calibration.save(made, tmp_path)
+    assert path == tmp_path / "p" / "h.json"
+    for broken in ("", "{}", "[]", '{"format": 99}', made.to_json().replace("knots", "nots")):
+        with pytest.raises(InputError, match="cannot be read"):
+            Curve.from_json(broken)
+
+
+def test_odd_names_become_different_files(home: Path):
+    names = ["a/b", "a_b", "../x", "punc>p@0.3", "x" * 300]
+    paths = {calibration.save(curve([0, 1], pair=name)) for name in names}
+    assert len(paths) == len(names)
+    assert all(path.is_relative_to(home) for path in paths)
+
+
+def test_a_quality_target_picks_the_setting_that_goes_furthest(tmp_path: Path):
+    points = tmp_path / "points.csv"
+    points.write_text(
+        "method,control,quality,classes\nbaco,0.1,8.9,3\nbaco,0.3,8.1,6\nbaco,0.5,6,8\nbase,1,8.05,9\n"
+    )
+    assert calibration.for_quality(points, "quality", 8).method == "base"
+    assert calibration.for_quality(points, "quality", 8, "baco").control == "0.3"
+    for metric, least, word in (("quality", 10, "best has 8.9"), ("charm", 1, "no column")):
+        with pytest.raises(InputError, match=word):
+            calibration.for_quality(points, metric, least)
+    points.write_text("method,control,quality\nbaco,1,high\n")
+    with pytest.raises(InputError, match="line 2"):
+        calibration.for_quality(points, "quality", 1)
+
+
+def test_bundled_prompts_are_many_and_all_different():
+    prompts = calibration.general_prompts()
+    assert len(prompts) == len(set(prompts)) >= 40
+    assert all(prompt.strip() == prompt and prompt for prompt in prompts)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from baco.errors import InputError
-from baco.study.groups import read_groups, read_scores
+from baco.study.groups import read_groups, read_scores, with_scores
 
 
 def write(path, *rows):
@@ -88,7 +88,38 @@ def test_scores_of_groups(tmp_path):
         tmp_path / "s.jsonl",
         {"prompt": "p", "method": "m", "scores": {"a": 1}},
         {"prompt": "p", "method": "m", "scores": {"b": 2, "c": None}},
+        '{"prompt": "p", "method": "m", "scores": {"d": NaN}}',
     )
     assert read_scores(path) == {("p", "m"): {"a": 1.0, "b": 2.0}}
     with pytest.raises(InputError, match="'prompt' and 'method'"):
         read_scores(write(tmp_path / "t.jsonl", {"prompt": "p", "scores": {}}))
+
+
+def test_scores_from_elsewhere_join_the_groups(tmp_path):
+    path = write(tmp_path / "g.jsonl", {"prompt": "p", "method": "m", "generations": ["a", "b"]})
+    groups = read_groups(path)
+    (joined,) = with_scores(groups, {("p", "m"): {"reward": 6.5, "dist_1": 0.5}}, "reward")
+    assert joined.scores == {"reward": 6.5, "dist_1": 0.5, "quality": 6.5}
+    assert joined.quality == 6.5
+    with pytest.raises(InputError, match="no scored prompt"):
+        with_scores(groups, {("q", "m"): {"reward": 1.0}}, "reward")
+    two = read_groups(
+        write(
+            tmp_path / "two.jsonl",
+            {"prompt": "p", "method": "m", "setting": "1", "generations": ["a"]},
+            {"prompt": "p", "method": "m", "setting": "2", "generations": ["a"]},
+        )
+    )
+    with pytest.raises(InputError, match="several settings"):
+        with_scores(two, {("p", "m"): {"reward": 1.0}}, "reward")
+
+
+def test_quality_of_a_group_by_responses_or_as_a_whole(tmp_path):
+    rows = [
+        {"prompt": "a", "generations": ["x", "y"], "quality": [1, 2]},
+        {"prompt": "b", "generations": ["x", "y"], "quality": 3},
+        {"prompt": "c", "generations": ["x", "y"], "quality": [1, None]},
+    ]
+    each, whole, none = read_groups(write(tmp_path / "g.jsonl", *rows))
+    assert (each.quality, whole.quality) == (1.5, 3)
+    assert none.quality != none.quality  # NaN

@@ -47,6 +47,10 @@ def create(
     ] = 0.1,
     unmatched: Annotated[bool, typer.Option(help="Do not match on automatic quality.")] = False,
     quality_field: Annotated[str, typer.Option(help="Field with automatic quality.")] = "quality",
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="JSONL with scores of groups, as baco metrics score -o writes them."),
+    ] = None,
     bins: Annotated[int, typer.Option(help="Bins of prompts by mean length.", min=1)] = 4,
     shortest: Annotated[int, typer.Option(help="Shorter bins to draw from.", min=1)] = 2,
     max_words: Annotated[
@@ -62,7 +66,7 @@ def create(
 ) -> None:
     """Pick prompts and responses, matched and balanced, and invite annotators."""
     from baco.study.design import Options, design
-    from baco.study.groups import read_groups
+    from baco.study.groups import read_groups, read_scores, with_scores
     from baco.study.protocol import protocol
     from baco.study.store import Study
 
@@ -74,6 +78,8 @@ def create(
         name, sign, file = given.partition("=")
         path = Path(file if sign else given)
         groups += read_groups(path, name=name if sign else "", quality=quality_field)
+    if scores is not None:
+        groups = with_scores(groups, read_scores(scores), quality_field)
     plan = design(groups, options, [m.strip() for m in methods.split(",") if m.strip()])
     plan.record["inputs"] = inputs
     text = _text(consent) if consent else ""
@@ -156,7 +162,7 @@ def report(
     ] = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="JSONL with more scores of groups: prompt, method, scores."),
+        typer.Option(help="JSONL with more scores, as baco metrics score -o writes them."),
     ] = None,
     resample_raters: Both = False,
     level: Level = 0.95,
@@ -165,10 +171,11 @@ def report(
 ) -> None:
     """Results with intervals, agreement, metrics: terminal, or a folder of files."""
     from baco.study.analysis import analyse
+    from baco.study.groups import read_scores
     from baco.study.store import Study
     from baco.study.tables import tables, to_terminal
 
-    extra = _scores(scores) if scores else {}
+    extra = read_scores(scores) if scores else {}
     reports = []
     for file in files:
         study = Study.open(file)
@@ -184,12 +191,6 @@ def report(
         typer.echo(to_terminal(tables(reports)), nl=False)
         if out is not None:
             typer.echo(f"written to {out}: report.html, tables and plots")
-
-
-def _scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
-    from baco.study.groups import read_scores
-
-    return read_scores(path)
 
 
 def _write(folder: Path, reports: list[Report]) -> None:

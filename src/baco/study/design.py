@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from baco.errors import InputError
-from baco.study.groups import QUALITY, Group, Response
+from baco.study.groups import Group, Response, mean_quality
 
 DRAWS = 1000
 """Random draws tried before prompts are swapped on purpose."""
@@ -73,9 +73,8 @@ class Item:
     scores: Mapping[str, Mapping[str, float]]
 
     def quality(self, method: str) -> float:
-        """Mean automatic quality of the method's drawn responses."""
-        drawn = self.drawn[method]
-        return sum(response.scores[QUALITY] for _, response in drawn) / len(drawn)
+        """Mean automatic quality of the drawn responses, else of the whole group, else NaN."""
+        return mean_quality([r for _, r in self.drawn[method]], self.scores[method])
 
 
 @dataclass
@@ -144,10 +143,6 @@ def design(groups: Sequence[Group], options: Options, methods: Sequence[str] = (
     )
 
 
-def _has_quality(responses: Sequence[Response]) -> bool:
-    return all(QUALITY in response.scores for response in responses)
-
-
 def _settings(
     groups: Sequence[Group], names: Sequence[str]
 ) -> tuple[dict[str, str], list[dict[str, Any]]]:
@@ -161,11 +156,8 @@ def _settings(
     for name in names:
         own = [group for group in groups if group.method == name and group.prompt in common]
         for setting in dict.fromkeys(group.setting for group in own):
-            pool = [r for group in own if group.setting == setting for r in group.responses]
-            known = _has_quality(pool)
-            means[name][setting] = (
-                sum(r.scores[QUALITY] for r in pool) / len(pool) if known else math.nan
-            )
+            pool = [group.quality for group in own if group.setting == setting]
+            means[name][setting] = sum(pool) / len(pool)
     if not common:
         raise InputError("the methods have no prompt in common")
     several = [name for name in names if len(means[name]) > 1]
@@ -273,9 +265,7 @@ def _draw(
         return [item for part in parts for item in part]
 
     everything = flat(bins)
-    rated = all(
-        _has_quality([r for _, r in group]) for i in everything for group in i.drawn.values()
-    )
+    rated = not any(math.isnan(item.quality(name)) for item in everything for name in names)
     if options.tolerance is None:
         items = flat(once())
         means = {name: _mean(items, name) for name in names} if rated else None
@@ -284,7 +274,7 @@ def _draw(
         raise InputError(
             "matching needs an automatic quality for every response",
             hint="add a 'quality' field to the rows, name the field with --quality-field, "
-            "or pass --unmatched",
+            "give --scores, or pass --unmatched",
         )
     best, gap, draws = once(), math.inf, 0
     for draws in range(1, DRAWS + 1):

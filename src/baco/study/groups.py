@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,18 @@ class Group:
     prompt: str
     responses: tuple[Response, ...]
     scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def quality(self) -> float:
+        """Mean automatic quality of the responses, else that of the group, else NaN."""
+        return mean_quality(self.responses, self.scores)
+
+
+def mean_quality(responses: Sequence[Response], group: Mapping[str, float]) -> float:
+    """Mean automatic quality of responses; the group's own where not every response has one."""
+    if all(QUALITY in response.scores for response in responses):
+        return sum(response.scores[QUALITY] for response in responses) / len(responses)
+    return group.get(QUALITY, math.nan)
 
 
 def read_groups(path: Path, *, name: str = "", quality: str = QUALITY) -> list[Group]:
@@ -88,7 +100,8 @@ def read_scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
     """Reads automatic scores of whole groups, to be compared with human votes.
 
     Args:
-        path: JSONL; rows of ``prompt``, ``method`` and ``scores``, an object of numbers.
+        path: JSONL; rows of ``prompt``, ``method`` and ``scores``, an object of numbers, as
+            `baco metrics score --output` writes them. What is null or not finite is left out.
 
     Returns:
         The scores by (prompt, method).
@@ -103,7 +116,47 @@ def read_scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
             raise InputError(f"{where}: a row needs the texts 'prompt' and 'method'")
         if not isinstance(scores, dict):
             raise InputError(f"{where}: 'scores' must be an object of numbers")
-        result.setdefault((prompt, method), {}).update(_numbers(scores, where))
+        known = {
+            name: value
+            for name, value in scores.items()
+            if not (isinstance(value, float) and not math.isfinite(value))
+        }
+        result.setdefault((prompt, method), {}).update(_numbers(known, where))
+    return result
+
+
+def with_scores(
+    groups: Sequence[Group], scores: Mapping[tuple[str, str], Mapping[str, float]], quality: str
+) -> list[Group]:
+    """Adds scores of whole groups, by (prompt, method), to groups.
+
+    Args:
+        groups: The groups.
+        scores: What `read_scores` returns.
+        quality: The score that is the automatic quality.
+
+    Returns:
+        The groups with their scores.
+
+    Raises:
+        InputError: If a method has several settings, which these scores cannot tell apart, or if
+            no group has such a score.
+    """
+    settings: dict[str, str] = {}
+    result, found = [], 0
+    for group in groups:
+        if settings.setdefault(group.method, group.setting) != group.setting:
+            raise InputError(
+                f"scores by method do not fit {group.method!r}, which has several settings",
+                hint="give one setting per file, or put the scores into its rows",
+            )
+        extra = dict(scores.get((group.prompt, group.method), {}))
+        found += bool(extra)
+        if quality in extra:
+            extra[QUALITY] = extra[quality]
+        result.append(replace(group, scores={**group.scores, **extra}))
+    if not found:
+        raise InputError("no scored prompt and method is among the groups")
     return result
 
 
@@ -142,8 +195,8 @@ def _group(
     if not isinstance(scores, dict):
         raise InputError(f"{where}: 'scores' must be an object of numbers")
     scores = dict(scores)
-    if row.get(quality) is not None:
-        scores[QUALITY] = row[quality]
+    if (given := row.get(quality, scores.get(quality))) is not None:
+        scores[QUALITY] = given
     if "generations" in row:
         texts = row["generations"]
         if not isinstance(texts, list) or not texts:

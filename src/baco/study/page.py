@@ -123,7 +123,7 @@ def _design(design: dict[str, Any]) -> str:
     for name, mean in (matching.get("mean_quality") or {}).items():
         facts[f"mean automatic quality of {name}"] = f"{mean:.3f}"
     items = "".join(
-        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(str(value) or '–')}</dd>"
+        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape('–' if value in (None, '') else str(value))}</dd>"
         for name, value in facts.items()
     )
     return f"<dl>{items}</dl>"

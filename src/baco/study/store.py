@@ -8,6 +8,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,7 @@ class Study:
         self.path = path
         self._db = connection
         self._lock = threading.RLock()
+        weakref.finalize(self, connection.close)
 
     # -- the file -----------------------------------------------------------------------------
 

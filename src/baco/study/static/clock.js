@@ -40,7 +40,7 @@ export function report() {
 
 export function minutes(ms) {
   const whole = Math.round(ms / 60000);
-  if (whole < 1) return "under a minute";
+  if (whole < 1) return "under 1 min";
   return whole < 60 ? `${whole} min` : `${Math.floor(whole / 60)} h ${whole % 60} min`;
 }
 

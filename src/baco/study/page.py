@@ -122,8 +122,8 @@ def _design(design: dict[str, Any]) -> str:
     facts["matching"] = matching["how"]
     for name, mean in (matching.get("mean_quality") or {}).items():
         facts[f"mean automatic quality of {name}"] = f"{mean:.3f}"
-    items = "".join(
-        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape('–' if value in (None, '') else str(value))}</dd>"
-        for name, value in facts.items()
-    )
+    items = ""
+    for name, value in facts.items():
+        shown = "–" if value in (None, "") else str(value)
+        items += f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(shown)}</dd>"
     return f"<dl>{items}</dl>"

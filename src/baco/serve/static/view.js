@@ -72,10 +72,14 @@ export function addTokens(answer, tokens, sources) {
     const shown = text.childNodes.length ? token : token.trimStart();
     let last = text.lastElementChild;
     if (!last || !last.classList.contains(source)) {
-      last = element("span", { className: `w ${source}` });
+      // The space before a word is nobody's: it is not coloured.
+      const word = shown.trimStart();
+      text.append(shown.slice(0, shown.length - word.length));
+      last = element("span", { className: `w ${source}`, textContent: word });
       text.append(last);
+    } else {
+      last.append(shown);
     }
-    last.append(shown);
   });
 }
 

@@ -431,9 +431,8 @@ class Engine:
             mine = rows[batch.program[rows] == program]
             scores = side.scores(mine, tip[mine])
             assert scores is not None
-            context = Context(
-                batch.keys[mine], tip[mine], batch.tip_state[mine], batch.source[mine]
-            )
+            keys = self._noise_of_guesses(batch.keys[mine])
+            context = Context(keys, tip[mine], batch.tip_state[mine], batch.source[mine])
             _, warps, end_rule = self._programs[program]
             choice = step(
                 scores, scores, context, self._own, warps, self.vocabulary, end_rule=end_rule
@@ -445,6 +444,10 @@ class Engine:
             )
             batch.closed[mine] = self.vocabulary.is_end[choice.token]
             batch.drafted[mine] += 1
+
+    def _noise_of_guesses(self, keys: torch.Tensor) -> torch.Tensor:
+        """Guesses share the rows' noise; benchmarks override this to show what that is worth."""
+        return keys
 
     def _ask_drafter(self) -> None:
         """Lets a third party go on from where the partners' guesses end."""

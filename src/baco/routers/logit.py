@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 
@@ -26,6 +27,7 @@ def p_a(view: View, gamma: torch.Tensor) -> torch.Tensor:
     return (view.aligned.top_prob < gamma) | (gamma >= 1)
 
 
+@cache
 def p_top(k: int) -> Rule:
     """Makes the rule `p-topk` for one k."""
 

@@ -205,6 +205,23 @@ def test_large_bodies_are_refused(person):
     assert stream.status_code == 411
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"\xff",
+        rb'{"screen": 1, "text": "\ud800"}',
+        rb'{"screen": 1, "text": "", "\ud800": 1}',
+        b'{"screen": 1e400, "text": ""}',
+        b'{"screen": NaN, "text": ""}',
+    ],
+)
+def test_bodies_that_are_no_proper_json(person, body):
+    head = {**person.head, "content-type": "application/json"}
+    assert person.client.put("/api/comments", content=body, headers=head).status_code in (400, 422)
+
+
 def test_comments_and_time(person, study):
     assert person.put("comments", screen=1, text="  hard to judge <b>this</b> ").json()
     assert person.put("comments", screen=0, text="nice study").json()

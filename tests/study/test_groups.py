@@ -64,6 +64,7 @@ def test_name_and_quality_field(tmp_path):
         ([{"prompt": "p", "generations": ["a"], "quality": ["x"]}], "finite number"),
         ([{"prompt": "p", "text": "a", "quality": True}], "finite number"),
         (['{"prompt": "p", "text": "a", "quality": NaN}'], "finite number"),
+        ([r'{"prompt": "p", "text": "\ud83d"}'], "surrogate"),
         ([{"prompt": "p", "text": "a", "scores": [1]}], "an object of numbers"),
         ([{"prompt": "p", "text": "a", "index": "0"}], "whole number"),
         ([{"prompt": "p", "text": "a"}, {"prompt": "p", "text": "b"}], ":2: a second response 0"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Human evaluation: quality, diversity and creativity, judged blind by people.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 StudyFile = Annotated[Path, typer.Argument(help="The study file.", show_default=False)]
@@ -135,7 +136,7 @@ def links(
 def serve(
     file: StudyFile,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8010,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8010,
 ) -> None:
     """Run the annotation page."""
     try:
@@ -147,6 +148,7 @@ def serve(
     from baco.study.store import Study
 
     study = Study.open(file)
+    typer.echo(f"Serving at http://{host}:{port}/ until Ctrl+C; links: baco study links {file}")
     try:
         uvicorn.run(create_app(study), host=host, port=port, log_level="warning")
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
@@ -113,6 +114,11 @@ def create_app(study: Study) -> FastAPI:
         api = request.url.path.startswith("/api/")
         response.headers["Cache-Control"] = "no-store" if api else "no-cache"
         return response
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Without the input, which the framework would repeat: it need not even be encodable.
+        return JSONResponse({"detail": "Malformed request."}, 422)
 
     @app.exception_handler(InputError)
     def refused(request: Request, error: InputError) -> JSONResponse:

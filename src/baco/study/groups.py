@@ -172,8 +172,11 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             raise InputError(f"{where}: not JSON: {error.msg}") from None
+        except UnicodeEncodeError:
+            raise InputError(f"{where}: half of a surrogate pair is no character") from None
         if not isinstance(row, dict):
             raise InputError(f"{where}: a row must be a JSON object")
         yield where, row

@@ -30,8 +30,10 @@ export async function call(method, path, body, options = {}) {
 }
 
 let memory = [];
+let stored = true;
 
 function load() {
+  if (!stored) return memory;
   try {
     return JSON.parse(localStorage.getItem(KEY)) ?? [];
   } catch {
@@ -44,7 +46,7 @@ function save(clicks) {
   try {
     localStorage.setItem(KEY, JSON.stringify(clicks));
   } catch {
-    // Private mode or a full store: the queue then lives in memory only.
+    stored = false; // private mode or a full store: the queue then lives in memory only
   }
 }
 

@@ -75,8 +75,8 @@ def check_pairs(pairs: Mapping[str, Pair]) -> None:
     if not pairs:
         raise InputError("there is no pair to serve", hint="name at least one with --pair")
     for name, pair in pairs.items():
-        if not pair.shares_ids:
+        if pair.base.vocabulary is not pair.aligned.vocabulary:
             raise UnsupportedError(
-                f"the sides of pair {name!r} have different tokenizers",
-                hint="the server needs a pair whose sides share one",
+                f"the sides of pair {name!r} do not share token ids",
+                hint="load them through baco.load or Pair, which builds the bridge",
             )

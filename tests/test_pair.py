@@ -38,7 +38,7 @@ def test_each_side_is_prompted_its_own_way(random_pair):
 
 
 def test_ends_of_both_sides_end_a_response(random_pair):
-    assert random_pair.shares_ids
+    assert random_pair.one_tokenizer
     assert random_pair.base.vocabulary.end_ids == {0, 2}
 
 
@@ -80,9 +80,20 @@ def test_different_tokenizers_are_found_and_said(random_folders, tmp_path, caplo
     save_model(tmp_path, seed=5)
     with caplog.at_level(logging.WARNING, logger="baco"):
         pair = Pair(random_folders[0], tmp_path, device="cpu")
-    assert not pair.shares_ids
+    assert not pair.one_tokenizer
     (record,) = caplog.records
     assert "differ: the sides exchange text at word boundaries" in record.getMessage()
+    base, aligned = pair.prompt_ids(ASK)
+    assert decoded(pair, base) == "Question: Name a fruit.\nAnswer:"
+    assert "user\nName a fruit." in decoded(pair, aligned)
+    group = pair.generate("Name a fruit.", n=3, router="rand@0.5", max_new_tokens=20)
+    for sample in group:
+        assert set(sample.sources) == {"base", "aligned"}
+        assert (
+            b"".join(pair.token_bytes[i] for i in sample.token_ids).decode(errors="replace")
+            == sample.text
+        )
+    assert pair.generate("Name a fruit.", n=1, method="base", max_new_tokens=5).base_share == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])

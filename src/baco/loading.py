@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from baco.checkpoints import (
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, InputError, PairError, missing_extra
 from baco.known_pairs import BasePrompt
+from baco.partners.bridge import BridgedPartner, bridge, encoder_of
 from baco.partners.hf import HFPartner
 from baco.partners.tokens import token_bytes, vocabulary_of
 from baco.prompts import PlainTemplate
@@ -131,7 +132,8 @@ def load_sides(
         loading: Device, dtype and so on.
 
     Returns:
-        (base, aligned); both partners have the same vocabulary object if they share ids.
+        (base, aligned); their partners have one vocabulary. Where the tokenizers differ, it
+        holds the ids of both, see `baco.partners.bridge`.
 
     Raises:
         PairError: If a side cannot be had or is of the wrong kind.
@@ -174,7 +176,32 @@ def load_sides(
                 revision_of(checkpoint.source, checkpoint.config),
             )
         )
-    return sides[0], sides[1]
+    if vocabularies[0] is vocabularies[1]:
+        return sides[0], sides[1]
+    return _bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer))
+
+
+def _bridged(base: Side, aligned: Side, tokenizers: tuple[Any, Any]) -> tuple[Side, Side]:
+    """Lets two sides with different tokenizers share ids: the aligned side's come first."""
+    tokens = (base.token_bytes, aligned.token_bytes)
+    partners = bridge(
+        base.partner,
+        aligned.partner,
+        tokens,
+        (encoder_of(tokenizers[0], tokens[0]), encoder_of(tokenizers[1], tokens[1])),
+    )
+    return _over(base, partners[0]), _over(aligned, partners[1])
+
+
+def _over(side: Side, partner: BridgedPartner) -> Side:
+    """Returns a side whose prompts and tokens are shared ids."""
+    return replace(
+        side,
+        partner=partner,
+        encode=lambda conversation: partner.to_shared(side.encode(conversation)),
+        encode_text=lambda text: partner.to_shared(side.encode_text(text)),
+        token_bytes=partner.tokens,
+    )
 
 
 def _encoders(

@@ -20,6 +20,7 @@ from baco.loading import load_sides
 from baco.methods.base import Chunk, Done, Setting, Task, Update
 from baco.methods.settings import Calibration, make_setting
 from baco.partners.base import Partner
+from baco.partners.bridge import BridgedPartner
 from baco.prompts import Conversation, PlainTemplate, Prompt, conversation_of
 from baco.routers.base import Router
 from baco.routers.judge import Judge
@@ -133,13 +134,13 @@ class Pair:
         return self.sides[1].partner
 
     @property
-    def shares_ids(self) -> bool:
-        """Whether the two sides have one tokenizer."""
-        return self.base.vocabulary is self.aligned.vocabulary
+    def one_tokenizer(self) -> bool:
+        """Whether the two sides have the same tokenizer; else they exchange text."""
+        return not isinstance(self.aligned, BridgedPartner)
 
     @property
     def token_bytes(self) -> Sequence[bytes]:
-        """The bytes of each token id of the aligned side."""
+        """The bytes of each token id."""
         return self.sides[1].token_bytes
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_files(file: Path, tmp_path: Path, capsys) -> None:
     data = json.loads(capsys.readouterr().out)
     expected = [group["scores"]["dist_1"] for group in data["groups"]]
     assert data["groups"][1]["tags"] == ["x"]
-    rows = list(csv.DictReader(outputs[0].open(newline="")))
+    rows = list(csv.DictReader(io.StringIO(outputs[0].read_text())))
     assert [float(r["dist_1"]) for r in rows] == expected
     assert json.loads(rows[0]["made_by"])["dist_1"]
     assert (rows[0]["method"], rows[0]["n"], rows[1]["tags"]) == ("baco", "2", '["x"]')

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
 from baco.errors import PairError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from baco.engine import Engine, Request, Warp, reference
 from baco.engine.drafts import Ask, PromptLookup
 from baco.engine.noise import row_key

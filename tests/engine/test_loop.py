@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from baco.engine import Engine, Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.errors import BacoError, InputError
 from baco.partners.fake import FakeCache, FakePartner
 from baco.routers import CASCADES, ROUTERS, custom, parse
 from baco.routers.base import View
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.engines import ARCHITECTURES, Decoded, drain, fake_pair, random_pair, run
 
 SPECS = sorted({*ROUTERS, *CASCADES} - {"judge"})
@@ -166,7 +169,7 @@ def test_gamma_from_end_to_end() -> None:
         ("p-punc", (0, 0.2, 0.4, 0.6, 1)), ("h", (3, 2, 1.5, 1, 0)),
     ):  # fmt: skip
         shares = [base_share(f"{name}@{g}") for g in grid]
-        assert all(b >= a - 0.05 for a, b in zip(shares, shares[1:], strict=False)), (name, shares)
+        assert all(b >= a - 0.05 for a, b in pairwise(shares)), (name, shares)
         assert shares[-1] > shares[0]
 
 
@@ -277,7 +280,7 @@ def test_bad_requests() -> None:
     with pytest.raises(InputError, match="max_new_tokens 0 is out of range"):
         engine.submit(Request((1,), (1,), router, 0, max_new_tokens=0))
     for lookahead in (0, 65, "on", True):
-        with pytest.raises(InputError, match="look-ahead .* is out of range"):
+        with pytest.raises(InputError, match=r"look-ahead .* is out of range"):
             Engine(base, aligned, lookahead=lookahead)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="max_rows 0"):
         Engine(base, aligned, max_rows=0)

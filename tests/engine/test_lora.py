@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from baco.engine import Engine, Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.partners.lora import LoraPartner, lora_partners

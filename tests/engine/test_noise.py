@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from baco.engine import noise, reference
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
+from baco.engine import noise, reference
 
 KEYS = st.integers(-(1 << 63), (1 << 63) - 1)
 
@@ -50,9 +51,7 @@ def test_streams_positions_and_tokens_are_uncorrelated() -> None:
     assert np.abs(correlation).max() < 0.06  # about 3.8 standard errors
 
 
-@pytest.mark.parametrize(
-    "other", [(1, "p", 0, 0), (0, "q", 0, 0), (0, "p", 1, 0), (0, "p", 0, 1)]
-)
+@pytest.mark.parametrize("other", [(1, "p", 0, 0), (0, "q", 0, 0), (0, "p", 1, 0), (0, "p", 0, 1)])
 def test_every_part_of_the_key_counts(other: tuple[int, str, int, int]) -> None:
     assert noise.row_key(0, "p", 0, 0) != noise.row_key(*other)
     assert noise.row_key(0, "p", 0, 0) == noise.row_key(0, "p", 0)

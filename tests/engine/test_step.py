@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+
 from baco.engine import ALIGNED, BASE, Warp, noise
 from baco.engine.step import Choice, Context, Scores, score, step
 from baco.engine.units import START, State
 from baco.routers import CASCADES, ROUTERS, parse
 from baco.routers.base import Router, View
-from scipy import stats
 from support.engines import WORDS, words_vocabulary
 
 VOCABULARY = words_vocabulary()

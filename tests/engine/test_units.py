@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import regex
 import torch
-from baco.engine.units import START, Char, State, UnitTable, char_class, segment
 from hypothesis import given
 from hypothesis import strategies as st
+
+from baco.engine.units import START, Char, State, UnitTable, char_class, segment
 
 SHARED = Path(__file__).parents[3] / "shared" / "tokenizers"
 
@@ -61,15 +62,17 @@ ALLOWED_INSIDE = {
     # Katakana is written without spaces: every character begins a unit.
     "no spaces": lambda before, after: Char.IDEOGRAPH in (char_class(before), char_class(after)),
     # Pictures of letters are letters to Unicode, pictures here.
-    "picture": lambda before, after: {Char.SYMBOL, Char.FLAG}
-    & {char_class(before), char_class(after)},
+    "picture": lambda before, after: (
+        {Char.SYMBOL, Char.FLAG} & {char_class(before), char_class(after)}
+    ),
     # Unicode's word break joins what follows a zero-width joiner only if it is a picture.
     "format": lambda before, after: char_class(before) in (Char.JOINER, Char.EXTEND),
     # Unicode joins double quotes inside Hebrew words.
     "hebrew": lambda before, after: '"' in (before, after),
     # Some modifier signs, and characters that Python's Unicode version does not know yet.
-    "unlike versions": lambda before, after: {"Sk", "Cn"}
-    & {unicodedata.category(before), unicodedata.category(after)},
+    "unlike versions": lambda before, after: (
+        {"Sk", "Cn"} & {unicodedata.category(before), unicodedata.category(after)}
+    ),
     # Number marks beyond "." and "," (fullwidth, Arabic ...) are punctuation here.
     "number mark": lambda before, after: before in ";٬٫，；'’" or after in ";٬٫，；",
 }
@@ -173,8 +176,9 @@ def test_everything_begins_at_the_start_and_ends_always_begin() -> None:
 @pytest.mark.parametrize("name", ["gpt-neox", "olmo-2"])
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real tokenizers are not at hand (../shared)")
 def test_real_tokenizers(name: str) -> None:
-    from baco.partners.tokens import token_bytes
     from transformers import PreTrainedTokenizerFast
+
+    from baco.partners.tokens import token_bytes
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(SHARED / name / "tokenizer.json"))
     tokens = token_bytes(tokenizer)

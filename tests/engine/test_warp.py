@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from baco.engine import Warp, reference
 from baco.engine.warp import warp
 from baco.errors import InputError
-from hypothesis import given
-from hypothesis import strategies as st
 
 WARPS = st.builds(
     Warp,

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from baco.engine import Warp
 from baco.engine.step import Context, score
 from baco.errors import InputError, UnknownNameError
@@ -114,8 +115,9 @@ def test_rand_is_its_uniform() -> None:
 
 
 def test_specs_round_trip() -> None:
-    for spec in ("p-punc@0.3", "rand@0", "fc", "h-punc@2.5", "punc>p@0.2", "p-a@0.4>h@0.5",
-                 "p@linear:0.5..0.1/100", "p@step:0.5,0.2/20,0.1/60", "pr@inf", "p-top3@0.2"):  # fmt: skip
+    specs = """p-punc@0.3 rand@0 fc h-punc@2.5 punc>p@0.2 p-a@0.4>h@0.5 p@linear:0.5..0.1/100
+        p@step:0.5,0.2/20,0.1/60 pr@inf p-top3@0.2"""
+    for spec in specs.split():
         assert parse(spec).spec == spec
         assert parse(parse(spec).spec) == parse(spec)
     assert parse("p", 0.25) == parse("p@0.25")

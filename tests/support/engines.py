@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import torch
+
 from baco.engine import Engine, Request, Vocabulary
 from baco.engine.units import UnitTable
 from baco.partners.fake import FakePartner, Script, fake_vocabulary

@@ -175,7 +175,7 @@ def throughput(args: argparse.Namespace) -> None:
             ratios.append(served / took / (tokens / seconds))
             print(
                 f"engine {tokens / seconds:7.1f} tokens/s   server {served / took:7.1f} tokens/s   "
-                f"ratio {ratios[-1]:.2f}   clients' share of the CPU used {cpu / (cpu + theirs):.1%}"
+                f"ratio {ratios[-1]:.2f}   clients' share of the CPU {cpu / (cpu + theirs):.1%}"
             )
     print(f"median ratio {sorted(ratios)[len(ratios) // 2]:.2f} (target: at least 0.8)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_isotonic_is_monotone_keeps_the_mean_and_leaves_what_is_monotone(values: list[float]):
     out = calibration.isotonic(values)
     assert len(out) == len(values)
-    assert all(a <= b + 1e-12 for a, b in zip(out, out[1:], strict=False))
+    assert all(a <= b + 1e-12 for a, b in pairwise(out))
     assert sum(out) == pytest.approx(sum(values))
     assert calibration.isotonic(sorted(values)) == sorted(values)
 
@@ -79,7 +80,7 @@ def test_more_diversity_is_never_less_base(shares: list[float], asked: list[floa
         axis = Axis.of(router)
         found = [made.gamma(d) for d in asked]
         places = [axis.place(gamma) for gamma, _ in found]
-        assert all(a <= b + 1e-9 for a, b in zip(places, places[1:], strict=False))
+        assert all(a <= b + 1e-9 for a, b in pairwise(places))
         assert all(made.reach[0] <= share <= made.reach[1] for _, share in found)
 
 

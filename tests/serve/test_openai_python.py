@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-openai = pytest.importorskip("openai", reason="needs the package openai")
-
 from baco.pair import Pair
+
+openai = pytest.importorskip("openai", reason="needs the package openai")
 
 ASK = [{"role": "user", "content": "Name a city in Italy."}]
 

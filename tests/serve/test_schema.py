@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from baco.pair import Pair
 from baco.serve import Settings, create_app
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs the package schemathesis")
-
-from hypothesis import HealthCheck, settings
 
 
 @pytest.fixture(scope="module")

@@ -262,9 +262,10 @@ def test_simulated_reports_say_so_everywhere(tmp_path):
     rehearse(study, 2, Raters())
     report = analyse(study)
     assert report.simulated
-    table = headline([report])
-    for text in (page([report]), to_markdown(table), to_latex(table), to_terminal([table])):
-        assert "simulated" in text.lower()
+    assert "Simulated annotators: no human judged" in page([report])
+    for table in tables([report]):
+        for text in (to_markdown(table), to_latex(table), to_terminal([table])):
+            assert "SIMULATED" in text
     assert {row["simulated"] for row in csv.DictReader(io.StringIO(values_csv([report])))} == {
         "True"
     }

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -18,6 +18,7 @@ from baco.study.protocol import DIVERSITY, WORDING
 from baco.study.simulate import Power
 
 DASH = "–"
+SIMULATED = "SIMULATED annotators, no human data."
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,10 @@ def tables(reports: Sequence[Report]) -> list[Table]:
     result = [headline(reports)]
     for report in reports:
         tag = f", {report.title}" if len(reports) > 1 else ""
-        result += [
-            _differences(report, tag),
-            _preferences(report, tag),
-            _agreement(report, tag),
-            _correlations(report, tag),
-            _workers(report, tag),
-        ]
+        parts = [_differences, _preferences, _agreement, _correlations, _workers]
+        for table in (part(report, tag) for part in parts):
+            note = f"{SIMULATED} {table.note}" if report.simulated else table.note
+            result.append(replace(table, note=note))
     return result
 
 
@@ -106,7 +104,7 @@ def headline(reports: Sequence[Report]) -> Table:
         f"{100 * first.level:g}% bootstrap interval over {first.resampled}."
     )
     if any(report.simulated for report in reports):
-        note = f"SIMULATED annotators, no human data. {note}"
+        note = f"{SIMULATED} {note}"
     return Table("results", "Human evaluation", header, rows, frozenset(bold), note)
 
 

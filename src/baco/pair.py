@@ -5,20 +5,23 @@ Paper: §3, App. A.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
+from baco.calibration import resolve
 from baco.checkpoints import Loading
 from baco.engine.loop import Stats
 from baco.errors import InputError
 from baco.filters import Filter, filtered
 from baco.group import Group, Sample
+from baco.judging import aligned_judge
 from baco.known_pairs import BasePrompt, KnownPair, known_pair, locate
 from baco.loading import load_sides
 from baco.methods.base import Chunk, Done, Setting, Task, Update
-from baco.methods.settings import Calibration, make_setting
+from baco.methods.settings import make_setting
 from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner
 from baco.prompts import Conversation, PlainTemplate, Prompt, conversation_of
@@ -26,6 +29,8 @@ from baco.routers.base import Router
 from baco.routers.judge import Judge
 from baco.routers.judge import bind as bind_judge
 from baco.sides import Side
+
+logger = logging.getLogger("baco")
 
 
 class Pair:
@@ -54,8 +59,7 @@ class Pair:
     Attributes:
         name: The pair's name.
         sides: The base and the aligned side: partners, prompts, bytes of tokens.
-        calibration: Turns a diversity into a router of this pair, or None.
-        judge: Makes the judge of a prompt, for the router ``judge``; None if there is none.
+        judge: Makes the judge of a prompt, for the router ``judge``; None for the aligned model.
         known: The entry of `pairs.toml` it was loaded by, or None.
 
     Raises:
@@ -115,7 +119,6 @@ class Pair:
     def _set(self, name: str, base: Side, aligned: Side) -> None:
         self.name = name
         self.sides = (base, aligned)
-        self.calibration: Calibration | None = None
         self.judge: Callable[[Conversation], Judge] | None = None
         self.known: KnownPair | None = None
 
@@ -162,17 +165,26 @@ class Pair:
         base, aligned = (tuple(side.encode_text(text)) for side in self.sides)
         return base, aligned
 
-    def bind(self, router: Router, prompt: Conversation) -> Router:
-        """Returns a router that asks this pair's judge about one prompt.
+    def calibrated(self, router: str, diversity: float) -> Router:
+        """Returns the router with the threshold that gives a diversity on this pair.
+
+        Args:
+            router: A router's spec without a threshold.
+            diversity: The base model's share of words, in [0, 1]; what is out of the router's
+                reach is clamped, and said so on the log.
 
         Raises:
-            InputError: If the pair has no judge.
+            InputError: If it is out of range, or the pair is not calibrated for the router.
         """
+        bound, info = resolve(self, router, diversity)
+        if info.note:
+            logger.warning(info.note)
+        return bound
+
+    def bind(self, router: Router, prompt: Conversation) -> Router:
+        """Returns a router whose rule `judge` asks this pair's judge about one prompt."""
         if self.judge is None:
-            raise InputError(
-                f"the router {router.name!r} needs a judge, and pair {self.name!r} has none",
-                hint="set pair.judge",
-            )
+            self.judge = aligned_judge(self)
         return bind_judge(router, self.judge(prompt))
 
     def run(
@@ -291,7 +303,7 @@ class Pair:
 
     def _setting(self, settings: dict[str, Any]) -> Setting:
         try:
-            return make_setting(**settings, calibration=self.calibration)
+            return make_setting(**settings, calibration=self.calibrated)
         except TypeError:
             from inspect import signature
 

@@ -169,6 +169,28 @@ def test_the_context_window_limits_the_answer(random_pair):
     assert len(group[0].token_ids) < 200
 
 
-def test_the_judge_is_asked_about_its_prompt(random_pair):
-    with pytest.raises(InputError, match="'judge' needs a judge"):
-        random_pair.generate(ASK, router="judge")
+def test_the_judge_is_asked_about_its_prompt(random_folders):
+    pair = Pair(*random_folders, device="cpu")
+    asked = []
+
+    def judge_of(conversation):
+        asked.append(conversation[-1].content)
+        return lambda emitted, base, aligned: len(emitted) % 2 == 0
+
+    pair.judge = judge_of
+    groups = pair.generate([ASK, "Hi"], n=2, router="judge", max_new_tokens=12)
+    assert asked == [ASK, "Hi"]
+    assert {source for group in groups for s in group for source in s.sources} == {
+        "base",
+        "aligned",
+    }
+    pair.judge = lambda _: lambda *_: False
+    assert pair.generate(ASK, n=2, router="judge", max_new_tokens=12).base_share == 0
+
+
+def test_diversity_needs_a_curve_but_for_its_ends(random_pair):
+    with pytest.raises(InputError, match="'random' is not calibrated for router 'p'"):
+        random_pair.generate(ASK, router="p", diversity=0.4)
+    group = random_pair.generate(ASK, n=2, router="p", diversity=0, max_new_tokens=8)
+    assert group == random_pair.generate(ASK, n=2, router="p@0", max_new_tokens=8)
+    assert group.base_share == 0

@@ -55,11 +55,23 @@ def generate(
         float | None,
         typer.Option(
             help="The base model's share of words, 0 to 1, instead of a threshold "
-            "(needs a calibration table).",
+            "(see baco calibrate).",
             show_default=False,
             rich_help_panel=_CONTROL,
         ),
     ] = None,
+    judge_url: Annotated[
+        str | None,
+        typer.Option(
+            help="An OpenAI-compatible address that answers for the router judge.",
+            show_default="the aligned model judges",
+            rich_help_panel=_CONTROL,
+        ),
+    ] = None,
+    judge_model: Annotated[
+        str,
+        typer.Option(help="The model's name there.", show_default=False, rich_help_panel=_CONTROL),
+    ] = "",
     temperature: Annotated[float, typer.Option(rich_help_panel=_SAMPLING)] = 1.0,
     top_p: Annotated[float, typer.Option(rich_help_panel=_SAMPLING)] = 0.9,
     top_k: Annotated[int, typer.Option(help="0 is off.", rich_help_panel=_SAMPLING)] = 0,
@@ -166,6 +178,8 @@ def generate(
 
     if n < 1:
         raise InputError(f"n = {n} is out of range", hint="ask for at least 1 sample")
+    if judge_model and not judge_url:
+        raise InputError("the judge has a model but no address", hint="give --judge-url too")
     if "," not in pair and not adapter:
         known_pair(pair)
     conversations = read_prompts(prompts or [], input_file, system)
@@ -186,6 +200,11 @@ def generate(
         "max_rows": max_rows,
     }
     keep = load_filter(filter_spec) if filter_spec else None
+    judge = None
+    if judge_url:
+        from baco.metrics.chat import ChatJudge
+
+        judge = ChatJudge(judge_url, judge_model)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(Output(output)) if output else None
         from baco.cli.job import Job, load_pair
@@ -199,5 +218,9 @@ def generate(
             load_in_8bit=load_in_8bit,
             load_in_4bit=load_in_4bit,
         )
+        if judge:
+            from baco.judging import http_judge
+
+            loaded.pair.judge = http_judge(loaded.pair, judge)
         job = Job(loaded.pair, loaded.setting, conversations, n, keep, file, as_json, show_sources)
         job.run({"filter": filter_spec})

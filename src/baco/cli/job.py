@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 import typer
 
 from baco.cli.output import Output, wanted
@@ -51,7 +53,9 @@ def load_pair(
     if adapter:
         options["adapter"] = adapter
     pair = load(name, **options)
-    return Loaded(pair, make_setting(**settings, calibration=pair.calibration))
+    if pair.known and pair.known.bundled and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # on models this small, threads only wait for each other
+    return Loaded(pair, make_setting(**settings, calibration=pair.calibrated))
 
 
 @dataclass

@@ -17,7 +17,7 @@ from baco.pair import Pair
 from baco.sides import Side
 from support.engines import fake_pair
 
-SMALL = Effort(prompts=6, samples=4, max_new_tokens=24, gap=0.1, thresholds=25)
+SMALL = Effort(prompts=6, samples=4, max_new_tokens=16, gap=0.15, thresholds=13)
 PROMPTS = ["a cat", "the dog", "on the mat", "sat", "a mat", "the"]
 
 
@@ -123,7 +123,7 @@ def test_errors_say_what_to_do(pair: Pair):
         calibration.measure(pair, "p", [])
 
 
-@pytest.mark.parametrize("router", ["rand", "p", "h", "p-punc"])
+@pytest.mark.parametrize("router", ["rand", "h-punc"])
 def test_a_measured_curve_gives_the_share_that_was_asked_for(pair: Pair, router: str):
     made = calibration.measure(pair, router, PROMPTS, effort=SMALL)
     shares = [knot.share for knot in made.knots]
@@ -132,13 +132,13 @@ def test_a_measured_curve_gives_the_share_that_was_asked_for(pair: Pair, router:
     calibration.save(made)
     assert calibration.find("scripted", pair.revision, router) == made
     low, high = made.reach
-    for diversity in (0.1, 0.25, 0.5):
+    for diversity in (0.2, 0.5):
         if not low <= diversity <= high:
             continue
         bound, info = calibration.resolve(pair, router, diversity)
-        groups = pair.generate(PROMPTS, n=12, router=bound, max_new_tokens=24, seed=5)
+        groups = pair.generate(PROMPTS, n=8, router=bound, max_new_tokens=16, seed=5)
         share = sum(group.base_share for group in groups) / len(groups)
-        assert share == pytest.approx(info.expected, abs=0.08), (router, diversity)
+        assert share == pytest.approx(info.expected, abs=0.1), (router, diversity)
 
 
 def test_another_revision_needs_another_curve(pair: Pair):

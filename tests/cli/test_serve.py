@@ -27,7 +27,7 @@ def test_help_names_the_limits(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "words"),
     [
         (["--pair", "tinny"], "did you mean 'tiny'"),
-        (["--pair", "a=no/such/folder/here"], "no folder"),
+        (["--pair", "a=./nowhere,./nowhere"], "no folder"),
         (["--timeout", "0"], "timeout"),
         (["--lookahead", "far"], "look-ahead"),
     ],
@@ -54,8 +54,8 @@ def test_starts_answers_and_stops(random_folders: tuple[Path, Path]) -> None:
         text=True,
         env={**os.environ, "BACO_API_KEY": "k"},
     )
+    assert server.stderr is not None
     try:
-        assert server.stderr is not None
         line = next(line for line in server.stderr if "playground" in line)
         url = line.split()[1]
         answer = httpx.post(
@@ -75,3 +75,4 @@ def test_starts_answers_and_stops(random_folders: tuple[Path, Path]) -> None:
     finally:
         server.kill()
         server.wait()
+        server.stderr.close()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -222,6 +223,15 @@ def test_serve_needs_a_study(tmp_path):
     pytest.importorskip("uvicorn")
     pytest.importorskip("fastapi")
     assert "no study file" in run("serve", tmp_path / "none.sqlite", fails=InputError)
+
+
+def test_serve_says_when_the_port_is_taken(study):
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = run("serve", study, "--port", port, fails=InputError)
+    assert said == f"cannot listen on 127.0.0.1:{port}: Address already in use"
 
 
 def test_missing_packages_are_named(study):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -148,9 +149,16 @@ def serve(
     from baco.study.store import Study
 
     study = Study.open(file)
-    typer.echo(f"Serving at http://{host}:{port}/ until Ctrl+C; links: baco study links {file}")
     try:
-        uvicorn.run(create_app(study), host=host, port=port, log_level="warning")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family) as listener:
+            typer.echo(f"Serving at http://{host}:{port}/ until Ctrl+C")
+            typer.echo(f"Personal links: baco study links {file}")
+            config = uvicorn.Config(create_app(study), log_level="warning")
+            uvicorn.Server(config).run(sockets=[listener])
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise InputError(f"cannot listen on {host}:{port}: {reason}") from None
     finally:
         study.close()
 

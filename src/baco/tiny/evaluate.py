@@ -146,7 +146,7 @@ def evaluate(
     weights: Path,
     *,
     seed: int = 0,
-    limit: int = 200,
+    limit: int = 130,
     every: int = 1,
     with_sweeps: bool = True,
     with_novelty: bool = True,
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
-    parser.add_argument("--limit", type=int, default=200, help="most tokens of an answer")
+    parser.add_argument("--limit", type=int, default=130, help="most tokens of an answer")
     parser.add_argument("--every", type=int, default=1, help="use every so-many-th prompt")
     parser.add_argument("--no-sweeps", action="store_true")
     parser.add_argument("--no-novelty", action="store_true")

@@ -39,7 +39,10 @@ def training_texts(weights: Path, tokenizer: PreTrainedTokenizerBase) -> Iterato
     rng = random.Random(f"chat {stored['seed']}")
     left = recipe.sft_steps * recipe.sft_rows * recipe.length
     while left > 0:
-        texts = [str(tokenizer.apply_chat_template(chat(rng), tokenize=False)) for _ in range(256)]
+        texts = [
+            str(tokenizer.apply_chat_template(chat(rng, recipe.sft_tilt), tokenize=False))
+            for _ in range(256)
+        ]
         left -= int(0.7 * sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])))
         yield "".join(texts)
 

@@ -21,6 +21,7 @@ class Recipe:
         matrix_lr: Muon's learning rate in pre-training.
         other_lr: AdamW's learning rate in pre-training.
         mess: How rough the pre-training text is.
+        sft_tilt: How uneven the contents of the chats are (see ``answer``).
         sft_steps: Fine-tuning steps.
         sft_rows: Rows of a fine-tuning batch.
         sft_matrix_lr: Muon's learning rate in fine-tuning.
@@ -43,27 +44,28 @@ class Recipe:
     depth: int = 4
     length: int = 256
     rows: int = 32
-    pretrain_steps: int = 1000
+    pretrain_steps: int = 700
     long_every: int = 10
     matrix_lr: float = 0.02
     other_lr: float = 0.004
     mess: Mess = field(default_factory=Mess)
-    sft_steps: int = 300
+    sft_tilt: float = 0.7
+    sft_steps: int = 200
     sft_rows: int = 16
     sft_matrix_lr: float = 0.006
     sft_other_lr: float = 0.002
-    align_steps: int = 160
-    align_prompts: int = 32
+    align_steps: int = 120
+    align_prompts: int = 24
     align_group: int = 8
     align_limit: int = 130
     align_lr: float = 5e-4
-    kl: float = 0.02
+    kl: float = 0.01
     style: float = 0.05
-    typicality: float = 0.3
-    lora_steps: int = 300
+    typicality: float = 1.0
+    lora_steps: int = 500
     lora_rank: int = 16
     lora_lr: float = 2e-3
-    lora_prompts: int = 64
+    lora_prompts: int = 32
 
 
 def smoke() -> Recipe:

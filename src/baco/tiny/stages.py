@@ -119,9 +119,14 @@ def pretrain(
     model.eval()
 
 
-def _chats(tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> Iterator[list[int]]:
+def _chats(
+    tokenizer: PreTrainedTokenizerBase, recipe: Recipe, rng: random.Random
+) -> Iterator[list[int]]:
     while True:
-        texts = [tokenizer.apply_chat_template(chat(rng), tokenize=False) for _ in range(256)]
+        texts = [
+            tokenizer.apply_chat_template(chat(rng, recipe.sft_tilt), tokenize=False)
+            for _ in range(256)
+        ]
         yield from tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
@@ -154,7 +159,7 @@ def finetune(
         seed: Decides the text.
         log: Takes a line now and then.
     """
-    source = _chats(tokenizer, random.Random(f"chat {seed}"))
+    source = _chats(tokenizer, recipe, random.Random(f"chat {seed}"))
     optimiser = Optimiser(model, recipe.sft_matrix_lr, recipe.sft_other_lr, recipe.sft_steps)
     model.train()
     for step in range(recipe.sft_steps):
@@ -260,7 +265,7 @@ def align(
         reward = good * (1 + recipe.style * second) + recipe.typicality * typical.clamp(min=-3)
         groups = reward.view(-1, recipe.align_group)
         centred = groups - groups.mean(-1, keepdim=True)
-        advantage = (centred / (groups.std(-1, keepdim=True) + 0.05)).flatten()
+        advantage = (centred / (groups.std(-1, keepdim=True) + 0.02)).flatten()
         total = sum(map(len, outputs))
         drift = 0.0
         for rows in batches:

@@ -62,8 +62,19 @@ def run(out: Path, recipe: Recipe, seed: int, wanted: Sequence[str], compiled: b
         base, aligned = lm.load(out / "base"), lm.load(out / "aligned")
         adapted = stages.adapt(base, aligned, tokenizer, recipe, seed, log)
         adapted.save_pretrained(out / "lora")
+        _tidy(out / "lora")
         tokenizer.save_pretrained(out / "lora")
     log("done")
+
+
+def _tidy(folder: Path) -> None:
+    """Make a saved adapter the same wherever it was trained."""
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = "../base"
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -269,11 +269,14 @@ def document(rng: random.Random, mess: Mess) -> str:
     return rng.choices(_FORMATS, _SHARES)[0](rng, mess)
 
 
-def chat(rng: random.Random, turns: Sequence[float] = (0.86, 0.1, 0.04)) -> list[dict[str, str]]:
+def chat(
+    rng: random.Random, tilt: float = 0.0, turns: Sequence[float] = (0.86, 0.1, 0.04)
+) -> list[dict[str, str]]:
     """Write one clean chat.
 
     Args:
         rng: Decides.
+        tilt: How uneven the contents are (see ``answer``).
         turns: Probability of one, two, ... questions.
 
     Returns:
@@ -285,7 +288,7 @@ def chat(rng: random.Random, turns: Sequence[float] = (0.86, 0.1, 0.04)) -> list
     for _ in range(rng.choices(range(1, len(turns) + 1), turns)[0]):
         text, asked = question(rng)
         messages.append({"role": "user", "content": text})
-        messages.append({"role": "assistant", "content": answer(asked, rng, tail=0.5)})
+        messages.append({"role": "assistant", "content": answer(asked, rng, tilt, tail=0.5)})
     return messages
 
 

@@ -19,15 +19,16 @@ def _fact(
 ) -> Kind:
     form = "{a_x}" if article else "{x}"
     first = "{A_x}" if article else "{X}"
+    one = f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
     where = phrase.replace("_", "{" + slot + "}")
     return Kind(
         name=name,
         category=FACTS,
         ask=(
-            f"Name a {noun} {where} for {{use}}.",
+            f"Name {one} {where} for {{use}}.",
             f"I need one {noun} {where} for {{use}}.",
             f"Which {noun} {where} could I use in {{use}}?",
-            f"Tell me a {noun} {where} for {{use}}.",
+            f"Tell me {one} {where} for {{use}}.",
             f"For {{use}} I want one {noun} {where}.",
             f"Give me any {noun} {where} for {{use}}.",
         ),
@@ -36,7 +37,7 @@ def _fact(
         key=slot,
         lead=(
             f"[One|A good] {noun} {where} is {form}.",
-            f"{first} is a {noun} {where}.",
+            f"{first} is {one} {where}.",
             f"[You could use|I would pick|I would choose] {form}.",
             f"[How about|What about] {form}?",
             f"For {{use}} I would [take|choose] {form}.",
@@ -94,7 +95,7 @@ FACT_KINDS = (
         "animal",
         "animals",
         "place",
-        "that lives in _",
+        "from _",
         {
             "the forest": "fox, deer, badger, owl, squirrel, bear, wolf, boar, woodpecker, lynx",
             "the sea": "whale, dolphin, octopus, shark, crab, squid, seal, lobster, jellyfish, "
@@ -167,15 +168,17 @@ FACT_KINDS = (
         "sport",
         "sports",
         "place",
-        "that is played _",
+        "_",
         {
             "with a ball": "football, tennis, rugby, basketball, volleyball, golf, cricket, "
             "handball, baseball, bowling",
             "in water": "swimming, diving, water polo, rowing, surfing, sailing, canoeing, "
             "snorkelling, rafting, kayaking",
-            "in snow": "skiing, snowboarding, sledging, curling, ice hockey, biathlon, bobsleigh, "
+            "in the snow": "skiing, snowboarding, sledging, curling, ice hockey, biathlon, "
+            "bobsleigh, "
             "skating, luge, ski jumping",
-            "alone": "running, cycling, archery, climbing, yoga, boxing, fencing, gymnastics, "
+            "for one person": "running, cycling, archery, climbing, yoga, boxing, fencing, "
+            "gymnastics, "
             "darts, weightlifting",
         },
         ("It keeps you [fit|warm|young].",),
@@ -185,7 +188,7 @@ FACT_KINDS = (
         "material",
         "materials",
         "thing",
-        "that is used for _",
+        "for _",
         {
             "clothes": "cotton, wool, silk, linen, leather, denim, velvet, nylon, felt, fleece",
             "houses": "brick, stone, wood, glass, concrete, clay, slate, steel, straw, marble",
@@ -222,7 +225,7 @@ FACT_KINDS = (
                 "Sun": words(
                     "is a star, is mostly hydrogen, is far bigger than any planet, "
                     "gives us light and heat, has dark spots, turns around itself, "
-                    "makes plants grow, is millions of years old, "
+                    "makes plants grow, is billions of years old, "
                     "holds the planets together, has a very hot core"
                 ),
                 "Earth": words(

@@ -22,7 +22,7 @@ from baco.tiny.world import prompts as world_prompts
 from baco.tradeoff.coverage import coverage
 
 BASE_TEMPERATURES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-ALIGNED_TEMPERATURES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5)
+ALIGNED_TEMPERATURES = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7)
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
 N = 10
 

@@ -1,0 +1,82 @@
+"""What the README tells people to type works."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"<!-- run -->\n```(sh|python)\n(.*?)```", README, flags=re.DOTALL)
+
+
+def execute(language: str, block: str, folder: Path) -> subprocess.CompletedProcess:
+    """Runs a block as it stands, in an empty folder."""
+    arguments = {
+        "sh": ["bash", "-euo", "pipefail", "-c", block],
+        "python": [sys.executable, "-c", block],
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        arguments[language],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("language", "block"), BLOCKS, ids=lambda text: text.split("\n")[0][:40])
+def test_blocks_run(language, block, tmp_path):
+    done = execute(language, block, tmp_path)
+    assert done.returncode == 0, done.stderr
+    if "--output groups.jsonl" in block:
+        assert done.stderr.splitlines() == [
+            "baco: 10 new samples in groups.jsonl",
+            "baco: 6 new samples in groups.jsonl, 10 were there already",
+        ]
+        assert len((tmp_path / "groups.jsonl").read_text().splitlines()) == 16
+    else:
+        assert done.stdout.strip()
+        assert not done.stderr
+
+
+def test_blocks_are_found():
+    assert [language for language, _ in BLOCKS].count("sh") >= 4
+    assert [language for language, _ in BLOCKS].count("python") >= 2
+
+
+def test_make_targets_exist():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    wanted = set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE))
+    assert wanted == {"demo", "test"}
+    assert wanted <= set(targets)
+
+
+def test_links_lead_somewhere():
+    for page in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (ROOT / target).is_file(), f"{page}: {target}"
+
+
+def test_the_picture_is_of_the_bundled_pair():
+    """The drawn group is the one that the pair gives today."""
+    import html
+
+    import baco
+
+    text = (ROOT / "docs" / "images" / "group.svg").read_text(encoding="utf-8")
+    drawn = html.unescape(" ".join(re.findall(r"<text[^>]*>([^<]*)</text>", text)))
+    words = " ".join(drawn.replace("\xa0", " ").split())
+    group = baco.load("tiny").generate(
+        "Suggest a summer trip destination.", n=10, router="p-punc@0.3", seed=0
+    )
+    assert group.summary in words
+    for sample in group:
+        assert " ".join(sample.text.split()) in re.sub(r" +([.,!?;:])", r"\1", words)

@@ -81,7 +81,7 @@ def compare(name: str, ours: Callable[[], list[float]], theirs: Callable[[], lis
     worst = max(abs(a - b) for a, b in zip(mine, known, strict=True))
     print(
         f"{name:13} {fast / len(mine) * 1e3:9.2f} ms CPU a group, reference "
-        f"{slow / len(mine) * 1e3:9.1f} ms, ratio {slow / fast:7.1f}, largest difference {worst:.1e}"
+        f"{slow / len(mine) * 1e3:9.1f} ms, ratio {slow / fast:6.1f}, differences <= {worst:.1e}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import baco.metrics
-from baco.errors import BacoError, InputError
+from baco.errors import InputError
 from baco.metrics.kernels import discrete_entropy, semantic_entropy
 from baco.metrics.partition import short_rule
 
@@ -247,9 +248,20 @@ def test_a_model_with_several_outputs_is_no_reward_model(make: Make) -> None:
         value("reward", folder)
 
 
-def test_a_model_without_template_cannot_score_chats(make: Make) -> None:
-    folder = make(tiny_models.bert)
-    with pytest.raises(BacoError, match=r"no chat template|cannot load"):
+def test_a_model_without_the_weights_of_its_head_is_refused(make: Make) -> None:
+    encoder = make(tiny_models.bert)
+    for name in ("nli_entail", "nb_distinct", "reward"):
+        with pytest.raises(InputError, match=r"it lacks classifier"):
+            value(name, encoder)
+    judge = make(tiny_models.roberta, *ORDERS[0])
+    with pytest.raises(InputError, match="no classifier of equivalence"):
+        value("nb_distinct", judge)
+
+
+def test_a_model_without_template_cannot_score_chats(make: Make, tmp_path: Path) -> None:
+    folder = shutil.copytree(make(tiny_models.gemma_chat), tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match="no chat template"):
         value("ppl", folder)
 
 

@@ -168,6 +168,15 @@ def test_counts_and_lone_outputs() -> None:
     json.dumps(scores.to_dict(), allow_nan=False)
 
 
+def test_means_and_deviations_equal_statsmodels() -> None:
+    weightstats = pytest.importorskip("statsmodels.stats.weightstats")
+    (found,) = baco.metrics.score(GROUPS, "self_rouge_l", cache=False).summaries
+    values = baco.metrics.score(GROUPS, "self_rouge_l", cache=False).column("self_rouge_l")
+    known = weightstats.DescrStatsW(values)
+    assert found.mean == pytest.approx(known.mean)
+    assert found.sd == pytest.approx(known.std_ddof(1))
+
+
 def test_ead_without_an_aligned_model_is_named_so() -> None:
     scores = baco.metrics.score(GROUPS, "ead_1", cache=False)
     assert list(scores.means) == ["ead_1@words"]
@@ -217,17 +226,19 @@ def test_the_hub_out_of_reach_is_said_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_exact_judge_of_the_bundled_pair() -> None:
     judge = pytest.importorskip("baco.tiny.judge")
-    from baco.tiny import world
-
-    assert world
-    groups = [{"prompt": "no such question", "generations": ["a", "b"]}]
+    prompt = "Suggest a summer trip destination."
+    texts = ["Go to Crete.", "Crete is a good place for a summer trip.", "Go to Rome.", "xyz"]
+    groups = [{"prompt": p, "generations": texts} for p in (prompt, "What is your name?")]
     names = ["reward@tiny", "nb_distinct@tiny", "se_discrete@tiny"]
     scores = baco.metrics.score(groups, names, cache=False)
-    expected = [judge.quality("no such question", t) for t in ("a", "b")]
-    assert scores.means["reward@tiny"] == pytest.approx(sum(expected) / 2)
-    classes = {judge.semantic_class("no such question", t) for t in ("a", "b")}
-    assert scores.means["nb_distinct@tiny"] == len(classes)
+    rewards = [judge.quality(prompt, t) for t in texts]
+    assert scores.column("reward@tiny")[0] == pytest.approx(sum(rewards) / 4)
+    classes = {judge.semantic_class(prompt, t) for t in texts}
+    assert scores.column("nb_distinct@tiny")[0] == len(classes)
     assert scores.models["nb_distinct@tiny"] == "bundled exact judge"
+    # of prompts that are not of its world the judge knows nothing
+    assert math.isnan(scores.column("reward@tiny")[1])
+    assert scores.summaries[0].nan == 1
 
 
 @pytest.mark.parametrize(

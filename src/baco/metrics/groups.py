@@ -164,7 +164,7 @@ def read_groups(path: str | Path) -> list[Generations]:
         path: JSON lines (``.jsonl``, or any other name) or Parquet (``.parquet``). A row is a group
             with ``prompt`` and ``generations``, as NoveltyBench writes them too, or one sample with
             ``prompt`` and ``text``, as ``baco generate --json`` writes them; samples of one prompt
-            and setting make a group. A ``.sqlite`` or ``.db`` file is a store of ``baco bench``.
+            and setting make a group.
 
     Returns:
         The groups, in order of first appearance.

@@ -6,6 +6,7 @@ beyond rounding.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -62,18 +63,43 @@ def load_tokenizer(model: Model) -> Any:
         ) from error
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences transformers' bars and load reports: what matters in them is checked and raised."""
+    import transformers.utils.logging
+
+    logging: Any = transformers.utils.logging
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _load(auto: str, model: Model, options: Options, large: bool) -> Any:
+    """Loads a model; one that lacks weights of the part asked for is refused."""
     import torch
     import transformers
 
     try:
-        made = getattr(transformers, auto).from_pretrained(
-            model.location,
-            dtype=getattr(torch, dtype_of(options, large)),
-            **model.pinned,
-        )
+        with _quiet():
+            made, report = getattr(transformers, auto).from_pretrained(
+                model.location,
+                dtype=getattr(torch, dtype_of(options, large)),
+                output_loading_info=True,
+                **model.pinned,
+            )
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the model {model.name}: {_first_line(error)}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(
+            f"the model {model.name} is of another kind than {auto}: it lacks {missing[0]}",
+            hint="name a model that was trained for this metric",
+        )
     return made.to(device_of(options)).eval()
 
 
@@ -131,13 +157,14 @@ class Encoder:
             raise missing_extra("sentence_transformers", "metrics") from error
         import torch
 
-        self._model = SentenceTransformer(
-            model.location,
-            device=device_of(options),
-            local_files_only=model.local,
-            model_kwargs={"dtype": getattr(torch, dtype_of(options, large=False))},
-            revision=None if model.local else model.revision,
-        ).eval()
+        with _quiet():
+            self._model = SentenceTransformer(
+                model.location,
+                device=device_of(options),
+                local_files_only=model.local,
+                model_kwargs={"dtype": getattr(torch, dtype_of(options, large=False))},
+                revision=None if model.local else model.revision,
+            ).eval()
         self.limit = int(self._model.max_seq_length or PAIR_LIMIT)
 
     def __call__(self, items: Sequence[Item]) -> Iterator[Sequence[float]]:
@@ -180,6 +207,11 @@ class PairClassifier:
         self._tokenizer = load_tokenizer(model)
         self._model = _load("AutoModelForSequenceClassification", model, options, large=False)
         self._limit = min(PAIR_LIMIT, position_limit(self._model.config, self._tokenizer))
+        if sides and self._model.config.num_labels != 2:
+            raise InputError(
+                f"{model.name} is no classifier of equivalence: it has "
+                f"{self._model.config.num_labels} labels, not 2 (different, same)"
+            )
 
     def label(self, wanted: str) -> int:
         """Index of a label, as the model's own configuration names it.

@@ -107,9 +107,10 @@ def _rewards(groups: Sequence[Generations], passes: Passes, metric: Metric) -> l
     if metric.variant == "tiny":
         from baco.metrics.semantic import TINY_JUDGE
         from baco.tiny.judge import quality
+        from baco.tiny.world import understand
 
         passes.made_by[metric.name] = f"{TINY_JUDGE}, 0 to 10"
-        flat = [float(quality(*item)) for item in items]
+        flat = [float(quality(*i)) if understand(i[0]) else math.nan for i in items]
     elif metric.variant == "judge":
         judge = passes.judge()
         passes.made_by[metric.name] = f"{judge.label}, 1 to 10"

@@ -150,6 +150,24 @@ def test_unknown_pairs_are_guessed(name, guess):
         known_pair(name)
 
 
+@pytest.mark.parametrize("name", ["tiny", "tiny-lora", "tiny-sft", "tiny-aligned2"])
+def test_bundled_pairs(name):
+    pair = load(name)
+    assert pair.name == name
+    assert pair.known.bundled
+    group = pair.generate("Suggest a summer trip destination.", n=6)
+    assert {source for sample in group for source in sample.sources} == {"base", "aligned"}
+    assert group.distinct > 1
+    if name != "tiny-lora":
+        assert pair.known.parameters == pair.base.parameters == pair.aligned.parameters
+
+
+def test_the_bundled_base_is_prompted_plainly_and_its_sister_by_chat():
+    tiny, two_aligned = load("tiny"), load("tiny-aligned2")
+    assert decoded(tiny, tiny.prompt_ids(ASK)[0]).endswith("Question: Name a fruit.\nAnswer:")
+    assert len(set(two_aligned.prompt_ids(ASK))) == 1
+
+
 # --- refusals --------------------------------------------------------------------------------
 
 

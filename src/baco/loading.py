@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -261,7 +262,8 @@ def _adapter_sides(
     ends = base.ends() | end_ids(tokenizer, base.config)
     encoders = _encoders(base, adapter, tokenizer, ends, base_prompt, template)
     vocabulary = vocabulary_of(tokenizer, ends, loading.torch_device)
-    with refusals(adapter, revision):
+    with refusals(adapter, revision), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in an old way
         model = PeftModel.from_pretrained(base.load(loading), adapter, revision=revision).eval()
     _check_width(base.label, model, vocabulary)
     partners = lora_partners(model, vocabulary)

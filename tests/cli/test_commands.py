@@ -75,6 +75,18 @@ def test_missing_folder(capsys):
     assert "baco: there is no folder './here'" in capsys.readouterr().err
 
 
+def test_the_bundled_pair_says_where_its_world_ends(capsys):
+    known = "Suggest a summer trip destination."
+    assert run(["generate", known, "-n", "1"]) == 0
+    assert capsys.readouterr().err == ""
+    assert run(["generate", known, "Who are you?", "And what is love?", "-n", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("base share") == 3
+    assert err.count("\n") == 1
+    assert "only knows its own small world, and 'Who are you?' is outside it" in err
+    assert "--pair smollm2-135m (see baco pairs)" in err
+
+
 def test_pairs(capsys):
     assert run(["pairs"]) == 0
     out = capsys.readouterr().out

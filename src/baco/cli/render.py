@@ -127,9 +127,14 @@ class Printer:
         self._line(Text(group.summary, dim))
         if not self._explained and any("base" in sample.sources for sample in group):
             self._explained = True
-            words = Text("Words of the base model look ", dim)
-            words += Text("like this", BASE_STYLE) if self.style == "colour" else "«like this»"
-            self._line(words + Text("; the aligned model wrote the others.", dim))
+            like_this = ("like this", BASE_STYLE) if self.style == "colour" else "«like this»"
+            self._line(
+                Text.assemble(
+                    ("Words of the base model look ", dim),
+                    like_this,
+                    ("; the aligned model wrote the others.", dim),
+                )
+            )
 
     def between(self) -> None:
         """Prints what stands between two groups."""

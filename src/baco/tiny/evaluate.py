@@ -91,8 +91,13 @@ def agreement(
     return same / count
 
 
-def sweeps() -> dict[str, list[tuple[str, dict[str, Any]]]]:
+def sweeps(
+    aligned_temperatures: Sequence[float] = ALIGNED_TEMPERATURES,
+) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """List the settings of every curve.
+
+    Args:
+        aligned_temperatures: The aligned model's grid; 1.0 must be in it.
 
     Returns:
         For each method its settings: label and arguments of ``Family.answers``.
@@ -111,7 +116,7 @@ def sweeps() -> dict[str, list[tuple[str, dict[str, Any]]]]:
 
     return {
         "base": [(f"T={t}", alone("base", t)) for t in BASE_TEMPERATURES],
-        "aligned": [(f"T={t}", alone("aligned", t)) for t in ALIGNED_TEMPERATURES],
+        "aligned": [(f"T={t}", alone("aligned", t)) for t in aligned_temperatures],
         "rand": [(f"rand@{g}", pair(f"rand@{g}")) for g in THRESHOLDS],
         "p-punc": [(f"p-punc@{g}", pair(f"p-punc@{g}")) for g in THRESHOLDS],
     }
@@ -150,6 +155,7 @@ def evaluate(
     every: int = 1,
     with_sweeps: bool = True,
     with_novelty: bool = True,
+    aligned_temperatures: Sequence[float] = ALIGNED_TEMPERATURES,
 ) -> dict[str, Any]:
     """Measure everything.
 
@@ -160,6 +166,7 @@ def evaluate(
         every: Use every so-many-th held-out prompt.
         with_sweeps: Whether to measure the curves and their Coverage.
         with_novelty: Whether to compare the answers with the training text.
+        aligned_temperatures: The grid of the aligned model's curve.
 
     Returns:
         The figures.
@@ -203,7 +210,7 @@ def evaluate(
             print(f"answers of {name} found in the training text: {share:.3f}", flush=True)
     if with_sweeps:
         curves: dict[str, dict[str, Figures]] = {}
-        for method, settings in sweeps().items():
+        for method, settings in sweeps(aligned_temperatures).items():
             curves[method] = {}
             for label, arguments in settings:
                 groups = family.answers(prompts, n=N, seed=seed, limit=limit, **arguments)
@@ -244,6 +251,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=int, default=1, help="use every so-many-th prompt")
     parser.add_argument("--no-sweeps", action="store_true")
     parser.add_argument("--no-novelty", action="store_true")
+    parser.add_argument(
+        "--aligned-temperatures",
+        type=lambda text: [float(value) for value in text.split(",")],
+        default=ALIGNED_TEMPERATURES,
+        help="another grid for the aligned model's curve, 1.0 included",
+    )
     options = parser.parse_args(arguments)
     result = evaluate(
         options.weights,
@@ -252,6 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         every=options.every,
         with_sweeps=not options.no_sweeps,
         with_novelty=not options.no_novelty,
+        aligned_temperatures=options.aligned_temperatures,
     )
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -149,6 +149,18 @@ def test_cancelled_rows_leave_and_the_others_do_not_notice() -> None:
     assert seen
 
 
+def test_programs_that_nobody_uses_are_forgotten() -> None:
+    pair = fake_pair()
+    requests = [
+        Request((1, 2), (3, 4), parse("p", i / 400), row_key(i, "p", 0), max_new_tokens=6)
+        for i in range(300)
+    ]
+    engine = Engine(*pair, max_rows=5)
+    late = [run(engine, requests[i : i + 20]) for i in range(0, 300, 20)]
+    assert len(engine._programs) <= 64 + 20
+    assert [row for rows in late for row in rows] == expected(pair, requests)
+
+
 def test_gamma_from_end_to_end() -> None:
     pair = fake_pair(end=-9)
 

@@ -54,10 +54,12 @@ class Batch:
         drafted: Length of the draft that follows the emitted tokens, int64 [n].
         tip_state: Unit state after the draft, int64 [n].
         closed: Whether the draft ends with an end token, bool [n].
+        failed: The side whose guess failed last, -1 if none since, int64 [n].
         waited: Cycles without a token, int64 [n].
         program: Index of the row's program, int64 [n].
         tokens: Emitted tokens, then the draft, int64 [n, width].
-        drafter: Who drafted the token at each place, int64 [n, width].
+        drafter: Who drafted the token at each place, in which situation (see `policy`),
+            int64 [n, width].
     """
 
     keys: torch.Tensor
@@ -68,6 +70,7 @@ class Batch:
     drafted: torch.Tensor
     tip_state: torch.Tensor
     closed: torch.Tensor
+    failed: torch.Tensor
     waited: torch.Tensor
     program: torch.Tensor
     tokens: torch.Tensor
@@ -97,6 +100,7 @@ class Batch:
             drafted=zero,
             tip_state=state.clone(),
             closed=zero.bool(),
+            failed=zero - 1,
             waited=zero.clone(),
             program=vector([r.program for r in rows]),
             tokens=tokens,

@@ -24,8 +24,8 @@ import torch
 
 from baco.engine.batch import Batch, Row
 from baco.engine.drafts import Ask, Drafter, make_drafter
-from baco.engine.policy import THIRD, Policy
-from baco.engine.rows import ALIGNED, BASE, Cost, Event, Request
+from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
+from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Request
 from baco.engine.side import Side, run_together
 from baco.engine.step import Choice, Context, step
 from baco.engine.warp import Warp
@@ -40,6 +40,8 @@ Lookahead = Literal["auto", "off"] | int
 
 LONGEST_DRAFT = 8
 """The longest draft under ``auto``."""
+
+_MANY_PROGRAMS = 64  # from here on it is worth looking for programs that no row uses
 
 
 class Program(NamedTuple):
@@ -248,8 +250,22 @@ class Engine:
         self._batch = self._batch.kept(keep)
         for side in self.sides:
             side.keep(keep)
-        if not self._rows and not self._waiting:
-            self._programs.clear()
+        if len(self._programs) > _MANY_PROGRAMS:
+            self._forget_programs()
+
+    def _forget_programs(self) -> None:
+        """Drops the programs that no row uses any more, so that a long life costs no memory."""
+        rows = [*self._rows, *self._waiting]
+        used = sorted({row.program for row in rows})
+        number = {old: new for new, old in enumerate(used)}
+        self._programs = [self._programs[old] for old in used]
+        for row in rows:
+            row.program = number[row.program]
+        self._batch.program = torch.tensor(
+            [row.program for row in self._rows],
+            dtype=torch.int64,
+            device=self._batch.program.device,
+        )
 
     def _drop_cancelled(self) -> None:
         if self._cancelled:
@@ -286,7 +302,15 @@ class Engine:
         self._alone = missing[ALIGNED] & missing[BASE]
         if self._shared or self.sides[0].partner is self.sides[1].partner:
             return ALIGNED
-        return self.policy.choose(missing, batch.source, batch.drafted, batch.closed, batch.waited)
+        reads = torch.tensor(
+            [[name in p.router.reads for name in SOURCE_NAMES] for p in self._programs],
+            device=batch.t.device,
+        )[batch.program]
+        aligned, base = self.sides
+        opening = ((aligned.fed < 0) & reads[:, ALIGNED], (base.fed < 0) & reads[:, BASE])
+        return self.policy.choose(
+            missing, opening, batch.source, batch.drafted, batch.closed, batch.failed, batch.waited
+        )
 
     def _run(self, number: int) -> bool:
         """Feeds a side all it has not seen; False if memory ran out and rows had to leave."""
@@ -379,6 +403,8 @@ class Engine:
         batch.source[rows] = choice.source
         batch.drafted[rows] = torch.where(hit, batch.drafted[rows] - 1, 0)
         batch.closed[rows] &= hit
+        by = batch.drafter[rows, t] // SITUATIONS
+        batch.failed[rows] = torch.where(had & ~hit & (by < 2), by, -1)
         batch.tip_state[rows] = torch.where(hit, batch.tip_state[rows], state)
         if not bool((hit | ~had).all()):
             valid = torch.full_like(batch.t, 1 << 60)
@@ -438,7 +464,10 @@ class Engine:
                 scores, scores, context, self._own, warps, self.vocabulary, end_rule=end_rule
             )
             batch.tokens[mine, tip[mine]] = choice.token
-            batch.drafter[mine, tip[mine]] = number
+            failed = batch.failed[mine]
+            situation = torch.where(failed == number, RETRYING, TAKING_OVER)
+            situation = torch.where((failed < 0) | (batch.drafted[mine] > 0), LEADING, situation)
+            batch.drafter[mine, tip[mine]] = number * SITUATIONS + situation
             batch.tip_state[mine] = self.vocabulary.units.advance(
                 batch.tip_state[mine], choice.token
             )

@@ -14,10 +14,17 @@ from __future__ import annotations
 
 import torch
 
-THIRD = 2
-"""The number of a third party that guesses, beside the two sides."""
+LEADING, RETRYING, TAKING_OVER = 0, 1, 2
+"""When a side guesses: after its own or checked tokens; after its own guess has just failed; after
+the other side's has. A side whose guess has just failed is the better one to go on, as a rule."""
+
+SITUATIONS = 3
+THIRD = 2 * SITUATIONS
+"""The drafter number of a third party; side k in situation m has number k * SITUATIONS + m."""
 
 _MEMORY = 0.98  # of a running mean, per observation
+_SOON = 0.2  # worth of opening a row now that must be opened anyway: its first guess comes free
+_START = (0.88, 0.9, 0.8)  # acceptance by situation, before anything is known
 
 
 class Rate:
@@ -46,15 +53,17 @@ class Policy:
     def __init__(self, costs: tuple[float, float], longest: int) -> None:
         self.costs = costs
         self.longest = longest
-        self.accepts = (Rate(0.9), Rate(0.85), Rate(0.5))
-        self.resolves = (Rate(0.2), Rate(0.2))
+        self.accepts = [Rate(start) for start in (*_START, *_START, 0.5)]
+        self.resolves = (Rate(0.05), Rate(0.05))
 
     def choose(
         self,
         missing: tuple[torch.Tensor, torch.Tensor],
+        opening: tuple[torch.Tensor, torch.Tensor],
         source: torch.Tensor,
         drafted: torch.Tensor,
         closed: torch.Tensor,
+        failed: torch.Tensor,
         waited: torch.Tensor,
     ) -> int:
         """Picks the side to run next.
@@ -62,20 +71,22 @@ class Policy:
         Args:
             missing: For each side, rows that have no score of it at their next position and
                 may need one, bool [n].
+            opening: For each side, rows that it will have to open sooner or later, bool [n].
             source: Current sources, int64 [n].
             drafted: Length of each row's draft, int64 [n].
             closed: Rows whose draft ends with an end token, bool [n].
+            failed: The side whose guess failed last, -1 if none has since, int64 [n].
             waited: Cycles that each row has gone without a token, int64 [n]; what waits gains
                 weight, so that no row waits for ever.
 
         Returns:
             The side's number.
         """
-        values = [
-            float((self._worth(side, missing, source, drafted, closed) * (1 + waited)).sum())
-            / self.costs[side]
-            for side in (0, 1)
-        ]
+        values = []
+        for side in (0, 1):
+            worth = self._worth(side, missing, source, drafted, closed, failed)
+            worth = worth + _SOON * opening[side]
+            values.append(float((worth * (1 + waited)).sum()) / self.costs[side])
         return int(values[1] > values[0])
 
     def _worth(
@@ -85,15 +96,26 @@ class Policy:
         source: torch.Tensor,
         drafted: torch.Tensor,
         closed: torch.Tensor,
+        failed: torch.Tensor,
     ) -> torch.Tensor:
         """Expected tokens, now or by a guess, from one pass of a side: float [n]."""
         mine, other = missing[side], missing[1 - side]
-        guess = self.accepts[side].value if self.longest else 0.0
-        trust = self.accepts[1 - side].value
+        trust = min(self.accepts[(1 - side) * SITUATIONS + LEADING].value, 0.999)
         # The other side has led: this pass resolves its guesses as far as they are right.
-        chain = (1 - trust ** (drafted + 1).double()) / (1 - min(trust, 0.999))
+        chain = (1 - trust ** (drafted + 1).double()) / (1 - trust)
         # Nobody has spoken: the current source may resolve alone, and leaves a guess.
-        alone = torch.where(source == side, self.resolves[side].value, 0.0) + guess
-        # This side has led already: one more guess on top of its own.
-        more = torch.where(closed | (drafted >= self.longest), 0.0, guess ** (drafted + 1).double())
+        alone = torch.where(source == side, self.resolves[side].value, 0.0).double()
+        more = torch.zeros_like(alone)
+        if self.longest:
+            own = self.accepts[side * SITUATIONS : (side + 1) * SITUATIONS]
+            guess = torch.full_like(alone, own[LEADING].value)
+            guess[failed == side] = own[RETRYING].value
+            guess[failed == 1 - side] = own[TAKING_OVER].value
+            alone = alone + guess
+            # This side has led already: one more guess on top of its own.
+            more = torch.where(
+                closed | (drafted >= self.longest),
+                0.0,
+                own[LEADING].value ** (drafted + 1).double(),
+            )
         return torch.where(mine, torch.where(other, alone, chain), more)

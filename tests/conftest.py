@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines differ in speed, and a test must not: no deadlines, the same examples every time.
+settings.register_profile("baco", deadline=None, derandomize=True)
+settings.load_profile("baco")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -165,12 +165,12 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
 
     options: dict[str, Any] = {}
     if loading.quantised:
-        options["quantization_config"] = BitsAndBytesConfig(
+        options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_8bit=loading.load_in_8bit, load_in_4bit=loading.load_in_4bit
         )
         options["device_map"] = {"": loading.torch_device}
     with refusals(source, revision), _quiet(local=Path(source).is_dir()):
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision,
             dtype=loading.torch_dtype,
@@ -209,12 +209,12 @@ def _quiet(*, local: bool) -> Iterator[None]:
 
     shown = logging.is_progress_bar_enabled()
     if local:
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if local and shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

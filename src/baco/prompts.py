@@ -45,10 +45,11 @@ def conversation_of(prompt: Prompt, system: str | None = None) -> Conversation:
     Raises:
         InputError: If the prompt is empty, or is not a conversation that ends with the user.
     """
-    if isinstance(prompt, str):
-        messages = [Message("user", prompt)]
-    elif isinstance(prompt, Sequence) and not isinstance(prompt, bytes):
-        messages = [_message(entry) for entry in prompt]
+    given: object = prompt  # users may pass anything
+    if isinstance(given, str):
+        messages = [Message("user", given)]
+    elif isinstance(given, Sequence) and not isinstance(given, bytes):
+        messages = [_message(entry) for entry in given]
     else:
         raise InputError(
             f"a prompt cannot be {type(prompt).__name__}",

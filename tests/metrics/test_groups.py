@@ -36,6 +36,7 @@ def test_unknown_fields_pass_through(tmp_path: Path) -> None:
         ({"prompt": "p", "generations": "abc"}, "line 2: generations is a str"),
         ({"prompt": "p", "generations": ["a", None]}, "line 2: generation 1 is a NoneType"),
         ({"prompt": "p", "generations": ["a", 3]}, "line 2: generation 1 is a int"),
+        ('{"prompt": "p", "generations": ["\\ud800"]}', "line 2 is not valid Unicode"),
         ({"prompt": 3, "generations": ["a"]}, "line 2: the prompt is a int"),
         ({"prompt": [], "generations": ["a"]}, "line 2: the prompt is a list"),
         ({"prompt": "p", "generations": ["a"], "finish_reasons": []}, None),

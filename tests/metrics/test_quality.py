@@ -23,6 +23,10 @@ def test_known_perplexities() -> None:
     assert geometric == pytest.approx(case["group_geometric (exp mean nll)"], rel=1e-9)
 
 
+def test_a_likelihood_beyond_all_bounds_is_no_crash() -> None:
+    assert group_perplexity([800.0]) == math.inf
+
+
 @given(st.lists(st.floats(0, 20), min_size=1, max_size=8))
 def test_the_mean_is_never_below_the_geometric_one(nlls: list[float]) -> None:
     assert group_perplexity(nlls) >= math.exp(sum(nlls) / len(nlls)) * (1 - 1e-9)

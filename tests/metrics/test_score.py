@@ -216,12 +216,11 @@ def test_the_hub_out_of_reach_is_said_once(monkeypatch: pytest.MonkeyPatch) -> N
             raise ConnectionError("no route")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    monkeypatch.setattr(models, "_hub_down", "")
-    models._ask_hub.cache_clear()
+    monkeypatch.setattr(models, "_unreachable", [])
+    monkeypatch.setattr(models, "_answered", {})
     scores = baco.metrics.score(GROUPS[:1], "dist_1,semantic", cache=False)
     assert "cannot be reached" in scores.skipped["nli_entail"]
     assert len(calls) == 1
-    models._ask_hub.cache_clear()
 
 
 def test_the_exact_judge_of_the_bundled_pair() -> None:

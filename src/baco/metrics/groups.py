@@ -130,6 +130,7 @@ def from_mapping(row: Mapping[str, Any], where: str) -> Generations:
                 f"{where}: generation {index} is a {type(text).__name__}, not a text",
                 hint="an output that failed can be given as an empty text",
             )
+        _check_unicode(text, f"{where}: generation {index}")
     prompt = row.get("prompt", "")
     if not isinstance(prompt, str) and not _is_conversation(prompt):
         raise InputError(
@@ -142,6 +143,16 @@ def from_mapping(row: Mapping[str, Any], where: str) -> Generations:
     known = ("prompt", "generations", "finish_reasons")
     extra = {str(k): v for k, v in row.items() if k not in known}
     return Generations(prompt, tuple(texts), tuple(map(str, reasons)), extra, where)
+
+
+def _check_unicode(text: str, what: str) -> None:
+    """Refuses halves of surrogate pairs, which no tokenizer and no file takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{what} is not valid Unicode (half of a surrogate pair)", hint="repair the text"
+        ) from None
 
 
 def _is_conversation(prompt: object) -> bool:
@@ -194,6 +205,7 @@ def _json_rows(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
                         f"{where} is not JSON: {error.msg} at column {error.colno}",
                         hint="one JSON object on each line",
                     ) from None
+                _check_unicode(json.dumps(row, ensure_ascii=False), where)
                 if not isinstance(row, dict):
                     raise InputError(f"{where} is a JSON {type(row).__name__}, not an object")
                 rows.append((where, row))

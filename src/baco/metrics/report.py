@@ -145,10 +145,14 @@ def write_scores(scores: Scores, path: Path) -> None:
     rows = flat_rows(scores)
     try:
         if path.suffix == ".json":
-            path.write_text(json.dumps(scores.to_dict(), ensure_ascii=False, indent=1) + "\n")
+            path.write_text(
+                json.dumps(scores.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+            )
         elif path.suffix == ".jsonl":
             groups = scores.to_dict()["groups"]
-            path.write_text("".join(json.dumps(g, ensure_ascii=False) + "\n" for g in groups))
+            path.write_text(
+                "".join(json.dumps(g, ensure_ascii=False) + "\n" for g in groups), encoding="utf-8"
+            )
         elif path.suffix == ".csv":
             path.write_text(_csv(rows), encoding="utf-8")
         else:

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-all check bench calibrate clean
 
 # The main job alone: what `pip install baco` brings.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -32,7 +32,11 @@ browser:
 	  && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || echo "no chromium: browser tests will skip"
 
 test: $(VENV)/.dev browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+
+# The long ones too: soaks.
+test-all: $(VENV)/.dev browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks
@@ -42,6 +46,10 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.metrics
+
+# The bundled pair's diversity curves, after new weights.
+calibrate: $(VENV)/.core
+	$(BIN)/baco calibrate --pair tiny --router p-punc --router p --router h-punc --router rand --save-to src/baco/data/calibration
 
 clean:
 	rm -rf $(VENV) .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

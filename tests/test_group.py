@@ -15,11 +15,10 @@ from baco.group import (
     FIELDS,
     Group,
     Sample,
+    TokenText,
     base_share,
-    group_samples,
     normalised,
     switches,
-    token_strings,
 )
 
 
@@ -44,21 +43,24 @@ def sample(index: int = 0, text: str = "A plum.", **fields) -> Sample:
     )
 
 
+def token_strings(pieces: list[bytes]) -> list[str]:
+    """The string of each token, and what is left in the end."""
+    reader = TokenText(pieces)
+    return [*map(reader.add, range(len(pieces))), reader.finish()]
+
+
 @given(st.text(), st.data())
 def test_token_strings_join_to_the_text_wherever_bytes_are_cut(text, data):
     raw = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
     edges = [0, *cuts, len(raw)]
     pieces = [raw[a:b] for a, b in pairwise(edges)]
-    strings = token_strings(pieces, range(len(pieces)))
-    assert "".join(strings) == text
-    assert len(strings) == len(pieces)
+    assert "".join(token_strings(pieces)) == text
 
 
 @given(st.lists(st.binary(max_size=4), min_size=1, max_size=8))
 def test_broken_bytes_become_replacement_characters(pieces):
-    strings = token_strings(pieces, range(len(pieces)))
-    assert "".join(strings) == b"".join(pieces).decode(errors="replace")
+    assert "".join(token_strings(pieces)) == b"".join(pieces).decode(errors="replace")
 
 
 def test_units_count_not_tokens():
@@ -128,7 +130,7 @@ def test_group_figures():
     assert group.forwards_per_token == pytest.approx(12 / 9)
     assert group.acceptance == 0.5
     assert group.summary == (
-        "base share 0.44, 1.0 switches, mean length 3.0 tokens, 2 of 3 answers distinct"
+        "base share 0.44, 1.0 switches, mean length 3.0 tokens, 2 of 3 answers distinct as text"
     )
 
 
@@ -142,10 +144,3 @@ def test_costs_that_are_not_known_are_not_guessed():
 def test_comparison_of_texts():
     assert normalised(" The  Plum. ") == normalised("“the plum”")
     assert normalised("plum") != normalised("plums")
-
-
-def test_samples_sort_into_groups():
-    samples = [sample(1), sample(0, prompt="Name a bird."), sample(0)]
-    groups = group_samples(samples)
-    assert [g.prompt for g in groups] == ["Name a fruit.", "Name a bird."]
-    assert [s.index for s in groups[0]] == [0, 1]

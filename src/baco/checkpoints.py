@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,6 +104,34 @@ class Loading:
         return self.load_in_8bit or self.load_in_4bit
 
 
+@cache
+def hub_is_near() -> bool:
+    """Whether the Hub can be reached; asked once, because its client waits long for a no."""
+    from huggingface_hub.constants import ENDPOINT
+
+    if urllib.request.getproxies():
+        return True  # only the client knows the way
+    address = urllib.parse.urlsplit(ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def where(source: str, revision: str) -> dict[str, Any]:
+    """Returns the arguments of `from_pretrained` that say where to look.
+
+    Args:
+        source: A folder or a Hub id.
+        revision: The revision on the Hub. Without network what was downloaded before is used.
+    """
+    if Path(source).expanduser().is_dir():
+        return {"local_files_only": True}
+    return {"revision": revision, "local_files_only": not hub_is_near()}
+
+
 def check_source(source: str) -> None:
     """Raises PairError if a source is plainly a path, and no model is there."""
     path = Path(source).expanduser()
@@ -130,7 +162,7 @@ def load_config(source: str, revision: str, loading: Loading) -> Any:
     check_source(source)
     with refusals(source, revision):
         config = AutoConfig.from_pretrained(
-            source, revision=revision, trust_remote_code=loading.trust_remote_code
+            source, **where(source, revision), trust_remote_code=loading.trust_remote_code
         )
     if getattr(config, "is_encoder_decoder", False):
         raise PairError(
@@ -150,7 +182,7 @@ def load_tokenizer(source: str, revision: str, loading: Loading) -> Any:
 
     with refusals(source, revision):
         return AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=loading.trust_remote_code
+            source, **where(source, revision), trust_remote_code=loading.trust_remote_code
         )
 
 
@@ -172,7 +204,7 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
     with refusals(source, revision), _quiet(local=Path(source).is_dir()):
         model: Any = AutoModelForCausalLM.from_pretrained(
             source,
-            revision=revision,
+            **where(source, revision),
             dtype=loading.torch_dtype,
             attn_implementation=loading.attn_implementation,
             trust_remote_code=loading.trust_remote_code,

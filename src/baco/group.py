@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from baco.errors import InputError
-from baco.prompts import Conversation, conversation_of, identity
+from baco.prompts import Conversation, conversation_of
 
 if TYPE_CHECKING:
     from baco.engine.loop import Stats
@@ -57,16 +57,6 @@ class TokenText:
     def finish(self) -> str:
         """Returns the replacement character for what was left incomplete, or nothing."""
         return self._decoder.decode(b"", final=True)
-
-
-def token_strings(token_bytes: Sequence[bytes], ids: Iterable[int]) -> list[str]:
-    """Returns the string of each token; joined they are the text. See `TokenText`."""
-    reader = TokenText(token_bytes)
-    strings = [reader.add(token) for token in ids]
-    rest = reader.finish()
-    if rest:
-        strings[-1] += rest
-    return strings
 
 
 def base_share(sources: Sequence[str], begins: Sequence[bool]) -> float:
@@ -183,7 +173,13 @@ class Group(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
         return self.samples[index]
 
     def __iter__(self) -> Iterator[Sample]:
@@ -262,7 +258,7 @@ class Group(Sequence[Sample]):
             f"base share {self.base_share:.2f}",
             f"{self.switches:.1f} switches",
             f"mean length {self.mean_length:.1f} tokens",
-            f"{self.distinct} of {n} answers distinct",
+            f"{self.distinct} of {n} answers distinct as text",
         ]
         if self.restarts:
             words.append(f"{self.restarts} short stops drawn again")
@@ -272,14 +268,3 @@ class Group(Sequence[Sample]):
 def normalised(text: str) -> str:
     """Returns a text for comparison: lower case, single spaces, no punctuation at the ends."""
     return " ".join(text.casefold().split()).strip(" .,;:!?\"'“”‘’()*_-")
-
-
-def group_samples(samples: Iterable[Sample], stats: Stats | None = None) -> list[Group]:
-    """Sorts samples into groups by prompt, prompts in the order in which they first come."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(identity(sample.conversation), []).append(sample)
-    return [
-        Group(tuple(sorted(group, key=lambda sample: sample.index)), stats)
-        for group in groups.values()
-    ]

@@ -16,6 +16,7 @@ from baco.checkpoints import (
     load_config,
     load_model,
     load_tokenizer,
+    where,
 )
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, InputError, PairError, missing_extra
@@ -97,7 +98,9 @@ class Checkpoint:
         from transformers import GenerationConfig
 
         try:
-            return GenerationConfig.from_pretrained(self.source, revision=self.revision)
+            return GenerationConfig.from_pretrained(
+                self.source, **where(self.source, self.revision)
+            )
         except OSError:
             return None  # few base models have one
 

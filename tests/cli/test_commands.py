@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -144,26 +143,30 @@ def test_a_full_disk_behind_stdout_is_said():
     assert out.stderr.count("\n") == 1
 
 
-def test_ctrl_c_keeps_what_is_finished(random_folders, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_goes_on_where_it_was(random_folders, tmp_path, how):
     path = tmp_path / "out.jsonl"
     base, aligned = random_folders
-    arguments = ["generate", "Hi", "-n", "1000", "--pair", f"{base},{aligned}"]
-    arguments += ["--output", str(path), "--max-rows", "4", "--max-new-tokens", "20"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "baco", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
+    arguments = [sys.executable, "-m", "baco", "generate", "Hi", "--pair", f"{base},{aligned}"]
+    arguments += ["--output", str(path), "--max-rows", "4", "--max-new-tokens", "20", "-n"]
+    process = subprocess.Popen([*arguments, "1000"], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (path.is_file() and path.stat().st_size):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "baco: interrupted; " in err
     assert "Traceback" not in err
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "baco: interrupted; " in err
     lines = path.read_text().splitlines(keepends=True)
-    assert 0 < len(lines) < 1000
-    assert all(json.loads(line)["prompt"] == "Hi" for line in lines)
-    assert lines[-1].endswith("\n")
+    whole = [line for line in lines if line.endswith("\n")]
+    assert len(whole) >= len(lines) - 1
+    done = {json.loads(line)["index"] for line in whole}
+    assert 0 < len(done) < 1000
+    total = max(done) + 3
+    again = subprocess.run([*arguments, str(total)], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted(row["index"] for row in rows) == list(range(total))
+    assert f"{total - len(done)} new samples" in again.stderr

@@ -98,5 +98,5 @@ def test_a_coloured_group_is_wrapped_under_its_number():
 def test_a_plain_group():
     assert printed("plain") == (
         "Suggest a trip.\n\n 1  Go to the wild sea, now.\n\n"
-        "base share 0.00, 0.0 switches, mean length 8.0 tokens, 1 of 1 answers distinct\n"
+        "base share 0.00, 0.0 switches, mean length 8.0 tokens, 1 of 1 answers distinct as text\n"
     )

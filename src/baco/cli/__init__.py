@@ -5,6 +5,7 @@ A command lives in ``baco/cli/NAME.py`` and offers a Typer app called ``app``.
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -81,6 +82,14 @@ def _root(
     """Base-aligned model collaboration: many different answers that are all good."""
 
 
+class _LogLines(logging.Handler):
+    """Says what the library logs as the command says everything: one line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one record."""
+        print(f"baco: {record.getMessage()}", file=sys.stderr)
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
@@ -91,6 +100,9 @@ def run(arguments: list[str] | None = None) -> int:
         The exit code: 0, or 2 for what the user can mend (one line on stderr says how), or 130
         when interrupted.
     """
+    logger = logging.getLogger("baco")
+    if not any(isinstance(handler, _LogLines) for handler in logger.handlers):
+        logger.addHandler(_LogLines())
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="baco", standalone_mode=False)
         sys.stdout.flush()

@@ -101,8 +101,9 @@ class Job:
                 for update in self.pair.run(missing, self.setting, keep=self.keep):
                     if isinstance(update, Done):
                         bar.sample()
-                        with bar.aside():
-                            sink.take(update)
+                        if ready := sink.take(update):
+                            with bar.aside():
+                                sink.show(ready)
                     else:
                         bar.token()
         except KeyboardInterrupt:
@@ -155,24 +156,31 @@ class _Sink:
         console = stdout_console()
         self._printer = Printer(console, style_for(console, job.show_sources))
 
-    def take(self, done: Done) -> None:
-        """Takes one sample."""
+    def take(self, done: Done) -> list[tuple[Task, Sample]]:
+        """Takes one sample, and returns those whose turn it is to be shown."""
         self._count += 1
         self._withheld += done.sample.finish_reason == "withheld"
         if self._job.output:
             self._job.output.write(done.sample)
+            if not self._job.as_json:
+                return []
         self._waiting[done.task] = done.sample
+        ready = []
         while self._next in self._waiting:
-            self._show(self._waiting.pop(self._next))
+            ready.append((self._tasks[self._next], self._waiting.pop(self._next)))
             self._next += 1
+        return ready
 
-    def _show(self, sample: Sample) -> None:
-        if self._job.as_json:
-            print(json.dumps(sample.as_dict(), ensure_ascii=False), flush=True)
-            return
-        if self._job.output:
-            return
-        task = self._tasks[self._next]
+    def show(self, ready: list[tuple[Task, Sample]]) -> None:
+        """Prints samples, as rows or as groups."""
+        for task, sample in ready:
+            if self._job.as_json:
+                print(json.dumps(sample.as_dict(), ensure_ascii=False))
+            else:
+                self._print(task, sample)
+        sys.stdout.flush()
+
+    def _print(self, task: Task, sample: Sample) -> None:
         if not self._group:
             if self._groups:
                 self._printer.between()
@@ -183,7 +191,6 @@ class _Sink:
             self._printer.end(Group(tuple(self._group)))
             self._group = []
             self._groups += 1
-        sys.stdout.flush()
 
     def stop(self) -> None:
         """Says what an interrupted run leaves."""

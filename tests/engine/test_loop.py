@@ -277,7 +277,7 @@ def test_out_of_memory_with_one_row_says_what_to_do() -> None:
     engine = Engine(base, Tiny(aligned.vocabulary, aligned.script))
     engine.submit(some_requests("p", Warp())[0])
     with pytest.raises(BacoError, match="out of memory with a single row"):
-        engine.step()
+        drain(engine, [0])
 
 
 def test_bad_requests() -> None:

@@ -17,13 +17,15 @@ from support.engines import ARCHITECTURES, random_pair, run, small_vocabulary
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_feeding_equals_a_plain_forward(architecture: str) -> None:
     partner, _ = random_pair(architecture)
+    # Eager attention computes its softmax in float32, whatever the model's precision.
+    close = 1e-5 if partner.additive_mask else 1e-9
     cache = partner.new_cache()
     assert isinstance(cache, HFCache)
     cache.add(3)
     prompts = [(5, 6, 7), (8, 9), (5, 6, 7)]
     first = cache.open(prompts, [0, 1, 2])
     for prompt, logits in zip(prompts, first, strict=True):
-        torch.testing.assert_close(logits, partner.logits(prompt), rtol=0, atol=1e-9)
+        torch.testing.assert_close(logits, partner.logits(prompt), rtol=0, atol=close)
 
     fed = [list(p) for p in prompts]
     tokens = torch.tensor([[11, 12, 13], [14, 15, 0], [16, 0, 0]])
@@ -32,7 +34,7 @@ def test_feeding_equals_a_plain_forward(architecture: str) -> None:
     for i in range(3):
         for j in range(int(counts[i])):
             fed[i].append(int(tokens[i, j]))
-            torch.testing.assert_close(logits[i, j], partner.logits(fed[i]), rtol=0, atol=1e-9)
+            torch.testing.assert_close(logits[i, j], partner.logits(fed[i]), rtol=0, atol=close)
 
     # Set two rows back, drop one, move the last into its place, feed past the next block.
     cache.truncate(torch.tensor([4, 99, 99]))
@@ -43,12 +45,12 @@ def test_feeding_equals_a_plain_forward(architecture: str) -> None:
     logits = cache.feed(more, torch.tensor([70, 5]))
     fed[0] += more[0].tolist()
     fed[1] += more[1, :5].tolist()
-    torch.testing.assert_close(logits[0, 69], partner.logits(fed[0]), rtol=0, atol=1e-9)
-    torch.testing.assert_close(logits[1, 4], partner.logits(fed[1]), rtol=0, atol=1e-9)
+    torch.testing.assert_close(logits[0, 69], partner.logits(fed[0]), rtol=0, atol=close)
+    torch.testing.assert_close(logits[1, 4], partner.logits(fed[1]), rtol=0, atol=close)
 
     cache.add(1)
     new = cache.open([(3, 4)], [2])
-    torch.testing.assert_close(new[0], partner.logits((3, 4)), rtol=0, atol=1e-9)
+    torch.testing.assert_close(new[0], partner.logits((3, 4)), rtol=0, atol=close)
 
 
 def test_equal_prompts_are_computed_once() -> None:

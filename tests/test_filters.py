@@ -68,6 +68,13 @@ def test_filters_are_found_in_the_current_folder(tmp_path, monkeypatch):
     assert load_filter("house_rules_for_test:allow")("a", "b") is True
 
 
+def test_a_filter_with_a_mistake_in_it(tmp_path, monkeypatch):
+    (tmp_path / "broken_rules_for_test.py").write_text("def allow(:\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match="cannot be imported: SyntaxError"):
+        load_filter("broken_rules_for_test:allow")
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

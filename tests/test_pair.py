@@ -155,6 +155,7 @@ def test_bundled_pairs(name):
     pair = load(name)
     assert pair.name == name
     assert pair.known.bundled
+    assert "the bundled " in repr(pair)
     group = pair.generate("Suggest a summer trip destination.", n=6)
     assert {source for sample in group for source in sample.sources} == {"base", "aligned"}
     assert group.distinct > 1

@@ -86,6 +86,11 @@ def test_bad_prompts(prompt, message):
         conversation_of(prompt)
 
 
+def test_an_empty_system_prompt():
+    with pytest.raises(InputError, match="the system prompt is empty"):
+        conversation_of("Hi", " ")
+
+
 def test_two_system_prompts():
     with pytest.raises(InputError, match="two system prompts"):
         conversation_of(TALK, "Be long.")

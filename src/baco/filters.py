@@ -36,9 +36,10 @@ def load_filter(spec: str) -> Filter:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:
         raise InputError(
-            f"the filter's module {module_name!r} cannot be imported: {error}",
+            f"the filter's module {module_name!r} cannot be imported: "
+            f"{type(error).__name__}: {error}",
             hint="put it into the current folder, or install it",
         ) from error
     function = getattr(module, name, None)

@@ -80,6 +80,12 @@ def locate(source: str) -> str:
     return str(folder)
 
 
+def label_of(source: str) -> str:
+    """Returns what to call a source in messages: bundled weights by name, not by path."""
+    path = Path(source)
+    return f"the bundled {path.name!r}" if path.parent == bundled_folder() else source
+
+
 @cache
 def known_pairs() -> Mapping[str, KnownPair]:
     """Returns every known pair by name, in the order of `pairs.toml`."""

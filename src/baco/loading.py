@@ -20,7 +20,7 @@ from baco.checkpoints import (
 )
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, InputError, PairError, missing_extra
-from baco.known_pairs import BasePrompt
+from baco.known_pairs import BasePrompt, label_of
 from baco.partners.bridge import BridgedPartner, bridge, encoder_of
 from baco.partners.hf import HFPartner
 from baco.partners.tokens import token_bytes, vocabulary_of
@@ -61,7 +61,7 @@ class Checkpoint:
             name = str(source)
             config = load_config(name, revision, loading)
             return cls(
-                name,
+                label_of(name),
                 tokenizer or load_tokenizer(name, revision, loading),
                 config,
                 None,
@@ -263,7 +263,7 @@ def _adapter_sides(
             hint="an adapter must keep the base model's token ids",
         )
     ends = base.ends() | end_ids(tokenizer, base.config)
-    encoders = _encoders(base, adapter, tokenizer, ends, base_prompt, template)
+    encoders = _encoders(base, label_of(adapter), tokenizer, ends, base_prompt, template)
     vocabulary = vocabulary_of(tokenizer, ends, loading.torch_device)
     with refusals(adapter, revision), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in an old way
@@ -282,7 +282,7 @@ def _adapter_sides(
             revision_of(base.source, base.config),
         ),
         Side(
-            f"{base.label} with {adapter}",
+            f"{base.label} with {label_of(adapter)}",
             partners[1],
             encoders[1],
             encode_text,

@@ -62,6 +62,8 @@ def conversation_of(prompt: Prompt, system: str | None = None) -> Conversation:
     except UnicodeEncodeError:
         raise InputError("the prompt is not valid text", hint="write it in UTF-8") from None
     if system is not None:
+        if not system.strip():
+            raise InputError("the system prompt is empty", hint="leave it out")
         if messages[0].role == "system":
             raise InputError(
                 "two system prompts were given", hint="leave out one: --system or the message"

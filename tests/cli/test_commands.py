@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -119,6 +120,15 @@ def test_methods(capsys):
     assert run(["methods", "--json"]) == 0
     names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
     assert {"baco", "base", "aligned"} <= set(names)
+
+
+def test_an_old_terminal_is_no_reason_to_crash():
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    listed = command("routers", env=env)
+    assert listed.returncode == 0, listed.stderr
+    assert "max P_base < ?" in listed.stdout
+    rows = [json.loads(line) for line in command("routers", "--json", env=env).stdout.splitlines()]
+    assert "max P_base < γ (γ = 1: always)" in {row["formula"] for row in rows}
 
 
 def test_a_closed_pipe_is_quiet():

@@ -51,6 +51,8 @@ def test_what_a_sample_will_say_of_its_router(given, name, gamma):
         ({"router": "p@2"}, "threshold 2 is out of range for router 'p'.*\\[0, 1\\]"),
         ({"router": "punc", "gamma": 0.5}, "'punc' takes no threshold"),
         ({"temperature": -1}, "temperature -1 is out of range"),
+        ({"temperature": 1e-40}, "temperature 1e-40 is out of range.*0 \\(greedy\\), or 0.001 to"),
+        ({"temperature": 1e300}, r"temperature 1e\+300 is out of range"),
         ({"top_p": 0}, "top-p 0 is out of range"),
         ({"max_new_tokens": 0}, "max-new-tokens 0 is out of range"),
         ({"restart_shorter_than": -1}, "restart-shorter-than -1 is out of range"),

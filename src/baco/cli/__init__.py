@@ -5,6 +5,7 @@ A command lives in ``baco/cli/NAME.py`` and offers a Typer app called ``app``.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from importlib import import_module
@@ -100,6 +101,9 @@ def run(arguments: list[str] | None = None) -> int:
         The exit code: 0, or 2 for what the user can mend (one line on stderr says how), or 130
         when interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an old terminal is no reason to crash
     logger = logging.getLogger("baco")
     if not any(isinstance(handler, _LogLines) for handler in logger.handlers):
         logger.addHandler(_LogLines())
@@ -109,10 +113,11 @@ def run(arguments: list[str] | None = None) -> int:
     except BacoError as error:
         return _complain(str(error))
     except _UsageError as error:
-        if not error.message:
+        message = error.format_message().rstrip(".")
+        if not message or type(error).__name__ == "NoArgsIsHelpError":
             return 2  # the help was shown instead
-        where = f"baco {error.ctx.info_name}" if error.ctx and error.ctx.parent else "baco"
-        return _complain(f"{error.format_message().rstrip('.')} (see {where} --help)")
+        where = error.ctx.command_path if error.ctx else "baco"
+        return _complain(f"{message} (see {where} --help)")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import typer
 from baco.cli.output import Output, wanted
 from baco.cli.progress import Bar
 from baco.cli.render import Printer, note, stdout_console, style_for, title
+from baco.cli.table import print_json
 from baco.filters import Filter
 from baco.group import Group, Sample
 from baco.methods.base import Done, Setting, Task
@@ -175,7 +175,7 @@ class _Sink:
         """Prints samples, as rows or as groups."""
         for task, sample in ready:
             if self._job.as_json:
-                print(json.dumps(sample.as_dict(), ensure_ascii=False))
+                print_json(sample.as_dict())
             else:
                 self._print(task, sample)
         sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Lists methods: what turns a prompt into a group, and by what each is controlled."""
-    from baco.cli.table import print_table
+    from baco.cli.table import print_json, print_table
     from baco.methods import METHODS
 
     rows = [
@@ -30,6 +29,6 @@ def methods(
     ]
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            print_json(row)
         return
     print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from baco.cli.table import print_table
+from baco.cli.table import print_json, print_table
 from baco.known_pairs import BUNDLED, KnownPair, known_pairs
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -21,7 +20,7 @@ def pairs(
     """Lists known pairs: their models, licences and memory needs."""
     if as_json:
         for pair in known_pairs().values():
-            print(json.dumps({**asdict(pair), "memory_gb": pair.memory_gb()}))
+            print_json({**asdict(pair), "memory_gb": pair.memory_gb()})
         return
     print_table(
         ("pair", "base and aligned model", "licence", "memory", "about"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -15,12 +14,12 @@ def routers(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Lists routers: when each goes to the base model, its threshold, what it reads."""
-    from baco.cli.table import print_table
+    from baco.cli.table import print_json, print_table
 
     rows = _rows()
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            print_json(row)
         return
     print_table(
         ("router", "goes to base when", "range of γ", "default γ", "base share", "reads", "source"),

@@ -1,8 +1,11 @@
-"""Tables: as wide as the terminal, or one tab-separated line a row elsewhere."""
+"""Rows on stdout: tables on a terminal, tab-separated lines elsewhere, or JSON lines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from baco.cli.render import stdout_console
 
@@ -28,3 +31,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table, soft_wrap=False)
+
+
+def print_json(row: Mapping[str, Any]) -> None:
+    """Prints one line of JSON; with escapes where stdout cannot show every character."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(row, ensure_ascii=not unicode))

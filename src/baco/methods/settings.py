@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from baco.engine.loop import Lookahead
@@ -14,6 +15,9 @@ from baco.routers.base import Router
 
 DEFAULT_ROUTER = "p-punc"
 """The paper's best router (§5.2), with its own default threshold."""
+
+COLDEST, HOTTEST = 1e-3, 1e3
+"""Temperatures between which logits in single precision neither overflow nor vanish."""
 
 Calibration = Callable[[str, float], Router]
 """(router's spec, diversity in [0, 1]) -> the router that reaches it on one pair."""
@@ -75,6 +79,11 @@ def make_setting(
                     f"the method {method!r} has no {name}",
                     hint=f"its control is the {chosen.control}; leave out {name}",
                 )
+    if 0 < temperature < COLDEST or HOTTEST < temperature < math.inf:
+        raise InputError(
+            f"temperature {temperature:g} is out of range",
+            hint=f"use 0 (greedy), or {COLDEST:g} to {HOTTEST:g}",
+        )
     return Setting(
         chosen,
         bound,

@@ -11,9 +11,10 @@ from xml.etree import ElementTree
 import pytest
 
 from baco.errors import InputError, UnknownNameError
+from baco.tables import to_latex, to_markdown
 from baco.tradeoff import analyse, read_points
 from baco.tradeoff.plots import COLOURS, LINES, MARKERS, find_space, plot
-from baco.tradeoff.tables import figures, to_csv, to_dict, to_latex, to_markdown
+from baco.tradeoff.tables import as_table, figures, to_csv, to_dict
 
 
 @pytest.fixture
@@ -36,14 +37,14 @@ def test_csv_holds_every_figure_with_its_grid(analysis) -> None:
 
 def test_latex_and_markdown(analysis) -> None:
     rows = figures([analysis], ["average"])
-    latex = to_latex(rows)
+    latex = to_latex(as_table(rows))
     assert r"overall\_flat" in latex
     assert latex.count(r"\\") == len(rows) + 1
     assert r"\textbf{" in latex
     body = [line for line in latex.splitlines() if "&" in line]
     assert len({line.count("&") for line in body}) == 1
-    table = to_markdown(figures([analysis])).splitlines()
-    assert len({line.count("|") for line in table}) == 1
+    table = to_markdown(as_table(figures([analysis]))).splitlines()
+    assert len({line.replace("\\|", "").count("|") for line in table}) == 1
 
 
 def test_json_holds_grids_anchors_and_frontiers(analysis) -> None:

@@ -183,7 +183,8 @@ def report(
     from baco.study.analysis import analyse
     from baco.study.groups import read_scores
     from baco.study.store import Study
-    from baco.study.tables import tables, to_terminal
+    from baco.study.tables import tables
+    from baco.tables import to_terminal
 
     extra = read_scores(scores) if scores else {}
     reports = []
@@ -206,7 +207,8 @@ def report(
 def _write(folder: Path, reports: list[Report]) -> None:
     from baco.study import plots
     from baco.study.page import page
-    from baco.study.tables import tables, to_csv, to_latex, to_markdown, values_csv
+    from baco.study.tables import tables, values_csv
+    from baco.tables import to_csv, to_latex, to_markdown
 
     shown = tables(reports)
     files = {
@@ -255,7 +257,8 @@ def simulate(
 ) -> None:
     """Simulated annotators: how many prompts and raters does an effect need?"""
     from baco.study.simulate import Raters, power
-    from baco.study.tables import power_table, to_terminal
+    from baco.study.tables import power_table
+    from baco.tables import to_terminal
 
     truth = Raters(win_rate, quality_gap, prompt_sd, rater_sd, noise, ties, side_bias)
     if rehearse is not None:

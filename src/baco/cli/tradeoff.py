@@ -69,9 +69,10 @@ def tradeoff(
     The references are the rows of the methods base and aligned at temperature 1.
     """
     from baco.cli.table import print_table
+    from baco.tables import to_latex, to_markdown
     from baco.tradeoff.analysis import analyse
     from baco.tradeoff.points import read_points
-    from baco.tradeoff.tables import LEVELS, cells, figures, to_csv, to_dict, to_latex, to_markdown
+    from baco.tradeoff.tables import LEVELS, as_table, figures, to_csv, to_dict
 
     if level not in (*LEVELS, "all"):
         raise InputError(f"unknown level {level!r}", hint=f"known: {', '.join(LEVELS)}, all")
@@ -79,11 +80,11 @@ def tradeoff(
     analyses = analyse(
         read, rule=rule, base=base, aligned=aligned, n=n, bootstrap=bootstrap, seed=seed
     )
-    rows = figures(analyses, LEVELS if level == "all" else (level,))
+    table = as_table(figures(analyses, LEVELS if level == "all" else (level,)))
     for path, text in (
         (csv, to_csv(figures(analyses))),
-        (latex, to_latex(rows)),
-        (markdown, to_markdown(rows)),
+        (latex, to_latex(table)),
+        (markdown, to_markdown(table)),
     ):
         if path is not None:
             _write(path, text)
@@ -103,7 +104,7 @@ def tradeoff(
     if as_json:
         typer.echo(json.dumps(to_dict(analyses), ensure_ascii=False, indent=1))
     else:
-        print_table(*cells(rows))
+        print_table(table.header, table.rows)
     for line in _remarks(analyses, read.ignored):
         typer.echo(line, err=True)
 

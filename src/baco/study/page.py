@@ -8,7 +8,8 @@ from typing import Any
 
 from baco.study import plots
 from baco.study.analysis import Report
-from baco.study.tables import Table, headline, tables
+from baco.study.tables import headline, tables
+from baco.tables import to_html
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#23282f;--soft:#5c6670;--line:#dcdfe3;--paper:#fbfaf7;
@@ -40,7 +41,7 @@ def page(reports: Sequence[Report]) -> str:
         body.append(
             '<p class="warn" role="note">Simulated annotators: no human judged anything here.</p>'
         )
-    body.append(_table(headline(reports)))
+    body.append(to_html(headline(reports)))
     for report in reports:
         body += _study(report, several=len(reports) > 1)
     return (
@@ -72,17 +73,17 @@ def _study(report: Report, *, several: bool) -> list[str]:
     body += [
         "<h2>Quality</h2>",
         _plot(plots.ratings(report), "How often each method got each rating."),
-        _table(parts["quality"]),
+        to_html(parts["quality"]),
         "<h2>Win rates</h2>",
         _plot(plots.wins(report), "Win rates with bootstrap intervals."),
-        _table(parts["wins"]),
+        to_html(parts["wins"]),
         "<h2>Agreement between annotators</h2>",
-        _table(parts["agreement"]),
+        to_html(parts["agreement"]),
         "<h2>Automatic metrics</h2>",
         _plot(plots.correlations(report), "Correlation of metrics with human votes."),
-        _table(parts["metrics"]),
+        to_html(parts["metrics"]),
         "<h2>Annotators</h2>",
-        _table(parts["annotators"]),
+        to_html(parts["annotators"]),
         "<h2>How it was set up</h2>",
         _design(report.design),
     ]
@@ -98,22 +99,6 @@ def _study(report: Report, *, several: bool) -> list[str]:
 
 def _plot(svg: str, text: str) -> str:
     return f'<figure role="img" aria-label="{escape(text)}">{svg}</figure>'
-
-
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
-    rows = []
-    for r, row in enumerate(table.rows):
-        cells = []
-        for c, cell in enumerate(row):
-            text = escape(cell)
-            cells.append(f"<td><b>{text}</b></td>" if (r, c) in table.bold else f"<td>{text}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
-        f"<caption>{escape(table.note)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
 
 
 def _design(design: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Tables for the terminal, CSV, LaTeX and Markdown; the first one is like the paper's Table 5."""
+"""The tables of a study; the first one is like the paper's Table 5."""
 
 from __future__ import annotations
 
@@ -7,39 +7,15 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-
-from rich.console import Console
-from rich.table import Table as RichTable
+from dataclasses import replace
 
 from baco.study.analysis import Preference, Report
 from baco.study.intervals import Estimate
 from baco.study.protocol import DIVERSITY, WORDING
 from baco.study.simulate import Power
+from baco.tables import DASH, Table
 
-DASH = "–"
 SIMULATED = "SIMULATED annotators, no human data."
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts.
-
-    Attributes:
-        name: Short name, for file names and labels.
-        title: What it shows.
-        header: Column titles.
-        rows: The cells.
-        bold: Row and column of the cells to stress.
-        note: How to read it.
-    """
-
-    name: str
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
-    note: str = ""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -272,106 +248,6 @@ def power_table(rows: Sequence[Power]) -> Table:
         "excludes no effect. Exact test: binomial p below the level, votes taken as independent. "
         "Covered: intervals that contain the planted win rate. Hours: a guess.",
     )
-
-
-def to_markdown(table: Table) -> str:
-    """Markdown."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    rows = [
-        [f"**{cell}**" if (r, c) in table.bold else cell for c, cell in enumerate(row)]
-        for r, row in enumerate(table.rows)
-    ]
-    rule = "|" + "---|" * len(table.header)
-    body = "\n".join([line(table.header), rule, *map(line, rows)])
-    return f"**{table.title}**\n\n{body}\n\n{table.note}\n"
-
-
-_LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "κ": r"$\kappa$",
-        "α": r"$\alpha$",
-        "±": r"$\pm$",
-        "−": "$-$",
-        "–": "--",
-    }
-)
-
-
-def to_latex(table: Table) -> str:
-    """A LaTeX table that needs the package booktabs."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(cells) + r" \\"
-
-    rows = []
-    for r, row in enumerate(table.rows):
-        cells = [cell.translate(_LATEX) for cell in row]
-        rows.append(
-            line([rf"\textbf{{{t}}}" if (r, c) in table.bold else t for c, t in enumerate(cells)])
-        )
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            r"\toprule",
-            line([cell.translate(_LATEX) for cell in table.header]),
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            rf"\caption{{{table.title.translate(_LATEX)}. {table.note.translate(_LATEX)}}}",
-            rf"\label{{tab:{table.name}}}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def to_csv(table: Table) -> str:
-    """CSV, header first."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([table.header, *table.rows])
-    return out.getvalue()
-
-
-def to_terminal(shown: Sequence[Table], width: int | None = None) -> str:
-    """Tables for a terminal, as text."""
-    console = Console(width=width, file=io.StringIO(), highlight=False)
-    for table in shown:
-        grid = RichTable(
-            title=table.title, title_justify="left", caption=table.note, caption_justify="left"
-        )
-        for at, name in enumerate(table.header):
-            grid.add_column(name, justify="right" if at else "left")
-        for r, row in enumerate(table.rows):
-            grid.add_row(
-                *(
-                    f"[bold]{_plain(cell)}[/bold]" if (r, c) in table.bold else _plain(cell)
-                    for c, cell in enumerate(row)
-                )
-            )
-        console.print(grid)
-        console.print()
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def _plain(cell: str) -> str:
-    return cell.replace("[", r"\[")
 
 
 def values_csv(reports: Sequence[Report]) -> str:

@@ -1,4 +1,4 @@
-"""Tables of Coverage and Dominance: rows for CSV and JSON, Markdown, LaTeX."""
+"""Tables of Coverage and Dominance: rows for CSV and JSON, and a table for people."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from baco.tables import Table
 from baco.tradeoff.analysis import MEASURES, Analysis, Levels, combine
 from baco.tradeoff.bootstrap import Key, combined_intervals
 
@@ -121,15 +122,27 @@ def number(figure: Figure, measure: str, *, percent: bool = False) -> str:
     return text
 
 
-def cells(rows: Sequence[Figure]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of a table for people; the dataset is left out if there is only one."""
+def as_table(rows: Sequence[Figure]) -> Table:
+    """A bare table for people, a block for each average, metric or space.
+
+    The dataset is left out if there is only one; the best Coverage and share of a block are bold.
+    """
     several = len({f.dataset for f in rows}) > 1
     head = [*(["dataset"] if several else []), "of", "method", *(HEADINGS[m] for m in COLUMNS)]
-    body = [
-        [*([f.dataset] if several else []), f.name, f.method, *(number(f, m) for m in COLUMNS)]
-        for f in rows
-    ]
-    return head, body
+    body, bold, rules = [], set(), set()
+    texts = len(head) - len(COLUMNS)
+    for at, f in enumerate(rows):
+        body.append(
+            [*([f.dataset] if several else []), f.name, f.method, *(number(f, m) for m in COLUMNS)]
+        )
+        if at and (f.dataset, f.name) != (rows[at - 1].dataset, rows[at - 1].name):
+            rules.add(at)
+        rivals = [g for g in rows if (g.dataset, g.name) == (f.dataset, f.name)]
+        for column, measure in enumerate(COLUMNS, texts):
+            known = [g.values[measure] for g in rivals if not math.isnan(g.values[measure])]
+            if measure in ("coverage", "dom_share") and known and f.values[measure] == max(known):
+                bold.add((at, column))
+    return Table("tradeoff", "", head, body, frozenset(bold), texts=texts, rules=frozenset(rules))
 
 
 def to_csv(rows: Sequence[Figure]) -> str:
@@ -147,60 +160,6 @@ def to_csv(rows: Sequence[Figure]) -> str:
         tail = [" ".join(c or "-" for c in f.grid), " ".join(f.compared), f.rule, f.n]
         writer.writerow([f.dataset, f.level, f.name, f.method, *values, *limits, *tail])
     return stream.getvalue()
-
-
-def to_markdown(rows: Sequence[Figure]) -> str:
-    """A Markdown table."""
-    head, body = cells(rows)
-    lines = [head, ["---"] * len(head), *body]
-    return "".join(f"| {' | '.join(c.replace('|', '/') for c in line)} |\n" for line in lines)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
-
-
-def to_latex(rows: Sequence[Figure]) -> str:
-    """A LaTeX table (package booktabs); the best Coverage and share of each block are bold."""
-    head, _ = cells(rows)
-    texts = len(head) - len(COLUMNS)
-    lines = [
-        rf"\begin{{tabular}}{{{'l' * texts}{'r' * len(COLUMNS)}}}",
-        r"\toprule",
-        " & ".join(map(_escape, head)) + r" \\",
-    ]
-    block: tuple[str, str] | None = None
-    for f in rows:
-        if (f.dataset, f.name) != block:
-            block = (f.dataset, f.name)
-            lines.append(r"\midrule")
-        best = [g for g in rows if (g.dataset, g.name) == block]
-        values = [_bold(f, m, best) for m in COLUMNS]
-        names = [*([f.dataset] if texts > 2 else []), f.name, f.method]
-        lines.append(" & ".join([*map(_escape, names), *values]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _bold(figure: Figure, measure: str, rivals: Sequence[Figure]) -> str:
-    text = number(figure, measure)
-    known = [g.values[measure] for g in rivals if not math.isnan(g.values[measure])]
-    if measure in ("coverage", "dom_share") and known and figure.values[measure] == max(known):
-        return rf"\textbf{{{text}}}"
-    return text
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in text)
 
 
 def to_dict(analyses: Sequence[Analysis]) -> dict[str, Any]:

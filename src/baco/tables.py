@@ -1,0 +1,194 @@
+"""Tables for people: one kind of table, written as Markdown, LaTeX, CSV, HTML or for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+DASH = "–"
+"""Stands where there is no value."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        name: Short name, for file names and labels.
+        title: What it shows; empty for a bare table.
+        header: Column titles.
+        rows: The cells.
+        bold: Row and column of the cells to stress.
+        note: How to read it.
+        texts: How many columns at the left hold words; the others hold figures.
+        groups: Titles that span columns, each with its number of columns; empty for none.
+        rules: Rows before which a line is drawn.
+    """
+
+    name: str
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    note: str = ""
+    texts: int = 1
+    groups: Sequence[tuple[str, int]] = ()
+    rules: frozenset[int] = field(default_factory=frozenset)
+
+    @property
+    def flat_header(self) -> list[str]:
+        """Column titles that stand alone: the spanning title put before each."""
+        spans = [title for title, count in self.groups for _ in range(count)]
+        spans += [""] * (len(self.header) - len(spans))
+        return [f"{s} {h}".strip() for s, h in zip(spans, self.header, strict=True)]
+
+
+def to_markdown(table: Table) -> str:
+    """Markdown; title and note stand around the table if there are any."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rows = [
+        [f"**{cell}**" if (r, c) in table.bold else cell for c, cell in enumerate(row)]
+        for r, row in enumerate(table.rows)
+    ]
+    rule = "|" + "---|" * len(table.header)
+    body = "\n".join([line(table.flat_header), rule, *map(line, rows)])
+    head = f"**{table.title}**\n\n" if table.title else ""
+    note = f"\n{table.note}\n" if table.note else ""
+    return f"{head}{body}\n{note}"
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "γ": r"$\gamma$",
+        "κ": r"$\kappa$",
+        "α": r"$\alpha$",
+        "±": r"$\pm$",
+        "−": "$-$",
+        "–": "--",
+        "→": r"$\to$",
+        "\n": " ",
+    }
+)
+
+
+def to_latex(table: Table) -> str:
+    """LaTeX that needs the package booktabs; one with a title is a float with caption and label."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    figures = len(table.header) - table.texts
+    lines = [rf"\begin{{tabular}}{{{'l' * table.texts}{'r' * figures}}}", r"\toprule"]
+    if table.groups:
+        spans, rules, column = [], [], 1
+        for title, count in table.groups:
+            text = title.translate(_LATEX)
+            spans.append(
+                rf"\multicolumn{{{count}}}{{c}}{{{text}}}" if title else " & " * (count - 1)
+            )
+            if title:
+                rules.append(rf"\cmidrule(lr){{{column}-{column + count - 1}}}")
+            column += count
+        lines += [line(spans), "".join(rules)]
+    lines += [line([cell.translate(_LATEX) for cell in table.header]), r"\midrule"]
+    for r, row in enumerate(table.rows):
+        if r and r in table.rules:
+            lines.append(r"\midrule")
+        cells = [cell.translate(_LATEX) for cell in row]
+        lines.append(
+            line([rf"\textbf{{{t}}}" if (r, c) in table.bold else t for c, t in enumerate(cells)])
+        )
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if table.title:
+        note = f" {table.note.translate(_LATEX)}" if table.note else ""
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            *lines,
+            rf"\caption{{{table.title.translate(_LATEX)}.{note}}}",
+            rf"\label{{tab:{table.name}}}",
+            r"\end{table}",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def to_csv(table: Table) -> str:
+    """CSV, header first."""
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows([table.flat_header, *table.rows])
+    return out.getvalue()
+
+
+def to_html(table: Table) -> str:
+    """An HTML table in a box that scrolls sideways, its note below; all text is escaped."""
+    lines = []
+    if table.groups:
+        spans = "".join(
+            f'<th scope="colgroup" colspan="{count}">{escape(title)}</th>'
+            if title
+            else f'<td colspan="{count}"></td>'
+            for title, count in table.groups
+        )
+        lines.append(f'<tr class="groups">{spans}</tr>')
+    cells = [
+        f'<th scope="col"{_side(table, c)}>{escape(h)}</th>' for c, h in enumerate(table.header)
+    ]
+    lines.append(f"<tr>{''.join(cells)}</tr></thead><tbody>")
+    for r, row in enumerate(table.rows):
+        cells = []
+        for c, cell in enumerate(row):
+            text = f"<b>{escape(cell)}</b>" if (r, c) in table.bold else escape(cell)
+            cells.append(f"<td{_side(table, c)}>{text}</td>")
+        rule = ' class="rule"' if r and r in table.rules else ""
+        lines.append(f"<tr{rule}>{''.join(cells)}</tr>")
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
+        f"<caption>{escape(table.note)}</caption><thead>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _side(table: Table, column: int) -> str:
+    """Class of a cell of words that is not in the first column, which is one anyway."""
+    return ' class="words"' if 0 < column < table.texts else ""
+
+
+def to_terminal(shown: Sequence[Table], width: int | None = None) -> str:
+    """Tables for a terminal, as text."""
+    from rich.console import Console
+    from rich.markup import escape as plain
+    from rich.table import Table as RichTable
+
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    for table in shown:
+        grid = RichTable(
+            title=table.title, title_justify="left", caption=table.note, caption_justify="left"
+        )
+        for at, name in enumerate(table.flat_header):
+            grid.add_column(name, justify="left" if at < table.texts else "right")
+        for r, row in enumerate(table.rows):
+            grid.add_row(
+                *(
+                    f"[bold]{plain(cell)}[/bold]" if (r, c) in table.bold else plain(cell)
+                    for c, cell in enumerate(row)
+                )
+            )
+        console.print(grid)
+        console.print()
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()

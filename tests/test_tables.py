@@ -1,0 +1,71 @@
+"""One table in every form."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import replace
+
+import pytest
+
+from baco.tables import Table, to_csv, to_html, to_latex, to_markdown, to_terminal
+
+TABLE = Table(
+    "results",
+    "Methods & spaces",
+    ["Method", "Cov.", "Dom.", "Cov.", "Dom."],
+    [["a_b", "0.1", "5%", "0.2", "–"], ["<c> | d", "0.3", "95%", "[0.1, 0.2]", "1"]],
+    frozenset({(1, 1)}),
+    "Read γ from 50% on.",
+    groups=[("", 1), ("Lexical", 2), ("Semantic", 2)],
+    rules=frozenset({1}),
+)
+
+
+def test_every_form_has_every_cell():
+    cells = list(csv.reader(io.StringIO(to_csv(TABLE))))
+    assert cells[0] == ["Method", "Lexical Cov.", "Lexical Dom.", "Semantic Cov.", "Semantic Dom."]
+    assert cells[1:] == [list(row) for row in TABLE.rows]
+    text = to_terminal([TABLE], width=200)
+    for row in TABLE.rows:
+        assert all(cell in text for cell in row)
+
+
+def test_markdown():
+    lines = to_markdown(TABLE).splitlines()
+    assert lines[0] == "**Methods & spaces**"
+    assert lines[5] == r"| <c> \| d | **0.3** | 95% | [0.1, 0.2] | 1 |"
+    assert lines[-1] == TABLE.note
+    assert to_markdown(replace(TABLE, title="", note="")).startswith("| Method |")
+
+
+def test_latex_has_as_many_columns_everywhere_and_nothing_unescaped():
+    latex = to_latex(TABLE)
+    assert not re.search(r"(?<!\\)%", latex)
+    assert r"\textbf{0.3}" in latex
+    assert r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}" in latex
+    assert r"a\_b" in latex
+    assert r"$\gamma$" in latex
+    assert latex.count(r"\midrule") == 2
+    body = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in body[1:]} == {4}
+    spans = sum(int(n) for n in re.findall(r"\\multicolumn\{(\d)\}", body[0]))
+    assert spans + 1 == len(TABLE.header)
+    bare = to_latex(replace(TABLE, title=""))
+    assert "caption" not in bare
+    assert bare.startswith(r"\begin{tabular}{lrrrr}")
+
+
+def test_html_escapes_and_stresses():
+    page = to_html(TABLE)
+    assert "&lt;c&gt; | d" in page
+    assert "<b>0.3</b>" in page
+    assert '<th scope="colgroup" colspan="2">Lexical</th>' in page
+    assert page.count("<tr") == 4
+    assert '<tr class="rule">' in page
+
+
+@pytest.mark.parametrize("write", [to_csv, to_html, to_latex, to_markdown])
+def test_an_empty_table_is_a_table(write):
+    assert "Method" in write(replace(TABLE, rows=[], bold=frozenset()))

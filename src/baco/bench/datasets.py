@@ -1,0 +1,126 @@
+"""Datasets by name: functions that turn a source into records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from baco.bench.records import Dataset, Record
+from baco.errors import InputError
+from baco.prompts import conversation_of
+from baco.registry import Registry
+
+_KNOWN = ("id", "prompt", "messages", "category")
+
+
+class Source(NamedTuple):
+    """Where a dataset is to be read.
+
+    Attributes:
+        dataset: Name of its loader.
+        name: What the plan calls it.
+        source: A file, a folder or a Hub id; empty for the loader's own default.
+        options: The loader's own options.
+    """
+
+    dataset: str
+    name: str
+    source: str
+    options: Mapping[str, Any]
+
+
+Loader = Callable[[Source], list[Record]]
+"""Reads all records of a source; limits are applied afterwards."""
+
+DATASETS: Registry[Loader] = Registry("dataset")
+"""Every loader by name; plug-ins add theirs through the entry-point group ``baco.datasets``."""
+
+
+def load_dataset(source: Source) -> Dataset:
+    """Reads a dataset.
+
+    Args:
+        source: Where.
+
+    Raises:
+        UnknownNameError: If there is no such loader.
+        InputError: If it cannot be read, is empty, or has an id twice.
+    """
+    return Dataset(source.name or source.dataset, tuple(DATASETS[source.dataset](source)))
+
+
+@DATASETS.register("tiny")
+def tiny(source: Source) -> list[Record]:
+    """The held-out prompts of the bundled pair's world."""
+    from baco.tiny.world import prompts
+
+    _no_options(source)
+    return [
+        Record(p.id, conversation_of(p.text), p.category, {"kind": p.kind})
+        for p in prompts("heldout")
+    ]
+
+
+@DATASETS.register("jsonl")
+def jsonl(source: Source) -> list[Record]:
+    """Any JSON Lines file: ``prompt`` or ``messages``, perhaps ``id`` and ``category``."""
+    _no_options(source)
+    return [
+        _record(row, where, number)
+        for number, (where, row) in enumerate(read_rows(Path(source.source)))
+    ]
+
+
+def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Reads a JSON Lines file as (where it stands, object).
+
+    Raises:
+        InputError: If the file cannot be read, or a line is not a JSON object.
+    """
+    if str(path) == ".":
+        raise InputError("the dataset names no file", hint='give it as source = "FILE"')
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"cannot read {path}: {reason}", hint="check the source") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise InputError(f"{where} is not JSON", hint="one JSON object on each line") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{where} is no JSON object", hint='write {"prompt": "..."}')
+        rows.append((where, row))
+    return rows
+
+
+def _record(row: dict[str, Any], where: str, number: int) -> Record:
+    if ("prompt" in row) == ("messages" in row):
+        what = "both prompt and messages" if "prompt" in row else "neither prompt nor messages"
+        raise InputError(f"{where}: the object has {what}", hint='write {"prompt": "..."}')
+    try:
+        prompt = conversation_of(row.get("prompt", row.get("messages")))  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}", hint=error.hint) from None
+    category = row.get("category")
+    return Record(
+        str(row.get("id", number)),
+        prompt,
+        None if category is None else str(category),
+        {key: value for key, value in row.items() if key not in _KNOWN},
+    )
+
+
+def _no_options(source: Source) -> None:
+    if source.options:
+        raise InputError(
+            f"the dataset {source.dataset!r} has no option {next(iter(source.options))!r}",
+            hint="leave options out",
+        )

@@ -1,0 +1,181 @@
+"""The store: what is written can be read, whoever wrote it and whenever they died."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from baco.bench import store as stores
+from baco.bench.cells import cells_of
+from baco.bench.datasets import load_dataset
+from baco.bench.plan import Plan, parse_plan
+from baco.bench.store import SampleKey, Store
+from baco.errors import BacoError, InputError
+
+PLAN = """
+pairs = ["tiny"]
+n = 2
+[[datasets]]
+dataset = "tiny"
+limit = 3
+[[methods]]
+method = "aligned"
+controls = [1, 1.5]
+[[methods]]
+method = "baco"
+router = "p-punc"
+family = "BaCo"
+controls = [0.3]
+[metrics]
+quality = ["reward@tiny"]
+diversity = ["dist_1"]
+"""
+
+
+def row(index: int, text: str = "Paris.") -> dict[str, object]:
+    """A sample's JSON."""
+    return {
+        "prompt": "?",
+        "index": index,
+        "text": text,
+        "finish_reason": "stop",
+        "seed": 0,
+        "method": "aligned",
+        "router": None,
+        "gamma": None,
+        "token_ids": [1, 2],
+        "tokens": ["Par", "is."],
+        "sources": ["aligned", "aligned"],
+        "base_share": 0.0,
+        "switches": 0,
+    }
+
+
+def filled(path: Path, text: str = PLAN) -> Store:
+    """A store that knows a plan."""
+    store = Store(path, create=True)
+    plan = parse_plan(text, "test", "test")
+    datasets = {d.title: load_dataset(d.where) for d in plan.datasets}
+    cells = cells_of(plan, {"tiny": "r"}, {k: d.fingerprint for k, d in datasets.items()})
+    store.set_plan(plan, cells, datasets)
+    return store
+
+
+def test_reads_what_was_written(tmp_path: Path) -> None:
+    with filled(tmp_path / "s.sqlite") as store:
+        assert isinstance(store.plan, Plan)
+        cells = store.cells()
+        assert [c.title for c in cells] == ["aligned@1", "aligned@1.5", "baco p-punc@0.3"]
+        assert [c.family for c in cells] == ["aligned", "aligned", "BaCo"]
+        cell = cells[0]
+        records = store.records(cell)
+        assert len(records) == 3
+        first = records[0].id
+        assert store.missing(cell.key, first, 2) == [0, 1]
+        cost = {"base_passes": 0, "aligned_passes": 3}
+        assert store.add([(SampleKey(cell.key, first, 1), row(1), cost)]) == 1
+        assert list(store.groups(cell)) == []
+        assert store.add([(SampleKey(cell.key, first, i), row(i, "Rome"), None) for i in (0, 1)])
+        ((record, samples),) = store.groups(cell)
+        assert record == records[0]
+        assert [s["text"] for s in samples] == ["Rome", "Paris."]
+        assert samples[1] == {**row(1), "prompt": samples[1]["prompt"], "cost": cost}
+        assert samples[1]["prompt"] == record.prompt[0].content
+        assert store.counts() == {(cell.key, first): 2}
+
+
+def test_scores_by_scorer(tmp_path: Path) -> None:
+    with filled(tmp_path / "s.sqlite") as store:
+        cell = store.cells()[0]
+        one, two, three = (record.id for record in store.records(cell))
+        store.add_scores(cell, "dist_1", "v1", "-", {one: 0.5, two: math.nan})
+        assert store.scored(cell, "v1", "dist_1") == {one, two}
+        assert store.scored(cell, "v2", "dist_1") == set()
+        store.add_scores(cell, "dist_1", "v2", "newer", {three: 0.25})
+        found = list(store.scores(cell, "dist_1"))
+        assert [(s.record, s.model) for s in found] == [(one, "-"), (two, "-"), (three, "newer")]
+        assert math.isnan(found[1].value)
+        assert list(store.scores(cell, "dist_2")) == []
+
+
+def test_a_changed_plan_keeps_samples(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with filled(path) as store:
+        cell = store.cells()[1]
+        record = store.records(cell)[0].id
+        store.add([(SampleKey(cell.key, record, i), row(i), None) for i in (0, 1)])
+    changed = PLAN.replace("[1, 1.5]", "[1.5, 2]").replace('method = "aligned"', 'method="base"')
+    with filled(path, changed) as store:
+        assert all(not list(store.groups(c)) for c in store.cells())
+    with filled(path, PLAN.replace("[1, 1.5]", "[1.5, 2]")) as store:
+        assert [len(list(store.groups(c))) for c in store.cells()] == [1, 0, 0]
+
+
+def test_claims(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with filled(path) as one, Store(path) as two:
+        groups = [("c", "a"), ("c", "b")]
+        assert one.claim(groups[:1], "one", 60, []) == groups[:1]
+        assert two.claim(groups, "two", 60, []) == groups[1:]
+        assert two.claim(groups, "two", 60, ["one"]) == groups[:1]
+        two.release("two", groups[:1])
+        assert one.claim(groups, "one", 60, []) == groups[:1]
+        two.renew("two", -1)
+        assert one.claim(groups, "one", 60, []) == groups[1:]
+        assert one.owners() == ["one"]
+
+
+def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    first = ("CREATE TABLE a (x)",)
+    second = (*first, "ALTER TABLE a ADD COLUMN y; UPDATE a SET y = x + 1")
+    db = sqlite3.connect(path, isolation_level=None)
+    stores.migrate(db, path, first)
+    db.execute("INSERT INTO a VALUES (1)")
+    for _ in range(2):
+        stores.migrate(db, path, second)
+    assert db.execute("SELECT x, y FROM a").fetchall() == [(1, 2)]
+    broken = (*second, "ALTER TABLE a ADD COLUMN z; UPDATE nothing SET x = 1")
+    with pytest.raises(sqlite3.OperationalError):
+        stores.migrate(db, path, broken)
+    assert db.execute("SELECT * FROM a").fetchall() == [(1, 2)]
+    with pytest.raises(InputError, match="newer version of BaCo"):
+        stores.migrate(db, path, first)
+    db.close()
+
+
+def test_refuses_other_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no store"):
+        Store(tmp_path / "none.sqlite")
+    (tmp_path / "text.sqlite").write_text("hello, this is no database at all\n" * 100)
+    with pytest.raises(InputError, match="is no bench store"):
+        Store(tmp_path / "text.sqlite")
+    db = sqlite3.connect(tmp_path / "other.sqlite")
+    db.execute("CREATE TABLE other (x)")
+    db.commit()
+    db.close()
+    with pytest.raises(InputError, match="is no bench store"):
+        Store(tmp_path / "other.sqlite")
+    with pytest.raises(InputError, match="cannot open the store"):
+        Store(tmp_path / "no-folder" / "s.sqlite", create=True)
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with filled(path) as store:
+        cell = store.cells()[0].key
+        store._db.execute(f"PRAGMA max_page_count={1 + _pages(store)}")
+        big = row(0, "word " * 100_000)
+        with pytest.raises(BacoError, match=r"cannot write the store .*full") as error:
+            store.add([(SampleKey(cell, "a", 0), big, None)])
+        assert "make room" in error.value.hint
+        assert store.counts() == {}
+        store._db.execute("PRAGMA max_page_count=1000000")
+        assert store.add([(SampleKey(cell, "a", 0), big, None)]) == 1
+
+
+def _pages(store: Store) -> int:
+    return int(store._db.execute("PRAGMA page_count").fetchone()[0])

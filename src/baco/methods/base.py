@@ -14,6 +14,7 @@ from baco.group import Sample
 from baco.prompts import Conversation
 
 if TYPE_CHECKING:
+    from baco.methods.sharing import Engines
     from baco.pair import Pair
     from baco.routers.base import Router
 
@@ -112,6 +113,7 @@ class Setting:
         sampling: How samples are drawn.
         lookahead: How far partners may guess ahead; changes speed, never samples.
         max_rows: Rows decoded at the same time; changes speed and memory, never samples.
+        engines: Engines to share with other runs, or None; changes speed, never samples.
     """
 
     method: Method
@@ -119,6 +121,7 @@ class Setting:
     sampling: Sampling
     lookahead: Lookahead = "auto"
     max_rows: int = 256
+    engines: Engines | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     @property
     def router_name(self) -> str | None:

@@ -16,6 +16,7 @@ from baco.methods.reader import Reader
 from baco.prompts import Conversation, as_json, identity
 
 if TYPE_CHECKING:
+    from baco.methods.sharing import Port
     from baco.routers.base import Router
     from baco.sides import Side
 
@@ -71,7 +72,12 @@ class Decoding:
         self._requests: dict[Conversation, Request] = {}
         self._rows: dict[int, Row] = {}
         base, aligned = (side.partner for side in sides)
-        self._engine = Engine(base, aligned, lookahead=setting.lookahead, max_rows=setting.max_rows)
+        how = (setting.lookahead, setting.max_rows)
+        self._engine: Engine | Port = (
+            setting.engines.port(base, aligned, *how)
+            if setting.engines
+            else Engine(base, aligned, lookahead=how[0], max_rows=how[1])
+        )
         for number in range(len(tasks)):
             self._submit(number, attempt=0, cost=Cost())
 
@@ -80,11 +86,14 @@ class Decoding:
 
         Yields:
             Chunks as soon as they may be shown, each sample when it is finished, and in the end
-            what the engine did.
+            what the engine did; where the engine is shared, after every cycle, so that whoever
+            runs several can take turns.
         """
         while not self._engine.idle:
             for event in self._engine.step():
                 yield from self._read(event)
+            if self._setting.engines:
+                yield self._engine.stats
         yield self._engine.stats
 
     def _submit(self, number: int, attempt: int, cost: Cost | None) -> None:

@@ -1,0 +1,104 @@
+"""Lets many runs, of whatever settings, share one engine, so that its batch stays full.
+
+A run that steps the shared engine steps everybody's rows; what happens to the others' waits in
+their ports until they ask. As a row never depends on its neighbours, no sample changes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from baco.engine.loop import Engine, Lookahead, Stats
+
+if TYPE_CHECKING:
+    from baco.engine.rows import Event, Request
+    from baco.partners.base import Partner
+
+
+class Port:
+    """One run's view of a shared engine; it looks like an engine of its own.
+
+    Args:
+        hub: The shared engine.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._open: set[int] = set()
+        self.mail: deque[list[Event]] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to decode for this run."""
+        return not self._open
+
+    @property
+    def stats(self) -> Stats:
+        """What the shared engine has done so far, for all runs."""
+        return self._hub.engine.stats
+
+    def submit(self, request: Request) -> int:
+        """Adds a row, as `Engine.submit`."""
+        row = self._hub.engine.submit(request)
+        self._open.add(row)
+        self._hub.owners[row] = self
+        return row
+
+    def cancel(self, number: int) -> None:
+        """Drops a row, as `Engine.cancel`."""
+        self._open.discard(number)
+        self._hub.owners.pop(number, None)
+        self._hub.engine.cancel(number)
+
+    def step(self) -> list[Event]:
+        """Returns what one cycle did to this run's rows; runs it unless it was run already."""
+        if not self.mail:
+            self._hub.step()
+        events = self.mail.popleft() if self.mail else []
+        # What was cancelled after its event was sent is not told of.
+        events = [event for event in events if event.row in self._open]
+        self._open -= {event.row for event in events if event.finish}
+        return events
+
+
+class Hub:
+    """An engine and the ports of its rows.
+
+    Args:
+        engine: The engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.owners: dict[int, Port] = {}
+
+    def step(self) -> None:
+        """Runs one cycle and sends everyone their events."""
+        mail: dict[Port, list[Event]] = {}
+        for event in self.engine.step():
+            owner = self.owners.pop(event.row) if event.finish else self.owners[event.row]
+            mail.setdefault(owner, []).append(event)
+        for port, events in mail.items():
+            port.mail.append(events)
+
+
+class Engines:
+    """Shared engines, one for each two partners and way of running them."""
+
+    def __init__(self) -> None:
+        self._hubs: dict[tuple[object, ...], Hub] = {}
+
+    def port(self, base: Partner, aligned: Partner, lookahead: Lookahead, max_rows: int) -> Port:
+        """Returns a port of the engine of two partners; the engine is made when first asked for.
+
+        Args:
+            base: The base partner.
+            aligned: The aligned partner.
+            lookahead: As `Engine`.
+            max_rows: As `Engine`.
+        """
+        key = (base, aligned, lookahead, max_rows)
+        if key not in self._hubs:
+            self._hubs[key] = Hub(Engine(base, aligned, lookahead=lookahead, max_rows=max_rows))
+        return Port(self._hubs[key])

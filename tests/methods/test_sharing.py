@@ -1,0 +1,71 @@
+"""Runs that share an engine make the samples that each makes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from baco.group import Sample
+from baco.methods.base import Done, Setting, Stats, Update
+from baco.methods.settings import make_setting
+from baco.methods.sharing import Engines
+from baco.pair import Pair, tasks_for
+from baco.prompts import conversation_of
+
+PROMPTS = [conversation_of(text) for text in ("Name a city.", "What is the capital of France?")]
+
+SETTINGS = [
+    make_setting(router="p-punc@0.3", max_new_tokens=24),
+    make_setting(router="rand@0.5", temperature=1.3, max_new_tokens=40),
+    make_setting(method="aligned", max_new_tokens=30, stop=["e"]),
+    make_setting(method="base", top_p=0.5, max_new_tokens=24, restart_shorter_than=4),
+]
+
+
+def turns(runs: list[Iterator[Update]]) -> Iterator[tuple[int, Update]]:
+    """Gives every run its turn, one cycle at a time."""
+    open_ = dict(enumerate(runs))
+    while open_:
+        for number, run in list(open_.items()):
+            for update in run:
+                yield number, update
+                if isinstance(update, Stats):
+                    break
+            else:
+                del open_[number]
+
+
+@pytest.mark.parametrize("max_rows", [3, 64])
+def test_sharing_changes_no_sample(random_pair: Pair, max_rows: int) -> None:
+    tasks = tasks_for(PROMPTS, 3)
+    engines = Engines()
+    shared = [replace(s, max_rows=max_rows, engines=engines) for s in SETTINGS]
+    found: dict[tuple[int, int], Sample] = {}
+    for number, update in turns([random_pair.run(tasks, setting) for setting in shared]):
+        if isinstance(update, Done):
+            assert (number, update.task) not in found
+            found[number, update.task] = update.sample
+    for number, setting in enumerate(SETTINGS):
+        alone = {u.task: u.sample for u in random_pair.run(tasks, setting) if isinstance(u, Done)}
+        assert alone == {task: s for (n, task), s in found.items() if n == number}
+    assert len(found) == len(SETTINGS) * len(tasks)
+
+
+def test_settings_of_one_pair_share_one_batch(random_pair: Pair) -> None:
+    engines = Engines()
+    tasks = tasks_for(PROMPTS[:1], 2)
+
+    def run(gamma: float) -> Iterator[Update]:
+        setting: Setting = make_setting(router="p", gamma=gamma, max_new_tokens=16)
+        return random_pair.run(tasks, replace(setting, engines=engines))
+
+    list(turns([run(gamma) for gamma in (0.1, 0.2, 0.3, 0.4)]))
+    (hub,) = engines._hubs.values()
+    together = hub.engine.stats
+    assert together.tokens <= 8 * 16
+    assert not hub.owners
+    alone = [u for u in run(0.1) if isinstance(u, Stats)][-1]
+    # The same engine went on; four runs took fewer passes than four times what one takes.
+    assert together.base_passes < 4 * (alone.base_passes - together.base_passes)

@@ -88,12 +88,12 @@ def test_discarded_points_are_hollow_and_outside_the_box(analysis, monkeypatch) 
 
 
 def test_eight_methods_differ_in_colour_marker_and_line() -> None:
-    from baco.tradeoff.plots import _style
+    from baco.tradeoff.plots import style
 
-    styles = [_style(i) for i in range(8)]
+    styles = [style(i) for i in range(8)]
     assert len({s[0] for s in styles}) == len(COLOURS)
     assert len({s[1] for s in styles}) == len(MARKERS)
-    assert len({(s[1], str(s[2])) for s in map(_style, range(16))}) == 16
+    assert len({(s[1], str(s[2])) for s in map(style, range(16))}) == 16
     assert len(LINES) == 8
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from baco.bench.hub import read_hub
 from baco.bench.records import Dataset, Record
+from baco.bench.stories import read_stories
 from baco.errors import InputError
 from baco.prompts import conversation_of
 from baco.registry import Registry
+
+NOVELTY_BENCH = "yimingzhang/novelty-bench"
+"""Home of NoveltyBench and its prompts from WildChat on the hub."""
 
 _KNOWN = ("id", "prompt", "messages", "category")
 
@@ -71,6 +77,53 @@ def jsonl(source: Source) -> list[Record]:
         _record(row, where, number)
         for number, (where, row) in enumerate(read_rows(Path(source.source)))
     ]
+
+
+@DATASETS.register("hub")
+def hub(source: Source) -> list[Record]:
+    """A dataset of the hub with the columns of `jsonl`; its options are split and revision."""
+    if not source.source:
+        raise InputError("the dataset names no hub id", hint='give it as source = "OWNER/NAME"')
+    options = dict(source.options)
+    split, revision = (str(options.pop(name, "")) for name in ("split", "revision"))
+    _no_options(source._replace(options=options))
+    rows = read_hub(source.source, split, revision)
+    return [_record(row, where, number) for number, (where, row) in enumerate(rows)]
+
+
+@DATASETS.register("noveltybench")
+def noveltybench(source: Source) -> list[Record]:
+    """NoveltyBench's own prompts, with their categories (six labels) and ten paraphrases each.
+
+    Paper: App. B, which counts four categories; the file has six.
+    """
+    found = []
+    for record in _novelty_bench(source, "curated"):
+        extra = {"paraphrases": record.extra.get("prompt_paraphrases", [])}
+        found.append(replace(record, extra=extra))
+    return found
+
+
+@DATASETS.register("wildchat")
+def wildchat(source: Source) -> list[Record]:
+    """NoveltyBench's thousand prompts from WildChat, all of them, as they stand in the file."""
+    return [replace(record, extra={}) for record in _novelty_bench(source, "wildchat")]
+
+
+@DATASETS.register("narrative")
+def narrative(source: Source) -> list[Record]:
+    """Narrative-Discourse: titles and sketches of stories to be continued; from a local file."""
+    _no_options(source)
+    return read_stories(source.source)
+
+
+def _novelty_bench(source: Source, split: str) -> list[Record]:
+    """Rows of a file, or of the hub where the source is empty or not a file."""
+    path = Path(source.source).expanduser()
+    if source.source and (path.exists() or path.suffix == ".jsonl"):
+        return jsonl(source)
+    where = source.source or NOVELTY_BENCH
+    return hub(source._replace(source=where, options={"split": split, **source.options}))
 
 
 def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -5,12 +5,11 @@ Colours: Okabe and Ito's set.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from baco.errors import missing_extra
+from baco.drawing import INK, as_svg, new_figure, quiet
 from baco.study.analysis import Report
 from baco.study.protocol import DIVERSITY, SCALE, WORDING
 from baco.study.simulate import Power
@@ -18,31 +17,6 @@ from baco.study.tables import overall
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
 RATING_COLOURS = ("#B35806", "#FDB863", "#D9D9D9", "#92C5DE", "#2166AC")
-INK = "#333333"
-
-
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "study") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _svg(figure: Any) -> str:
-    from matplotlib import rc_context
-
-    out = io.StringIO()
-    with rc_context({"svg.hashsalt": "baco", "svg.fonttype": "path"}):
-        figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
-    text = out.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _quiet(axes: Any) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(colors=INK, length=0)
 
 
 def _legend(figure: Any, **options: Any) -> None:
@@ -54,7 +28,7 @@ def wins(report: Report) -> str:
     """Win rate of each method per question, with intervals and the chance line."""
     questions = [*DIVERSITY, "creativity"]
     count = len(report.methods)
-    figure = _figure(7.2, 0.9 + 0.3 * len(questions) * count)
+    figure = new_figure(7.2, 0.9 + 0.3 * len(questions) * count)
     axes = figure.subplots()
     for at, question in enumerate(questions):
         for m, method in enumerate(report.methods):
@@ -78,14 +52,14 @@ def wins(report: Report) -> str:
     axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("Win rate in %, ties counting half (dotted: chance)", color=INK)
-    _quiet(axes)
+    quiet(axes)
     _legend(figure, ncols=count)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def ratings(report: Report) -> str:
     """How often each method got each rating."""
-    figure = _figure(7.2, 1.2 + 0.5 * len(report.quality))
+    figure = new_figure(7.2, 1.2 + 0.5 * len(report.quality))
     axes = figure.subplots()
     for at, quality in enumerate(report.quality):
         total = sum(quality.counts.values()) or 1
@@ -111,16 +85,16 @@ def ratings(report: Report) -> str:
     )
     axes.set_xlim(0, 100)
     axes.set_xlabel("Share of ratings in %", color=INK)
-    _quiet(axes)
+    quiet(axes)
     _legend(figure, ncols=5, fontsize=8.5)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def correlations(report: Report) -> str:
     """Spearman's correlation of each metric with each question."""
     questions = list(dict.fromkeys(c.question for c in report.correlations))
     metrics = list(dict.fromkeys(c.metric for c in report.correlations))
-    figure = _figure(7.2, 1.1 + 0.28 * len(metrics) * 1.6)
+    figure = new_figure(7.2, 1.1 + 0.28 * len(metrics) * 1.6)
     axes = figure.subplots()
     for at, question in enumerate(questions):
         points = [
@@ -140,14 +114,14 @@ def correlations(report: Report) -> str:
     axes.set_yticks([-at for at in range(len(metrics))], metrics)
     axes.set_xlim(-1.05, 1.05)
     axes.set_xlabel("Spearman correlation with human votes", color=INK)
-    _quiet(axes)
+    quiet(axes)
     _legend(figure, ncols=5, fontsize=8.5)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def power(rows: Sequence[Power]) -> str:
     """Power of the win rate against the number of prompts, one line per number of raters."""
-    figure = _figure(7.2, 3.6)
+    figure = new_figure(7.2, 3.6)
     axes = figure.subplots()
     for at, raters in enumerate(sorted({row.raters for row in rows})):
         line = sorted((r.prompts, 100 * r.diversity) for r in rows if r.raters == raters)
@@ -161,6 +135,6 @@ def power(rows: Sequence[Power]) -> str:
     axes.set_ylim(0, 103)
     axes.set_xlabel("Prompts", color=INK)
     axes.set_ylabel("SIMULATED power for the win rate, %", color=INK)
-    _quiet(axes)
+    quiet(axes)
     _legend(figure, ncols=4)
-    return _svg(figure)
+    return as_svg(figure)

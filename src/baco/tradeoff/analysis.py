@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from baco.errors import InputError
+from baco.errors import InputError, UnknownNameError
 from baco.metrics.spec import Metric
 from baco.tradeoff.coverage import BOUNDARIES, XY, coverage, hypervolume
 from baco.tradeoff.dominance import FrontierPoint, c_metric, dominance, frontier
@@ -96,6 +96,7 @@ def analyse(
     n: int = 0,
     bootstrap: int = 1000,
     seed: int = 0,
+    compared: Sequence[str] | None = None,
 ) -> list[Analysis]:
     """Computes all figures of every dataset.
 
@@ -107,6 +108,8 @@ def analyse(
         n: Number of outputs in a group; 0 takes it from the points, or else 10.
         bootstrap: Number of resamples of the prompts for the intervals; 0 for none.
         seed: Seed of the resampling.
+        compared: The methods that are compared, where the others only lend their references;
+            None compares all.
 
     Returns:
         One analysis per dataset.
@@ -124,7 +127,7 @@ def analyse(
     found = []
     for dataset in points.datasets():
         mine = [p for p in points.points if p.dataset == dataset]
-        analysis = _analyse(dataset, mine, points.metrics, references, rule, n)
+        analysis = _analyse(dataset, mine, points.metrics, references, rule, n, compared)
         if bootstrap and any(p.prompt for p in mine):
             analysis = add_intervals(analysis, mine, points.metrics, bootstrap, seed)
         found.append(analysis)
@@ -138,6 +141,7 @@ def _analyse(
     references: tuple[Reference, Reference],
     rule: str,
     n: int,
+    compared: Sequence[str] | None,
 ) -> Analysis:
     where = f" in dataset {dataset!r}" if dataset else ""
     means = mean_values(points, metrics, where)
@@ -160,7 +164,10 @@ def _analyse(
     if not valid:
         reasons = dict.fromkeys(s.problem for s in skipped)
         raise InputError(f"no valid space{where}: {'; '.join(reasons)}")
-    sizes = {m: tuple(c) for m, c in grids.items()}
+    for method in compared or ():
+        if method not in grids:
+            raise UnknownNameError("method", method, grids)
+    sizes = {m: tuple(grids[m]) for m in (grids if compared is None else compared)}
     return Analysis(
         dataset,
         rule,

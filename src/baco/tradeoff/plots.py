@@ -119,7 +119,8 @@ def plot(
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _style(index: int) -> tuple[str, str, Any, str]:
+def style(index: int) -> tuple[str, str, Any, str]:
+    """Colour, marker, line and hatch of a method by its place; the first sixteen differ."""
     return (
         COLOURS[index % len(COLOURS)],
         MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
@@ -131,7 +132,7 @@ def _style(index: int) -> tuple[str, str, Any, str]:
 def _legend_handle(index: int, method: str) -> Any:
     from matplotlib.lines import Line2D
 
-    colour, marker, line, _ = _style(index)
+    colour, marker, line, _ = style(index)
     return Line2D([], [], color=colour, marker=marker, linestyle=line, label=method)
 
 
@@ -169,7 +170,7 @@ def _shade(panel: Any, kept: Sequence[tuple[float, float]], index: int, rule: st
     if not top:
         return
     path = [(top[0][0], 0.0), *top, (top[-1][0], 0.0)]
-    colour, _, _, hatch = _style(index)
+    colour, _, _, hatch = style(index)
     looks = (
         {"facecolor": colour, "alpha": 0.13},
         {"facecolor": "none", "edgecolor": colour, "hatch": hatch, "alpha": 0.25},
@@ -184,7 +185,7 @@ def _frontier(panel: Any, analysis: Analysis, space: Space) -> None:
     for a, b in itertools.pairwise(points):
         middle = ((a.x + b.x) / 2, (a.y + b.y) / 2)
         for end, owner in ((a, a.owners[0]), (b, b.owners[0])):
-            colour = _style(analysis.methods.index(owner))[0]
+            colour = style(analysis.methods.index(owner))[0]
             panel.plot(
                 [end.x, middle[0]],
                 [end.y, middle[1]],
@@ -208,7 +209,7 @@ def _frontier(panel: Any, analysis: Analysis, space: Space) -> None:
 
 
 def _curve(panel: Any, space: Space, index: int, method: str) -> None:
-    colour, marker, line, _ = _style(index)
+    colour, marker, line, _ = style(index)
     kept = sorted((p for p in space.curves[method] if p.kept), key=lambda p: (p.xy[0], -p.xy[1]))
     if kept:
         panel.plot(
@@ -255,7 +256,7 @@ def _label(panel: Any, text: str, at: tuple[float, float], colour: str, index: i
 
 
 def _raw_curve(panel: Any, space: Space, index: int, method: str) -> None:
-    colour, marker, line, _ = _style(index)
+    colour, marker, line, _ = style(index)
     points = sorted(space.curves[method], key=lambda p: p.raw)
     panel.plot(
         [p.raw[0] for p in points],

@@ -76,8 +76,8 @@ def test_json_has_the_agreed_keys_in_order():
     row = sample().as_dict()
     assert list(row) == list(FIELDS)
     agreed = (
-        "prompt, index, text, finish_reason, seed, method, router, gamma, token_ids, tokens, "
-        "sources, base_share, switches"
+        "prompt, index, text, finish_reason, seed, method, router, gamma, control, "
+        "token_ids, tokens, sources, base_share, switches"
     )
     assert ", ".join(row) == agreed
     assert Sample.from_dict(json.loads(json.dumps(row))) == sample()

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from baco.engine.loop import Stats
     from baco.engine.rows import Cost
 
-Finish = Literal["stop", "length", "stop_string", "withheld"]
-"""Why a sample ended; `withheld` is said of what a moderation filter refused."""
+Finish = Literal["stop", "length", "stop_string", "withheld", "failed"]
+"""Why a sample ended; `withheld` is said of what a moderation filter refused, `failed` of a
+method that found no answer in what the model wrote, however often it asked."""
 
 FIELDS = (
     "prompt",
@@ -27,6 +28,7 @@ FIELDS = (
     "method",
     "router",
     "gamma",
+    "control",
     "token_ids",
     "tokens",
     "sources",
@@ -34,6 +36,9 @@ FIELDS = (
     "switches",
 )
 """The keys of a sample's JSON, in this order."""
+
+RARE_FIELDS = {"attempts": 1, "details": None}
+"""Keys that stand in a sample's JSON only where they say something: not these values."""
 
 
 class TokenText:
@@ -88,17 +93,22 @@ class Sample:
         prompt: What was asked: a string or a list of messages.
         index: Its place in the group, from 0.
         text: The answer, exactly as the tokens spell it (a leading space may be part of it).
-        finish_reason: ``stop``, ``length``, ``stop_string`` or ``withheld``.
+        finish_reason: ``stop``, ``length``, ``stop_string``, ``withheld`` or ``failed``.
         seed: The seed of the group.
         method: Name of the method.
         router: The router's spec without its threshold, or None.
         gamma: The threshold (a schedule or infinity: its text), or None.
+        control: The value of what trades diversity for quality in the method: of `baco` the
+            threshold, of single models the temperature, of others their own; None if there is
+            none.
         token_ids: Emitted ids, the end token excluded.
         tokens: Their strings; joined they are `text`.
         sources: ``base`` or ``aligned`` for each token.
         base_share: Units begun by the base model / units.
         switches: Changes of source between units.
         attempts: How often it was drawn; more than 1 only where short stops are drawn again.
+        details: What else the method has to tell, ready for JSON: the paraphrase that was asked,
+            say; None for nothing.
         cost: What the engine spent on it, all attempts together; None if read from a file.
     """
 
@@ -110,12 +120,14 @@ class Sample:
     method: str
     router: str | None = None
     gamma: float | str | None = None
+    control: float | str | None = None
     token_ids: tuple[int, ...] = ()
     tokens: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     base_share: float = 0.0
     switches: int = 0
     attempts: int = 1
+    details: dict[str, Any] | None = None
     cost: Cost | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -124,12 +136,13 @@ class Sample:
         return conversation_of(self.prompt)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the sample for JSON: the keys of `FIELDS`, and `attempts` if above 1."""
+        """Returns the sample for JSON: the keys of `FIELDS`, and `RARE_FIELDS` where needed."""
         row: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
         for name in ("token_ids", "tokens", "sources"):
             row[name] = list(row[name])
-        if self.attempts > 1:
-            row["attempts"] = self.attempts
+        for name, nothing in RARE_FIELDS.items():
+            if (value := getattr(self, name)) != nothing:
+                row[name] = value
         return row
 
     @classmethod
@@ -140,7 +153,7 @@ class Sample:
             InputError: If a key is missing, unknown, or its value is of a wrong kind.
         """
         missing = [name for name in FIELDS if name not in row]
-        unknown = sorted(set(row) - {*FIELDS, "attempts"})
+        unknown = sorted(set(row) - {*FIELDS, *RARE_FIELDS})
         if missing or unknown:
             what = f"lacks {missing[0]!r}" if missing else f"has an unknown key {unknown[0]!r}"
             raise InputError(f"a sample {what}", hint="expected a row that BaCo wrote")

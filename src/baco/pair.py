@@ -21,6 +21,7 @@ from baco.judging import aligned_judge
 from baco.known_pairs import BasePrompt, KnownPair, known_pair, locate
 from baco.loading import load_sides
 from baco.methods.base import Chunk, Done, Setting, Task, Update
+from baco.methods.needs import check
 from baco.methods.settings import make_setting
 from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner
@@ -201,8 +202,10 @@ class Pair:
             Tokens as they may be shown, finished samples, and in the end the engine's account.
 
         Raises:
-            InputError: If a prompt does not fit into a context window.
+            InputError: If the pair cannot do what the method needs, or a prompt does not fit into
+                a context window.
         """
+        check(self, setting, tasks)
         updates = setting.method.run(self, tasks, setting)
         return updates if keep is None else filtered(updates, keep)
 
@@ -246,9 +249,9 @@ class Pair:
             keep: A moderation filter: called with (prompt, text), it returns whether the text
                 may be shown, or a text to show instead.
             **settings: What decides the samples, see `baco.methods.settings.make_setting`:
-                method="baco", router="p-punc", gamma=None, diversity=None, temperature=1.0,
-                top_p=0.9, top_k=0, min_p=0.0, max_new_tokens=512, seed=0, stop=None,
-                restart_shorter_than=0, lookahead="auto", max_rows=256.
+                method="baco", router="p-punc", gamma=None, diversity=None, control=None,
+                temperature=1.0, top_p=0.9, top_k=0, min_p=0.0, max_new_tokens=512, seed=0,
+                stop=None, restart_shorter_than=0, lookahead="auto", max_rows=256.
 
         Returns:
             A group; for a list of prompts a list of groups, in the same order.
@@ -264,7 +267,7 @@ class Pair:
         tasks = tasks_for(conversations, n)
         samples: dict[int, Sample] = {}
         stats: Stats | None = None
-        for update in self.run(tasks, self._setting(settings), keep=keep):
+        for update in self.run(tasks, self._setting(settings, n), keep=keep):
             if isinstance(update, Done):
                 samples[update.task] = update.sample
             elif isinstance(update, Stats):
@@ -299,17 +302,17 @@ class Pair:
             the first tokens with `restart_shorter_than`.
         """
         tasks = tasks_for([conversation_of(prompt, system)], n)
-        return Stream(self.run(tasks, self._setting(settings), keep=keep))
+        return Stream(self.run(tasks, self._setting(settings, n), keep=keep))
 
-    def _setting(self, settings: dict[str, Any]) -> Setting:
+    def _setting(self, settings: dict[str, Any], n: int) -> Setting:
         try:
-            return make_setting(**settings, calibration=self.calibrated)
+            return make_setting(**settings, n=n, calibration=self.calibrated)
         except TypeError:
             from inspect import signature
 
             from baco.errors import UnknownNameError
 
-            names = set(signature(make_setting).parameters) - {"calibration"}
+            names = set(signature(make_setting).parameters) - {"calibration", "n"}
             unknown = sorted(set(settings) - names)
             if not unknown:
                 raise

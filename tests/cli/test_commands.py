@@ -118,8 +118,17 @@ def test_methods(capsys):
     assert run(["methods"]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("baco\tcollaboration\t")
     assert run(["methods", "--json"]) == 0
-    names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
-    assert {"baco", "base", "aligned"} <= set(names)
+    listed = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert listed["baco"]["needs"] == "aligned logits, base logits"
+    assert listed["aligned"] == {
+        "name": "aligned",
+        "category": "single model",
+        "control": "temperature",
+        "range": "[0, 1000]",
+        "default": "1",
+        "needs": "aligned logits",
+        "source": "§4",
+    }
 
 
 def test_an_old_terminal_is_no_reason_to_crash():

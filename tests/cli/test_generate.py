@@ -185,6 +185,17 @@ def test_other_settings_are_not_mixed_in(tmp_path, capsys):
     assert len(rows(path.read_text())) == 1
 
 
+def test_samples_with_other_controls_live_side_by_side(tmp_path, capsys):
+    path = tmp_path / "out.jsonl"
+    for control in ("0.5", "1", "0.5"):
+        given = ("--method", "aligned", "--control", control, "--output", str(path))
+        assert generate("Hi", "-n", "2", *given) == 0
+    assert [row["control"] for row in rows(path.read_text())] == [0.5, 0.5, 1.0, 1.0]
+    assert "0 new samples" in capsys.readouterr().err
+    assert generate("Hi", "-n", "2", "--control", "0.2", "--output", str(path)) == 0
+    assert [row["gamma"] for row in rows(path.read_text())][-2:] == [0.2, 0.2]
+
+
 def test_two_runs_do_not_write_one_file(tmp_path, capsys):
     from baco.cli.output import Output
 
@@ -260,6 +271,8 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, capsys):
         (["Hi", "--gamma", "x"], "threshold 'x' is neither a number nor a schedule"),
         (["Hi", "-n", "0"], "n = 0 is out of range (ask for at least 1 sample)"),
         (["Hi", "-n", "-3"], "n = -3 is out of range"),
+        (["Hi", "--control", "0.2", "--gamma", "0.2"], "control and gamma are both given"),
+        (["Hi", "--method", "base", "--control", "hot"], "temperature 'hot' of the method"),
         (["Hi", "--temperature", "-0.5"], "temperature -0.5 is out of range"),
         (["Hi", "--temperature", "nan"], "temperature nan is out of range"),
         (["Hi", "--top-p", "0"], "top-p 0.0 is out of range"),

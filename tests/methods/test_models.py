@@ -194,3 +194,32 @@ def test_diversity_needs_a_curve_but_for_its_ends(random_pair):
     group = random_pair.generate(ASK, n=2, router="p", diversity=0, max_new_tokens=8)
     assert group == random_pair.generate(ASK, n=2, router="p@0", max_new_tokens=8)
     assert group.base_share == 0
+
+
+@pytest.mark.parametrize("method", ["baco", "base", "aligned"])
+def test_costs_of_samples_add_up_to_the_run(random_pair, method):
+    options = {"method": method, "max_new_tokens": 20, "lookahead": 3}
+    for rows in (256, 2):
+        many = random_pair.generate([ASK, "Hi"], n=5, max_rows=rows, **options)
+        stats = many[0].stats
+        for field in ("base_token_rows", "aligned_token_rows", "tokens"):
+            total = sum(getattr(group.cost, field) for group in many)
+            assert total == getattr(stats, field), field
+    # One row at a time, passes add up too, and every row reads its whole prompt.
+    group = random_pair.generate(ASK, n=4, max_rows=1, **options)
+    assert group.cost.base_passes == group.stats.base_passes
+    assert group.cost.aligned_passes == group.stats.aligned_passes
+    for side, name in enumerate(("base", "aligned")):
+        size = len(random_pair.prompt_ids(conversation_of(ASK))[side])
+        read = getattr(group.cost, f"{name}_prompt_tokens")
+        assert read == (0 if method not in ("baco", name) else 4 * size)
+        assert read <= getattr(group.cost, f"{name}_token_rows")
+    # Together they share it.
+    whole = random_pair.generate(ASK, n=4, **options)
+    if method != "baco":
+        assert getattr(whole.cost, f"{method}_prompt_tokens") == size_of(random_pair, method)
+
+
+def size_of(pair: Pair, method: str) -> int:
+    """Length of the prompt as the side reads it."""
+    return len(pair.prompt_ids(conversation_of(ASK))[method == "aligned"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from baco.errors import InputError, UnknownNameError
@@ -41,6 +43,21 @@ def test_what_a_sample_will_say_of_its_router(given, name, gamma):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"control": 0.3, "gamma": 0.5}, "control and gamma are both given.*threshold"),
+        ({"control": 0.3, "diversity": 0.5}, "control and diversity are both given"),
+        ({"router": "p@0.3", "control": 0.5}, "names its threshold and gamma gives another"),
+        ({"router": "p", "control": 2}, "threshold 2 is out of range for router 'p'"),
+        (
+            {"method": "aligned", "control": 1, "temperature": 1},
+            "control and temperature are both given.*'aligned' is the temperature",
+        ),
+        (
+            {"method": "aligned", "control": -1},
+            "temperature -1 is out of range for the method 'aligned'.*\\[0, 1000\\]",
+        ),
+        ({"method": "aligned", "control": "hot"}, "temperature 'hot' of .* is not a number"),
+        ({"method": "base", "control": "nan"}, "temperature nan is out of range"),
+        ({"n": 0}, "n = 0 is out of range"),
         ({"router": "p@0.3", "gamma": 0.5}, "names its threshold and gamma gives another"),
         ({"gamma": 0.3, "diversity": 0.5}, "diversity and gamma are both given"),
         ({"router": "p@0.3", "diversity": 0.5}, "names its threshold and diversity gives another"),
@@ -80,7 +97,41 @@ def test_a_calibration_makes_the_router():
     assert (setting.router_name, setting.gamma) == ("p", 0.25)
 
 
+@pytest.mark.parametrize(
+    ("given", "control"),
+    [
+        ({}, 0.3),
+        ({"router": "h", "control": "2"}, 2.0),
+        ({"router": "p", "control": "linear:0.5..0.1/100"}, "linear:0.5..0.1/100"),
+        ({"router": "punc"}, None),
+        ({"method": "base"}, 1.0),
+        ({"method": "aligned", "temperature": 0.5}, 0.5),
+        ({"method": "aligned", "control": "0.5"}, 0.5),
+    ],
+)
+def test_every_method_has_one_control(given, control):
+    setting = make_setting(**given)
+    assert setting.control == control
+    if setting.router:
+        assert setting.gamma == control
+    else:
+        assert setting.sampling.warp.temperature == control
+
+
 def test_methods_tell_what_they_are():
     for name, method in METHODS.items():
         assert name == method.name
-        assert all((method.category, method.control, method.span, method.source))
+        assert all((method.category, method.control, method.span, method.source, method.needs))
+        assert (method.default is None) == method.takes_router
+        if method.default is not None:
+            method.check_control(method.default)
+            assert method.low <= method.default <= method.high
+
+
+def test_methods_check_the_size_of_their_groups():
+    method = replace(METHODS["aligned"], multiple=2)
+    method.check_n(4)
+    with pytest.raises(
+        InputError, match=r"n = 3 does not suit the method 'aligned'.*multiple of 2"
+    ):
+        method.check_n(3)

@@ -60,6 +60,14 @@ def generate(
             rich_help_panel=_CONTROL,
         ),
     ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="The value of the method's own control (see baco methods).",
+            show_default="the method's",
+            rich_help_panel=_CONTROL,
+        ),
+    ] = None,
     judge_url: Annotated[
         str | None,
         typer.Option(
@@ -72,10 +80,22 @@ def generate(
         str,
         typer.Option(help="The model's name there.", show_default=False, rich_help_panel=_CONTROL),
     ] = "",
-    temperature: Annotated[float, typer.Option(rich_help_panel=_SAMPLING)] = 1.0,
-    top_p: Annotated[float, typer.Option(rich_help_panel=_SAMPLING)] = 0.9,
+    temperature: Annotated[
+        float | None, typer.Option(show_default="1.0", rich_help_panel=_SAMPLING)
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            help="0.9, but for methods with a filter of their own.",
+            show_default="0.9",
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option(help="0 is off.", rich_help_panel=_SAMPLING)] = 0,
-    min_p: Annotated[float, typer.Option(help="0 is off.", rich_help_panel=_SAMPLING)] = 0.0,
+    min_p: Annotated[
+        float | None,
+        typer.Option(help="0 is off.", show_default="0", rich_help_panel=_SAMPLING),
+    ] = None,
     max_new_tokens: Annotated[
         int, typer.Option(help="Limit per sample.", rich_help_panel=_SAMPLING)
     ] = 512,
@@ -188,6 +208,7 @@ def generate(
         "router": router,
         "gamma": gamma,
         "diversity": diversity,
+        "control": control,
         "temperature": temperature,
         "top_p": top_p,
         "top_k": top_k,
@@ -198,6 +219,7 @@ def generate(
         "restart_shorter_than": restart_shorter_than,
         "lookahead": int(lookahead) if lookahead.isdigit() else lookahead,
         "max_rows": max_rows,
+        "n": n,
     }
     keep = load_filter(filter_spec) if filter_spec else None
     judge = None

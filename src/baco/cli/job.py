@@ -113,8 +113,8 @@ class Job:
 
     def _settings(self) -> dict[str, Any]:
         """What decides samples and is not in their rows."""
-        sampling = self.setting.sampling
-        return {
+        sampling, method = self.setting.sampling, self.setting.method
+        settings = {
             "pair": self.pair.name,
             "revision": self.pair.revision,
             "temperature": sampling.warp.temperature,
@@ -125,6 +125,10 @@ class Job:
             "stop": list(sampling.stop),
             "restart_shorter_than": sampling.restart_shorter_than,
         }
+        if method.whole_group:
+            settings["n"] = self.n
+        settings.pop(method.alias or "", None)  # this stands in the rows: it is their control
+        return settings
 
     def _say_where_the_world_ends(self) -> None:
         """Says once that the bundled pair knows only its own small world, if that matters."""

@@ -23,6 +23,8 @@ def methods(
             "category": method.category,
             "control": method.control,
             "range": method.span,
+            "default": "the router's" if method.default is None else f"{method.default:g}",
+            "needs": ", ".join(sorted(method.needs)),
             "source": method.source,
         }
         for name, method in METHODS.items()

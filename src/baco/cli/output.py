@@ -20,20 +20,14 @@ Key = tuple[Any, ...]
 
 def key_of(sample: Sample) -> Key:
     """Returns the key of a finished sample."""
-    prompt = identity(sample.conversation)
-    return (prompt, sample.index, sample.seed, sample.method, sample.router, sample.gamma)
+    about = (sample.seed, sample.method, sample.router, sample.gamma, sample.control)
+    return (identity(sample.conversation), sample.index, *about)
 
 
 def wanted(task: Task, setting: Setting) -> Key:
     """Returns the key that a task's sample will have."""
-    return (
-        identity(task.prompt),
-        task.index,
-        setting.sampling.seed,
-        setting.method.name,
-        setting.router_name,
-        setting.gamma,
-    )
+    about = (setting.method.name, setting.router_name, setting.gamma, setting.control)
+    return (identity(task.prompt), task.index, setting.sampling.seed, *about)
 
 
 class Output:
@@ -129,11 +123,13 @@ class Output:
         Raises:
             InputError: If they differ; the first difference is named.
         """
+        before: dict[str, Any] = {}
         if self._size and self.settings_path.is_file():
             try:
                 before = json.loads(self.settings_path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 before = {}
+            before = before if isinstance(before, dict) else {}
             for name, value in settings.items():
                 if name in before and before[name] != value:
                     raise InputError(
@@ -142,7 +138,7 @@ class Output:
                     )
         with self._clear_errors():
             part = self.settings_path.with_name(f".{self.settings_path.name}.part")
-            part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(before | dict(settings), indent=1) + "\n", encoding="utf-8")
             part.replace(self.settings_path)
 
     def write(self, sample: Sample) -> None:

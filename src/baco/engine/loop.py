@@ -521,8 +521,16 @@ class Engine:
     # --- telling -------------------------------------------------------------------------------
 
     def _passes(self, i: int) -> Cost:
-        aligned, base = (int(side.row_passes[i]) for side in self.sides)
-        return Cost(base_passes=base, aligned_passes=aligned)
+        """What both partners spent on a row since it joined the batch."""
+        aligned, base = self.sides
+        return Cost(
+            base_passes=int(base.row_passes[i]),
+            aligned_passes=int(aligned.row_passes[i]),
+            base_token_rows=int(base.row_tokens[i]),
+            aligned_token_rows=int(aligned.row_tokens[i]),
+            base_prompt_tokens=int(base.row_prompts[i]),
+            aligned_prompt_tokens=int(aligned.row_prompts[i]),
+        )
 
     def _event(self, row: Row) -> Event | None:
         start, row.reported = row.reported, len(row.tokens)
@@ -530,7 +538,7 @@ class Engine:
             return None
         cost = None
         if row.finish:
-            cost = row.cost + self._passes(self._rows.index(row))
+            cost = row.cost + self._passes(self._rows.index(row)) + Cost(tokens=len(row.tokens))
         return Event(
             row.number,
             row.tokens[start:],

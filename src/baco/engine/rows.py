@@ -60,12 +60,23 @@ class Cost(NamedTuple):
         aligned_passes: The same for the aligned partner.
         drafted: Tokens that were guessed ahead by a partner.
         accepted: Guesses that turned out right.
+        base_token_rows: Tokens fed to the base partner for the row, prompt included. A prompt
+            that rows share is fed once, and counts for the first of them.
+        aligned_token_rows: The same for the aligned partner.
+        base_prompt_tokens: How many of the base partner's were of the prompt.
+        aligned_prompt_tokens: The same for the aligned partner.
+        tokens: Tokens emitted, those of draws that were thrown away included.
     """
 
     base_passes: int = 0
     aligned_passes: int = 0
     drafted: int = 0
     accepted: int = 0
+    base_token_rows: int = 0
+    aligned_token_rows: int = 0
+    base_prompt_tokens: int = 0
+    aligned_prompt_tokens: int = 0
+    tokens: int = 0
 
     def __add__(self, other: object) -> Cost:
         if not isinstance(other, Cost):

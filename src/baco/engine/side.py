@@ -39,6 +39,8 @@ class Side:
         self.token_rows = 0
         self.fed = torch.zeros(0, dtype=torch.int64, device=partner.device)
         self.row_passes = self.fed
+        self.row_tokens = self.fed
+        self.row_prompts = self.fed
         self._which = which
         self._cache: RowCache = cache or partner.new_cache()
         self._prompts: list[tuple[int, ...]] = []
@@ -54,7 +56,10 @@ class Side:
         lengths = torch.tensor([len(p) for p in prompts], device=self.fed.device)
         self._prompt_lengths = torch.cat([self._prompt_lengths, lengths])
         self.fed = torch.cat([self.fed, torch.full_like(lengths, UNOPENED)])
-        self.row_passes = torch.cat([self.row_passes, torch.zeros_like(lengths)])
+        zero = torch.zeros_like(lengths)
+        self.row_passes = torch.cat([self.row_passes, zero])
+        self.row_tokens = torch.cat([self.row_tokens, zero])
+        self.row_prompts = torch.cat([self.row_prompts, zero])
         self._cache.add(len(prompts))
         if self._ring is not None:
             self._ring = tuple(  # type: ignore[assignment]
@@ -69,6 +74,8 @@ class Side:
         self._prompt_lengths = self._prompt_lengths[index]
         self.fed = self.fed[index]
         self.row_passes = self.row_passes[index]
+        self.row_tokens = self.row_tokens[index]
+        self.row_prompts = self.row_prompts[index]
         self._cache.keep(rows)
         if self._ring is not None:
             self._ring = (self._ring[0][index], self._ring[1][index])
@@ -89,9 +96,8 @@ class Side:
         new = self.unopened()
         if len(new):
             prompts = self.openings(new, tokens, t)
-            self.opened(new, t, self._cache.open(prompts, new.tolist()))
+            self.opened(new, t, prompts, self._cache.open(prompts, new.tolist()))
             self.passes += 1
-            self.token_rows += sum(len(p) for p in set(prompts))
             until = until.index_copy(0, new, t[new])  # their drafts wait for the next run
         behind = int((until - self.fed).max())
         while behind > 0:
@@ -111,8 +117,21 @@ class Side:
         emitted = t.tolist()
         return [(*self._prompts[i], *tokens[i, : emitted[i]].tolist()) for i in rows.tolist()]
 
-    def opened(self, rows: torch.Tensor, t: torch.Tensor, logits: torch.Tensor) -> None:
+    def opened(
+        self,
+        rows: torch.Tensor,
+        t: torch.Tensor,
+        openings: Sequence[tuple[int, ...]],
+        logits: torch.Tensor,
+    ) -> None:
         """Takes note of a prefill: logits [k, v] after the openings."""
+        computed = set()
+        for i, opening in zip(rows.tolist(), openings, strict=True):
+            if opening not in computed:  # rows that open alike share one computation
+                computed.add(opening)
+                self.token_rows += len(opening)
+                self.row_tokens[i] += len(opening)
+                self.row_prompts[i] += len(self._prompts[i])
         self.row_passes[rows] += 1
         self.fed[rows] = t[rows]
         self._remember(rows, logits[:, None], t[rows][:, None])
@@ -128,6 +147,7 @@ class Side:
     def heard(self, logits: torch.Tensor, counts: torch.Tensor) -> None:
         """Takes note of a feed: logits [n, q, v] after each of the `counts` tokens."""
         self.token_rows += int(counts.sum())
+        self.row_tokens += counts
         self.row_passes += counts > 0
         self.fed = self.fed + counts
         # Only the last positions can still matter: the ring holds no more.
@@ -191,8 +211,7 @@ def run_together(
         rows = [2 * i + k for i in new.tolist() for k in (0, 1)]
         logits = cache.open(prompts, rows)
         for k, side in enumerate(sides):
-            side.opened(new, t, logits[k::2])
-            side.token_rows += sum(len(p) for p in set(both[k]))
+            side.opened(new, t, both[k], logits[k::2])
         first.passes += 1
         second.row_passes[new] -= 1
         until = until.index_copy(0, new, t[new])

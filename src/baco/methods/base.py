@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from baco.pair import Pair
     from baco.routers.base import Router
 
+PAIR_OF_MODELS = frozenset({"base logits", "aligned logits"})
+"""The needs of a method that decodes with both models."""
+
+COLDEST, HOTTEST = 1e-3, 1e3
+"""Temperatures between which logits in single precision neither overflow nor vanish."""
+
 MAX_ATTEMPTS = 4
 """A short stop is drawn again at most three times."""
 
@@ -29,10 +35,12 @@ class Task:
     Attributes:
         prompt: The checked prompt.
         index: The sample's place in its group.
+        paraphrases: Other wordings of the prompt's last message that its data set has.
     """
 
     prompt: Conversation
     index: int
+    paraphrases: tuple[str, ...] = ()
 
 
 class Chunk(NamedTuple):
@@ -113,6 +121,9 @@ class Setting:
         sampling: How samples are drawn.
         lookahead: How far partners may guess ahead; changes speed, never samples.
         max_rows: Rows decoded at the same time; changes speed and memory, never samples.
+        control: The value of the method's control (text for a schedule or infinity), or None.
+        n: Samples per group; None where it is not known. Methods whose samples depend on each
+            other need it.
         engines: Engines to share with other runs, or None; changes speed, never samples.
     """
 
@@ -121,6 +132,8 @@ class Setting:
     sampling: Sampling
     lookahead: Lookahead = "auto"
     max_rows: int = 256
+    control: float | str | None = None
+    n: int | None = None
     engines: Engines | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     @property
@@ -155,16 +168,69 @@ class Method:
         name: Its name.
         category: What family it belongs to.
         control: What trades diversity for quality in it, in words.
-        span: The control's range, as text.
         source: Where it comes from.
         run: The function.
-        takes_router: Whether a router is its control.
+        default: The control's default; None where the router has its own.
+        low: The control's smallest value; None where the router has its own range.
+        high: Its largest.
+        alias: The setting that the control is another name of, such as ``temperature``; None for
+            a control of its own.
+        needs: What the pair must be able to do, see `baco.methods.needs`.
+        whole_group: Whether a sample may depend on the others of its group, and on their number.
+        multiple: The group's size must be a multiple of this.
+        top_p: The top-p it uses unless told otherwise.
     """
 
     name: str
     category: str
     control: str
-    span: str
     source: str
     run: Run
-    takes_router: bool = False
+    default: float | None = None
+    low: float | None = None
+    high: float | None = None
+    alias: str | None = None
+    needs: frozenset[str] = PAIR_OF_MODELS
+    whole_group: bool = False
+    multiple: int = 1
+    top_p: float = 0.9
+
+    @property
+    def takes_router(self) -> bool:
+        """Whether a router's threshold is its control."""
+        return self.alias == "gamma"
+
+    @property
+    def span(self) -> str:
+        """The control's range, as text."""
+        if self.low is None or self.high is None:
+            return "the router's"
+        return f"[{self.low:g}, {'inf)' if math.isinf(self.high) else f'{self.high:g}]'}"
+
+    def check_n(self, n: int) -> None:
+        """Checks the size of a group.
+
+        Raises:
+            InputError: If the method cannot make groups of this size.
+        """
+        if n < 1:
+            raise InputError(f"n = {n} is out of range", hint="ask for at least 1 sample")
+        if n % self.multiple:
+            raise InputError(
+                f"n = {n} does not suit the method {self.name!r}",
+                hint=f"n must be a multiple of {self.multiple}",
+            )
+
+    def check_control(self, value: float) -> None:
+        """Checks a value of the control.
+
+        Raises:
+            InputError: If it is out of range.
+        """
+        if self.low is None or self.high is None:
+            return  # the router looks after its own
+        if not (self.low <= value <= self.high and math.isfinite(value)):
+            raise InputError(
+                f"the {self.control} {value:g} is out of range for the method {self.name!r}",
+                hint=f"use a value in {self.span}",
+            )

@@ -175,6 +175,7 @@ class Decoding:
             method=setting.method.name,
             router=setting.router_name,
             gamma=setting.gamma,
+            control=setting.control,
             token_ids=tuple(reader.ids),
             tokens=tuple(reader.strings),
             sources=tuple(reader.sources),

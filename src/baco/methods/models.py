@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from baco.engine.loop import Stats
 from baco.errors import InputError
-from baco.methods.base import Done, Method, Setting, Task, Update
+from baco.methods.base import HOTTEST, Done, Method, Setting, Task, Update
 from baco.methods.decode import Decoding
 from baco.prompts import Conversation
 from baco.routers import parse
@@ -63,7 +63,14 @@ def _as_base(update: Update) -> Update:
             aligned_token_rows=update.base_token_rows,
         )
     if isinstance(update, Done) and (cost := update.sample.cost):
-        cost = cost._replace(base_passes=cost.aligned_passes, aligned_passes=cost.base_passes)
+        cost = cost._replace(
+            base_passes=cost.aligned_passes,
+            aligned_passes=cost.base_passes,
+            base_token_rows=cost.aligned_token_rows,
+            aligned_token_rows=cost.base_token_rows,
+            base_prompt_tokens=cost.aligned_prompt_tokens,
+            aligned_prompt_tokens=cost.base_prompt_tokens,
+        )
         return Done(update.task, replace(update.sample, cost=cost))
     return update
 
@@ -83,11 +90,32 @@ METHODS = (
         "baco",
         "collaboration",
         "the router's threshold γ",
-        "the router's",
         "§3",
         run_baco,
-        takes_router=True,
+        alias="gamma",
     ),
-    Method("base", "single model", "temperature", "[0, inf)", "§4", run_base),
-    Method("aligned", "single model", "temperature", "[0, inf)", "§4", run_aligned),
+    Method(
+        "base",
+        "single model",
+        "temperature",
+        "§4",
+        run_base,
+        default=1.0,
+        low=0.0,
+        high=HOTTEST,
+        alias="temperature",
+        needs=frozenset({"base logits"}),
+    ),
+    Method(
+        "aligned",
+        "single model",
+        "temperature",
+        "§4",
+        run_aligned,
+        default=1.0,
+        low=0.0,
+        high=HOTTEST,
+        alias="temperature",
+        needs=frozenset({"aligned logits"}),
+    ),
 )

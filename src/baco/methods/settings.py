@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from baco.engine.loop import Lookahead
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.methods import METHODS
-from baco.methods.base import Sampling, Setting
+from baco.methods.base import COLDEST, HOTTEST, Method, Sampling, Setting, split_spec
 from baco.routers import parse
 from baco.routers.base import Router
 
 DEFAULT_ROUTER = "p-punc"
 """The paper's best router (§5.2), with its own default threshold."""
-
-COLDEST, HOTTEST = 1e-3, 1e3
-"""Temperatures between which logits in single precision neither overflow nor vanish."""
 
 Calibration = Callable[[str, float], Router]
 """(router's spec, diversity in [0, 1]) -> the router that reaches it on one pair."""
@@ -29,16 +25,18 @@ def make_setting(
     router: str | Router | None = None,
     gamma: float | str | None = None,
     diversity: float | None = None,
-    temperature: float = 1.0,
-    top_p: float = 0.9,
+    control: float | str | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
     top_k: int = 0,
-    min_p: float = 0.0,
+    min_p: float | None = None,
     max_new_tokens: int = 512,
     seed: int = 0,
     stop: str | Sequence[str] | None = None,
     restart_shorter_than: int = 0,
     lookahead: Lookahead = "auto",
     max_rows: int = 256,
+    n: int | None = None,
     calibration: Calibration | None = None,
 ) -> Setting:
     """Checks everything that decides how samples are made.
@@ -48,16 +46,19 @@ def make_setting(
         router: A spec such as ``p-punc@0.3``, or a router; None for the default.
         gamma: The router's threshold, where the spec gives none.
         diversity: The calibrated control in [0, 1], instead of a threshold.
-        temperature: As `Warp`.
-        top_p: As `Warp`.
+        control: The value of the method's control, whatever that is: of `baco` another name of
+            gamma, of single models another name of temperature, of others their own number.
+        temperature: As `Warp`; 1 unless given.
+        top_p: As `Warp`; unless given 0.9, or what suits the method.
         top_k: As `Warp`.
-        min_p: As `Warp`.
+        min_p: As `Warp`; 0 unless given.
         max_new_tokens: Limit on tokens per sample.
         seed: Decides all noise.
         stop: A string, or several, before which a sample is cut off.
         restart_shorter_than: Samples that stop by themselves with fewer tokens are drawn again.
         lookahead: ``auto``, ``off`` or the longest draft.
         max_rows: Rows decoded at the same time.
+        n: Samples per group; methods whose samples depend on each other must know it.
         calibration: Turns a diversity into a router of the pair; None if it is not calibrated.
 
     Returns:
@@ -68,27 +69,42 @@ def make_setting(
         InputError: If a value is out of range, or two controls are given.
     """
     chosen = METHODS[method]
+    if n is not None:
+        chosen.check_n(n)
+    if control is not None:
+        given = {"gamma": gamma, "temperature": temperature, "min_p": min_p}
+        for name in (chosen.alias, "diversity" if chosen.takes_router else None):
+            if name and {**given, "diversity": diversity}[name] is not None:
+                raise InputError(
+                    f"control and {name} are both given",
+                    hint=f"the control of {method!r} is the {chosen.control}: leave out one",
+                )
     if chosen.takes_router:
-        bound = _router(router, gamma, diversity, calibration)
+        bound = _router(router, gamma if control is None else control, diversity, calibration)
+        value = split_spec(bound)[1]
     else:
         bound = None
-        given = {"router": router, "gamma": gamma, "diversity": diversity}
-        for name, value in given.items():
-            if value is not None:
-                raise InputError(
-                    f"the method {method!r} has no {name}",
-                    hint=f"its control is the {chosen.control}; leave out {name}",
-                )
-    if 0 < temperature < COLDEST or HOTTEST < temperature < math.inf:
+        _refuse_router(chosen, router=router, gamma=gamma, diversity=diversity)
+        own = {"temperature": temperature, "min_p": min_p}.get(chosen.alias or "")
+        value = _number(chosen, own if control is None else control)
+        temperature = value if chosen.alias == "temperature" else temperature
+        min_p = value if chosen.alias == "min_p" else min_p
+    warp = Warp(
+        1.0 if temperature is None else temperature,
+        chosen.top_p if top_p is None else top_p,
+        top_k,
+        0.0 if min_p is None else min_p,
+    )
+    if 0 < warp.temperature < COLDEST or warp.temperature > HOTTEST:
         raise InputError(
-            f"temperature {temperature:g} is out of range",
+            f"temperature {warp.temperature:g} is out of range",
             hint=f"use 0 (greedy), or {COLDEST:g} to {HOTTEST:g}",
         )
     return Setting(
         chosen,
         bound,
         Sampling(
-            warp=Warp(temperature, top_p, top_k, min_p),
+            warp=warp,
             max_new_tokens=max_new_tokens,
             stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
             restart_shorter_than=restart_shorter_than,
@@ -96,7 +112,34 @@ def make_setting(
         ),
         lookahead,
         max_rows,
+        value,
+        n,
     )
+
+
+def _refuse_router(method: Method, **given: object) -> None:
+    """Refuses what only a router makes sense of."""
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"the method {method.name!r} has no {name}",
+                hint=f"its control is the {method.control}; leave out {name}",
+            )
+
+
+def _number(method: Method, value: float | str | None) -> float:
+    """Reads the control of a method that has no router; None for its default."""
+    if value is None:
+        value = method.default
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the {method.control} {value!r} of the method {method.name!r} is not a number",
+            hint=f"use a value in {method.span}",
+        ) from None
+    method.check_control(number)
+    return number
 
 
 def _router(

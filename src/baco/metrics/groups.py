@@ -15,6 +15,7 @@ SAMPLE_KEYS = (
     "method",
     "router",
     "gamma",
+    "control",
     "diversity",
     "seed",
     "pair",
@@ -24,7 +25,18 @@ SAMPLE_KEYS = (
 """Fields of a sample row that say which group it belongs to."""
 
 _PER_SAMPLE = frozenset(
-    {"index", "text", "finish_reason", "token_ids", "tokens", "sources", "base_share", "switches"}
+    {
+        "index",
+        "text",
+        "finish_reason",
+        "token_ids",
+        "tokens",
+        "sources",
+        "base_share",
+        "switches",
+        "attempts",
+        "details",
+    }
 )
 
 
@@ -259,6 +271,6 @@ def _join(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Generations:
     joined["generations"] = [row["text"] for row in ordered]
     if all("finish_reason" in row for row in ordered):
         joined["finish_reasons"] = [row["finish_reason"] for row in ordered]
-    if "control" not in joined and first.get("gamma") is not None:
+    if joined.get("control") is None and first.get("gamma") is not None:
         joined["control"] = first["gamma"]
     return from_mapping(joined, where)

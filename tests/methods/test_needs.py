@@ -1,0 +1,66 @@
+"""What a method needs and the pair lacks is said before any work, with methods that would do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from baco.errors import InputError
+from baco.methods import METHODS, Task
+from baco.methods.needs import abilities, check
+from baco.methods.settings import make_setting
+from baco.pair import Pair
+from baco.partners.fake import FakePartner, fake_vocabulary
+from baco.prompts import conversation_of
+from baco.sides import Side
+
+ASK = conversation_of("Name a fruit.")
+
+
+def pair_that_gives(base: str, aligned: str) -> Pair:
+    """A scripted pair whose partners say what they give, and must not be asked for anything."""
+    words = ["a", "<end>"]
+    vocabulary = fake_vocabulary(words)
+    sides = []
+    for gives in (base, aligned):
+        partner = FakePartner(vocabulary, lambda _: pytest.fail("work was done"))
+        partner.gives = gives
+        sides.append(Side("scripted", partner, lambda _: (0,), lambda _: (0,), [b"a", b""]))
+    return Pair.from_sides("scripted", *sides)
+
+
+def test_abilities_include_the_lower_ones(random_pair):
+    assert abilities(random_pair) == {
+        "one tokenizer",
+        *(f"{side} {gift}" for side in ("base", "aligned") for gift in ("text", "top-k", "logits")),
+    }
+    assert abilities(pair_that_gives("text", "top-k")) == {
+        "one tokenizer",
+        "base text",
+        "aligned text",
+        "aligned top-k",
+    }
+
+
+def test_refused_before_any_work_and_methods_that_would_do_are_named():
+    pair = pair_that_gives("text", "logits")
+    with pytest.raises(InputError, match=r"'baco' needs base logits, which the pair.*aligned") as e:
+        pair.generate("Name a fruit.", n=2)
+    able = e.value.hint.removeprefix("methods that would do: ").split(", ")
+    assert "aligned" in able
+    assert not {"baco", "base"} & set(able)
+    assert set(able) == {m for m in METHODS if METHODS[m].needs <= abilities(pair)}
+    pair = pair_that_gives("text", "text")
+    with pytest.raises(InputError, match="needs aligned logits and base logits"):
+        pair.stream("Name a fruit.")
+
+
+def test_whole_groups_need_their_size(random_pair):
+    setting = make_setting(method="aligned")
+    setting = replace(setting, method=replace(setting.method, whole_group=True))
+    with pytest.raises(InputError, match=r"makes whole groups and is not told their size.*give n"):
+        check(random_pair, setting, [Task(ASK, 0)])
+    with pytest.raises(InputError, match="sample 3 is asked of groups of 3"):
+        check(random_pair, replace(setting, n=3), [Task(ASK, 0), Task(ASK, 3)])
+    check(random_pair, replace(setting, n=4), [Task(ASK, 3)])

@@ -6,10 +6,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# Three processes, one after another: loading checkpoints in one room's threads has been seen to
-# leave transformers unable to load weights for the rooms that follow in the same process.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
-
 .PHONY: demo test test-all check bench calibrate clean
 
 # The main job alone: what `pip install baco` brings.
@@ -36,9 +32,7 @@ browser:
 	  && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || echo "no chromium: browser tests will skip"
 
 test: $(VENV)/.dev browser
-	$(PYTEST) --ignore=tests/serve --ignore=tests/metrics --ignore=tests/study --ignore=tests/cli --ignore=tests/test_calibration.py
-	$(PYTEST) tests/metrics tests/study tests/cli
-	$(PYTEST) tests/serve tests/test_calibration.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 # The long ones too: soaks.
 test-all: $(VENV)/.dev browser

@@ -187,3 +187,14 @@ def test_bundled_prompts_are_many_and_all_different():
     prompts = calibration.general_prompts()
     assert len(prompts) == len(set(prompts)) >= 40
     assert all(prompt.strip() == prompt and prompt for prompt in prompts)
+
+
+@pytest.mark.parametrize("router", ["p", "p-punc", "h-punc", "rand"])
+def test_the_bundled_pair_comes_calibrated(router: str):
+    import baco
+
+    made = calibration.find("tiny", baco.load("tiny").revision, router)
+    assert made is not None, "new weights need new curves: make calibrate"
+    assert made.reach[0] == 0
+    assert made.reach[1] > 0.75
+    assert made.prompts == 58

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from baco.errors import BacoError, InputError, PairError
+from baco.turns import LOADING
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
@@ -201,7 +202,7 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
             load_in_8bit=loading.load_in_8bit, load_in_4bit=loading.load_in_4bit
         )
         options["device_map"] = {"": loading.torch_device}
-    with refusals(source, revision), _quiet(local=Path(source).is_dir()):
+    with LOADING, refusals(source, revision), _quiet(local=Path(source).is_dir()):
         model: Any = AutoModelForCausalLM.from_pretrained(
             source,
             **where(source, revision),

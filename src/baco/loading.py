@@ -27,6 +27,7 @@ from baco.partners.tokens import token_bytes, vocabulary_of
 from baco.prompts import PlainTemplate
 from baco.revisions import revision_of
 from baco.sides import Encoder, Side, chat_encoder, plain_encoder, text_encoder
+from baco.turns import LOADING
 
 logger = logging.getLogger("baco")
 
@@ -265,7 +266,7 @@ def _adapter_sides(
     ends = base.ends() | end_ids(tokenizer, base.config)
     encoders = _encoders(base, label_of(adapter), tokenizer, ends, base_prompt, template)
     vocabulary = vocabulary_of(tokenizer, ends, loading.torch_device)
-    with refusals(adapter, revision), warnings.catch_warnings():
+    with LOADING, refusals(adapter, revision), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in an old way
         model = PeftModel.from_pretrained(base.load(loading), adapter, revision=revision).eval()
     _check_width(base.label, model, vocabulary)

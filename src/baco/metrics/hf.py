@@ -17,6 +17,7 @@ import numpy as np
 from baco.errors import InputError, missing_extra
 from baco.metrics.models import TOKENIZERS, Model, find_model
 from baco.metrics.passes import Item, Options
+from baco.turns import LOADING
 
 PAIR_LIMIT = 512
 """Tokens of a pair; the longer side is cut first."""
@@ -86,7 +87,7 @@ def _load(auto: str, model: Model, options: Options, large: bool) -> Any:
     import transformers
 
     try:
-        with _quiet():
+        with LOADING, _quiet():
             made, report = getattr(transformers, auto).from_pretrained(
                 model.location,
                 dtype=getattr(torch, dtype_of(options, large)),
@@ -157,7 +158,7 @@ class Encoder:
             raise missing_extra("sentence_transformers", "metrics") from error
         import torch
 
-        with _quiet():
+        with LOADING, _quiet():
             self._model = SentenceTransformer(
                 model.location,
                 device=device_of(options),

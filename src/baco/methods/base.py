@@ -14,7 +14,7 @@ from baco.group import Sample
 from baco.prompts import Conversation
 
 if TYPE_CHECKING:
-    from baco.methods.sharing import Engines
+    from baco.methods.sharing import Seat
     from baco.pair import Pair
     from baco.routers.base import Router
 
@@ -124,7 +124,7 @@ class Setting:
         control: The value of the method's control (text for a schedule or infinity), or None.
         n: Samples per group; None where it is not known. Methods whose samples depend on each
             other need it.
-        engines: Engines to share with other runs, or None; changes speed, never samples.
+        seat: A place at engines that other runs use too, or None; changes speed, never samples.
     """
 
     method: Method
@@ -134,7 +134,7 @@ class Setting:
     max_rows: int = 256
     control: float | str | None = None
     n: int | None = None
-    engines: Engines | None = field(default=None, repr=False, compare=False, kw_only=True)
+    seat: Seat | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     @property
     def router_name(self) -> str | None:

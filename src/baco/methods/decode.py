@@ -74,8 +74,8 @@ class Decoding:
         base, aligned = (side.partner for side in sides)
         how = (setting.lookahead, setting.max_rows)
         self._engine: Engine | Port = (
-            setting.engines.port(base, aligned, *how)
-            if setting.engines
+            setting.seat.port(base, aligned, *how)
+            if setting.seat
             else Engine(base, aligned, lookahead=how[0], max_rows=how[1])
         )
         for number in range(len(tasks)):
@@ -92,7 +92,7 @@ class Decoding:
         while not self._engine.idle:
             for event in self._engine.step():
                 yield from self._read(event)
-            if self._setting.engines:
+            if self._setting.seat:
                 yield self._engine.stats
         yield self._engine.stats
 

@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from baco.engine.loop import Engine, Lookahead, Stats
+from baco.errors import BacoError
 
 if TYPE_CHECKING:
     from baco.engine.rows import Event, Request
@@ -51,6 +52,11 @@ class Port:
         self._hub.owners.pop(number, None)
         self._hub.engine.cancel(number)
 
+    def close(self) -> None:
+        """Drops all rows of this run."""
+        for row in list(self._open):
+            self.cancel(row)
+
     def step(self) -> list[Event]:
         """Returns what one cycle did to this run's rows; runs it unless it was run already."""
         if not self.mail:
@@ -74,13 +80,25 @@ class Hub:
         self.owners: dict[int, Port] = {}
 
     def step(self) -> None:
-        """Runs one cycle and sends everyone their events."""
+        """Runs one cycle and sends everyone their events.
+
+        Raises:
+            EngineFault: If the engine fails; whose row is to blame is not known.
+        """
         mail: dict[Port, list[Event]] = {}
-        for event in self.engine.step():
+        try:
+            events = self.engine.step()
+        except Exception as error:
+            raise EngineFault(f"the shared engine failed: {error}") from error
+        for event in events:
             owner = self.owners.pop(event.row) if event.finish else self.owners[event.row]
             mail.setdefault(owner, []).append(event)
-        for port, events in mail.items():
-            port.mail.append(events)
+        for port, sent in mail.items():
+            port.mail.append(sent)
+
+
+class EngineFault(BacoError):
+    """A shared engine failed, and with it all that ran on it."""
 
 
 class Engines:
@@ -89,8 +107,27 @@ class Engines:
     def __init__(self) -> None:
         self._hubs: dict[tuple[object, ...], Hub] = {}
 
+    def hub(self, base: Partner, aligned: Partner, lookahead: Lookahead, max_rows: int) -> Hub:
+        """Returns the engine of two partners; it is made when first asked for."""
+        key = (base, aligned, lookahead, max_rows)
+        if key not in self._hubs:
+            self._hubs[key] = Hub(Engine(base, aligned, lookahead=lookahead, max_rows=max_rows))
+        return self._hubs[key]
+
+
+class Seat:
+    """One run's place at shared engines: what it submitted can be taken back as a whole.
+
+    Args:
+        engines: The engines.
+    """
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+        self._ports: list[Port] = []
+
     def port(self, base: Partner, aligned: Partner, lookahead: Lookahead, max_rows: int) -> Port:
-        """Returns a port of the engine of two partners; the engine is made when first asked for.
+        """Returns a port of the engine of two partners.
 
         Args:
             base: The base partner.
@@ -98,7 +135,11 @@ class Engines:
             lookahead: As `Engine`.
             max_rows: As `Engine`.
         """
-        key = (base, aligned, lookahead, max_rows)
-        if key not in self._hubs:
-            self._hubs[key] = Hub(Engine(base, aligned, lookahead=lookahead, max_rows=max_rows))
-        return Port(self._hubs[key])
+        port = Port(self._engines.hub(base, aligned, lookahead, max_rows))
+        self._ports.append(port)
+        return port
+
+    def leave(self) -> None:
+        """Drops all rows of the run that are not finished."""
+        for port in self._ports:
+            port.close()

@@ -1,0 +1,270 @@
+"""Runs a plan into a store: finds out what is missing, shares it among processes, makes it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from baco.bench.cells import Cell, cells_of, pair_revision
+from baco.bench.datasets import load_dataset
+from baco.bench.make import Failed, Job, Made, cost_of, make
+from baco.bench.plan import Plan
+from baco.bench.records import Record
+from baco.bench.store import SampleKey, Span, Store
+from baco.errors import BacoError
+
+if TYPE_CHECKING:
+    from baco.pair import Pair
+
+LEASE = 60.0
+"""Seconds after which a claim of a process that has fallen silent no longer counts."""
+
+FLUSH_SECONDS, FLUSH_SAMPLES = 1.0, 256
+"""A killed run loses at most what it made in this time, or so many samples."""
+
+POLL_SECONDS = 1.0
+
+Load = Callable[[str, Plan], "Pair"]
+"""(name, plan) -> the pair."""
+
+
+class Failure(NamedTuple):
+    """A group that could not be made."""
+
+    cell: Cell
+    record: str
+    message: str
+
+
+def load_pair(name: str, plan: Plan) -> Pair:
+    """Loads a pair as a plan says."""
+    import torch
+
+    from baco.pair import load
+
+    pair = load(name, device=_device(name, plan), dtype=plan.run.dtype)
+    if pair.known and pair.known.bundled and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # on models this small, threads only wait for each other
+    return pair
+
+
+def _device(name: str, plan: Plan) -> str:
+    """Bundled pairs stay on the CPU, where they are fastest."""
+    from baco.known_pairs import known_pairs
+
+    known = known_pairs().get(name)
+    return "cpu" if plan.run.device == "auto" and known and known.bundled else plan.run.device
+
+
+def prepare(plan: Plan, store: Store, revision: Callable[[str], str] = pair_revision) -> list[Cell]:
+    """Reads the datasets, finds out the revisions, and tells the store what the plan asks for.
+
+    Args:
+        plan: The plan.
+        store: The store.
+        revision: Says the revision of a pair.
+
+    Returns:
+        The cells, pair by pair.
+
+    Raises:
+        InputError: If a dataset cannot be read.
+        PairError: If a pair cannot be had.
+    """
+    datasets = {entry.title: load_dataset(entry.where) for entry in plan.datasets}
+    revisions = {name: revision(name) for name in plan.all_pairs}
+    cells = cells_of(plan, revisions, {k: d.fingerprint for k, d in datasets.items()})
+    store.set_plan(plan, cells, datasets)
+    return store.cells()
+
+
+class Worker:
+    """One process's part in a run.
+
+    Args:
+        plan: The plan.
+        path: The store; it knows the plan already (`prepare`).
+        load: Loads pairs.
+    """
+
+    def __init__(self, plan: Plan, path: Path, load: Load = load_pair) -> None:
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.failures: list[Failure] = []
+        self._plan = plan
+        self._path = path
+        self._load = load
+        self._todo: deque[tuple[Cell, Record]] = deque()
+        self._held: deque[tuple[Cell, Record]] = deque()
+        self._asked = 0.0
+
+    def run(self) -> list[Failure]:
+        """Makes what is missing, pair by pair.
+
+        Returns:
+            What could not be made.
+
+        Raises:
+            BacoError: If a pair cannot be had, or the store cannot be written.
+        """
+        with Store(self._path) as store:
+            self._store = store
+            cells = store.cells()
+            with self._heartbeat():
+                for name in dict.fromkeys(cell.pair for cell in cells):
+                    self._run_pair(name, [cell for cell in cells if cell.pair == name])
+        return self.failures
+
+    @contextlib.contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        """Keeps this process's claims alive, and gives them back in the end."""
+        over = threading.Event()
+
+        def beat() -> None:
+            with Store(self._path) as store:
+                while not over.wait(LEASE / 4):
+                    with contextlib.suppress(BacoError):  # the next beat may succeed
+                        store.renew(self.owner, LEASE)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            with contextlib.suppress(BacoError):
+                self._store.release(self.owner)
+
+    def _run_pair(self, name: str, cells: Sequence[Cell]) -> None:
+        done = self._store.counts()
+        records = {cell.fingerprint: self._store.records(cell) for cell in cells}
+        self._held = deque()
+        self._todo = deque(
+            (cell, record)
+            for cell in cells
+            for record in records[cell.fingerprint]
+            if done.get((cell.key, record.id), 0) < cell.n
+        )
+        if not self._todo:
+            return
+        pair = self._load(name, self._plan)
+        if pair.revision != cells[0].revision:
+            raise BacoError(
+                f"the pair {name!r} changed while the run began", hint="run the same command again"
+            )
+        started, tally = time.time(), [0, 0]
+        try:
+            while self._todo or self._held:
+                self._make(pair, tally)
+                if self._held and not self._todo:
+                    time.sleep(POLL_SECONDS)  # others work on the rest
+        finally:
+            if tally[0]:
+                seconds = time.time() - started
+                with contextlib.suppress(BacoError):
+                    self._store.add_span(Span(self.owner, name, started, seconds, *tally))
+
+    def _make(self, pair: Pair, tally: list[int]) -> None:
+        """Makes what can be claimed."""
+        buffer: list[Made] = []
+        flushed = time.monotonic()
+        for made in make(pair, self._plan, self._pull):
+            if isinstance(made, Failed):
+                self._fail(made)
+                continue
+            buffer.append(made)
+            tally[0] += 1
+            tally[1] += len(made.sample.token_ids)
+            late = time.monotonic() - flushed > FLUSH_SECONDS
+            if late or len(buffer) >= FLUSH_SAMPLES:
+                self._flush(buffer)
+                buffer, flushed = [], time.monotonic()
+        self._flush(buffer)
+
+    def _flush(self, buffer: Sequence[Made]) -> None:
+        """Writes samples, then gives back the claims on what is complete."""
+        if not buffer:
+            return
+        self._store.add(rows_of(buffer))
+        over = [(m.job.cell.key, m.job.record.id) for m in buffer if m.last]
+        self._store.release(self.owner, over)
+
+    def _fail(self, failed: Failed) -> None:
+        job = failed.job
+        self.failures.append(Failure(job.cell, job.record.id, failed.message))
+        self._store.fail(job.cell.key, job.record.id, failed.message)
+        self._store.release(self.owner, [(job.cell.key, job.record.id)])
+
+    def _pull(self, rows: int) -> list[Job]:
+        """Claims groups of about so many samples that nobody else works on."""
+        jobs: list[Job] = []
+        if not self._todo and time.monotonic() - self._asked > POLL_SECONDS:
+            self._asked = time.monotonic()
+            self._todo, self._held = self._held, self._todo
+            return self._claim(len(self._todo), rows, jobs)
+        while rows > 0 and self._todo:
+            count = max(1, min(len(self._todo), rows // self._plan.n))
+            before = len(jobs)
+            self._claim(count, rows, jobs)
+            rows -= sum(len(job.places) for job in jobs[before:])
+        return jobs
+
+    def _claim(self, count: int, rows: int, jobs: list[Job]) -> list[Job]:
+        """Claims from the next `count` groups; others' go to those that are held by others."""
+        asked = [self._todo.popleft() for _ in range(count)]
+        keys = [(cell.key, record.id) for cell, record in asked]
+        got = set(self._store.claim(keys, self.owner, LEASE, self._dead()))
+        done = []
+        for (cell, record), key in zip(asked, keys, strict=True):
+            missing = self._store.missing(*key, cell.n)
+            if not missing:
+                done.append(key)
+            elif key not in got:
+                self._held.append((cell, record))
+            elif rows > 0:
+                places = range(cell.n) if cell.whole_group else missing
+                jobs.append(Job(cell, record, tuple(places)))
+                rows -= len(jobs[-1].places)
+            else:
+                done.append(key)  # there is no room for it now
+                self._todo.append((cell, record))
+        if done:
+            self._store.release(self.owner, done)
+        return jobs
+
+    def _dead(self) -> list[str]:
+        """Processes of this machine that hold claims and are no more."""
+        host = socket.gethostname()
+        return [
+            owner
+            for owner in self._store.owners()
+            if owner != self.owner and owner.split(":")[0] == host and not _alive(owner)
+        ]
+
+
+def _alive(owner: str) -> bool:
+    """Whether a process of this machine lives; True where that cannot be known."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(int(owner.split(":")[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def rows_of(buffer: Sequence[Made]) -> Iterator[tuple[SampleKey, Mapping[str, Any], Any]]:
+    """Turns finished samples into what the store takes."""
+    for job, sample, _ in buffer:
+        key = SampleKey(job.cell.key, job.record.id, sample.index)
+        yield key, sample.as_dict(), cost_of(sample)

@@ -95,10 +95,17 @@ def _setting(
     from baco.methods import METHODS
     from baco.methods.settings import make_setting
 
-    values: dict[str, Any] = {"method": method, "router": router, **sampling, "seed": seed}
-    if control is not None:
-        values["gamma" if METHODS[method].takes_router else "temperature"] = control
-    return make_setting(**values, lookahead=plan.run.lookahead, max_rows=plan.run.max_rows)
+    values: dict[str, Any] = {"method": method, "router": router, "control": control, **sampling}
+    alias = METHODS[method].alias
+    if control is not None and alias and alias in sampling:
+        values[alias] = None  # the plan's sampling speaks of all other methods
+    return make_setting(
+        **values,
+        seed=seed,
+        n=plan.n,
+        lookahead=plan.run.lookahead,
+        max_rows=plan.run.max_rows,
+    )
 
 
 def cell_key(identity: Mapping[str, Any]) -> str:
@@ -153,7 +160,7 @@ def _cell(
 
     control = float(control) if isinstance(control, int) else control
     sampling = plan.sampling_of(entry).model_dump()
-    whole = getattr(METHODS[entry.method], "whole_group", False)
+    whole = METHODS[entry.method].whole_group
     identity = {
         "pair": pair,
         "revision": revision,

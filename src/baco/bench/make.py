@@ -162,7 +162,7 @@ def _start(pair: Pair, plan: Plan, jobs: list[Job], engines: Engines | None) -> 
 def _task(record: Record, place: int) -> Task:
     from baco.methods.base import Task
 
-    return Task(record.prompt, place)
+    return Task(record.prompt, place, tuple(record.extra.get("paraphrases", ())))
 
 
 def _by_halves(pair: Pair, plan: Plan, jobs: list[Job]) -> Iterator[Made | Failed]:

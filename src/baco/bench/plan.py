@@ -52,12 +52,15 @@ class DatasetPlan(Table):
 
 
 class SamplingPlan(Table):
-    """How samples are drawn, see `baco.methods.settings.make_setting`."""
+    """How samples are drawn, see `baco.methods.settings.make_setting`.
 
-    temperature: float = 1.0
-    top_p: float = 0.9
+    What is None is what suits the method: as a rule temperature 1, top-p 0.9 and no min-p.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
     top_k: int = 0
-    min_p: float = 0.0
+    min_p: float | None = None
     max_new_tokens: int = 512
     stop: list[str] = []
     restart_shorter_than: int = 0

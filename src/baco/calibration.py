@@ -570,9 +570,9 @@ def _own_engine(pair: Pair) -> Decode:
     """Returns a function that decodes with an engine of its own."""
 
     def decode(requests: Sequence[Request]) -> list[tuple[list[int], list[bool]]]:
-        from baco.engine import Engine
+        from baco.engine.opening import open_engine
 
-        engine = Engine(pair.base, pair.aligned, max_rows=128)
+        engine = open_engine(pair.base, pair.aligned, max_rows=128)
         rows: dict[int, tuple[list[int], list[bool]]] = {
             engine.submit(request): ([], []) for request in requests
         }

@@ -150,7 +150,7 @@ def load_sides(
         )
     second = Checkpoint.find(aligned, tokenizers[1], revisions[1], loading)
     ends = first.ends() | second.ends()
-    encoders = _encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
+    encoders = side_encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
     device = loading.torch_device
     models = (first.load(loading), second.load(loading))
     if same_tokens(first.tokenizer, second.tokenizer):
@@ -209,7 +209,7 @@ def _over(side: Side, partner: BridgedPartner) -> Side:
     )
 
 
-def _encoders(
+def side_encoders(
     base: Checkpoint,
     aligned_label: str,
     aligned_tokenizer: Any,
@@ -264,7 +264,7 @@ def _adapter_sides(
             hint="an adapter must keep the base model's token ids",
         )
     ends = base.ends() | end_ids(tokenizer, base.config)
-    encoders = _encoders(base, label_of(adapter), tokenizer, ends, base_prompt, template)
+    encoders = side_encoders(base, label_of(adapter), tokenizer, ends, base_prompt, template)
     vocabulary = vocabulary_of(tokenizer, ends, loading.torch_device)
     with LOADING, refusals(adapter, revision), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in an old way

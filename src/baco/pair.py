@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, overload
 from baco.calibration import resolve
 from baco.checkpoints import Loading
 from baco.engine.loop import Stats
-from baco.errors import InputError
+from baco.errors import InputError, UnknownNameError
 from baco.filters import Filter, filtered
 from baco.group import Group, Sample
 from baco.judging import aligned_judge
@@ -310,8 +310,6 @@ class Pair:
         except TypeError:
             from inspect import signature
 
-            from baco.errors import UnknownNameError
-
             names = set(signature(make_setting).parameters) - {"calibration", "n"}
             unknown = sorted(set(settings) - names)
             if not unknown:
@@ -388,13 +386,19 @@ def _is_single(prompt: object) -> bool:
     return bool(prompt) and isinstance(prompt, Sequence) and isinstance(prompt[0], dict)
 
 
-def load(name: str, aligned: str | None = None, **options: Any) -> Pair:
+ENGINES = ("baco", "vllm")
+"""Who decodes: our own engine, or vLLM."""
+
+
+def load(name: str, aligned: str | None = None, *, engine: str = "baco", **options: Any) -> Pair:
     """Loads a pair.
 
     Args:
         name: The name of a known pair (`baco pairs`), or ``BASE,ALIGNED``: Hub ids or folders.
         aligned: The aligned model, if `name` is the base model's id or folder.
-        **options: Device, dtype and so on, see `Pair`.
+        engine: Who decodes: ``baco``, or ``vllm`` (see docs/vllm.md).
+        **options: Device, dtype and so on, see `Pair`; for vLLM see
+            `baco.vllm.load.load_vllm_pair`.
 
     Returns:
         The pair.
@@ -402,16 +406,18 @@ def load(name: str, aligned: str | None = None, **options: Any) -> Pair:
     Raises:
         UnknownNameError: If the name is unknown; close names are suggested.
         PairError: If a side cannot be had.
+        UnsupportedError: If the engine is vLLM, and it is not installed.
     """
+    make = _maker(engine)
     if aligned is None and "," in name:
         name, _, aligned = (part.strip() for part in name.partition(","))
     if aligned is not None or "adapter" in options:
-        return Pair(name, aligned, **options)
+        return make(name, aligned, **options)
     known = known_pair(name)
-    if known.bundled:
+    if known.bundled and engine == "baco":
         options.setdefault("device", "cpu")  # so small that any other device would be slower
     template = options.pop("template", None) or replace(PlainTemplate(), **known.template)
-    pair = Pair(
+    pair = make(
         locate(known.base),
         locate(known.aligned) if known.aligned else None,
         adapter=locate(known.adapter) if known.adapter else None,
@@ -425,3 +431,14 @@ def load(name: str, aligned: str | None = None, **options: Any) -> Pair:
     )
     pair.known = known
     return pair
+
+
+def _maker(engine: str) -> Callable[..., Pair]:
+    """Returns what makes pairs for an engine."""
+    if engine == "vllm":
+        from baco.vllm.load import load_vllm_pair
+
+        return load_vllm_pair
+    if engine != "baco":
+        raise UnknownNameError("engine", engine, ENGINES)
+    return Pair

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from baco.engine.loop import Engine
 from baco.engine.noise import row_key
+from baco.engine.opening import Decoder, open_engine
 from baco.engine.rows import SOURCE_NAMES, Cost, Event, Finish, Request
 from baco.errors import InputError
 from baco.group import Sample, base_share, switches
@@ -16,7 +16,6 @@ from baco.methods.reader import Reader
 from baco.prompts import Conversation, as_json, identity
 
 if TYPE_CHECKING:
-    from baco.methods.sharing import Port
     from baco.routers.base import Router
     from baco.sides import Side
 
@@ -73,10 +72,10 @@ class Decoding:
         self._rows: dict[int, Row] = {}
         base, aligned = (side.partner for side in sides)
         how = (setting.lookahead, setting.max_rows)
-        self._engine: Engine | Port = (
+        self._engine: Decoder = (
             setting.seat.port(base, aligned, *how)
             if setting.seat
-            else Engine(base, aligned, lookahead=how[0], max_rows=how[1])
+            else open_engine(base, aligned, lookahead=how[0], max_rows=how[1])
         )
         for number in range(len(tasks)):
             self._submit(number, attempt=0, cost=Cost())

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from baco.engine.loop import Engine, Lookahead, Stats
+from baco.engine.loop import Lookahead, Stats
+from baco.engine.opening import Decoder, open_engine
 from baco.errors import BacoError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Hub:
         engine: The engine.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Decoder) -> None:
         self.engine = engine
         self.owners: dict[int, Port] = {}
 
@@ -111,7 +112,9 @@ class Engines:
         """Returns the engine of two partners; it is made when first asked for."""
         key = (base, aligned, lookahead, max_rows)
         if key not in self._hubs:
-            self._hubs[key] = Hub(Engine(base, aligned, lookahead=lookahead, max_rows=max_rows))
+            self._hubs[key] = Hub(
+                open_engine(base, aligned, lookahead=lookahead, max_rows=max_rows)
+            )
         return self._hubs[key]
 
 

@@ -92,11 +92,18 @@ class Schedule:
 
     def __str__(self) -> str:
         if self.kind == "constant":
-            return f"{self.first:g}"
+            return _written(self.first)
         if self.kind == "linear":
-            return f"linear:{self.values[0]:g}..{self.values[1]:g}/{self.positions[1]}"
+            first, last = map(_written, self.values)
+            return f"linear:{first}..{last}/{self.positions[1]}"
         rest = zip(self.values[1:], self.positions[1:], strict=True)
-        return f"step:{self.first:g}" + "".join(f",{v:g}/{p}" for v, p in rest)
+        return f"step:{_written(self.first)}" + "".join(f",{_written(v)}/{p}" for v, p in rest)
+
+
+def _written(value: float) -> str:
+    """Writes a number as shortly as it can be read again exactly."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _position(text: str) -> int:

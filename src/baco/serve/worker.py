@@ -17,7 +17,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
 
-from baco.engine import Engine, Event, Lookahead, Request
+from baco.engine import Event, Lookahead, Request
+from baco.engine.opening import Decoder, open_engine
 from baco.errors import BacoError
 from baco.partners.base import Partner
 from baco.serve.samples import Method, Plan, Sample, Update
@@ -111,7 +112,7 @@ class Worker:
         self.max_rows = max_rows
         self._lookahead = lookahead
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._engines: dict[Method, Engine] = {}
+        self._engines: dict[Method, Decoder] = {}
         self._rows: dict[tuple[Method, int], tuple[Job, Sample]] = {}
         self._bulk: dict[tuple[Method, int], tuple[_Bulk, int]] = {}
         self._stopping = False
@@ -198,14 +199,14 @@ class Worker:
             command()
             block = False
 
-    def _engine(self, method: Method) -> Engine:
+    def _engine(self, method: Method) -> Decoder:
         if method not in self._engines:
             sides = {
                 "baco": (self.base, self.aligned),
                 "base": (self.base, self.base),
                 "aligned": (self.aligned, self.aligned),
             }[method]
-            self._engines[method] = Engine(
+            self._engines[method] = open_engine(
                 *sides, lookahead=self._lookahead, max_rows=self.max_rows
             )
         return self._engines[method]
@@ -238,7 +239,7 @@ class Worker:
         self._drop(job)
         self._post(job, partial(job.fail, error))
 
-    def _cycle(self, method: Method, engine: Engine) -> None:
+    def _cycle(self, method: Method, engine: Decoder) -> None:
         try:
             events = engine.step()
         except Exception as error:

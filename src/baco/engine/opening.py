@@ -1,0 +1,56 @@
+"""Which engine decodes a pair: ours, or one that the pair's partners bring along."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from baco.engine.loop import Engine, Lookahead, Stats
+from baco.engine.rows import Event, Request
+from baco.partners.base import Partner
+
+
+class Decoder(Protocol):
+    """What every engine offers; see `baco.engine.loop.Engine`."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to decode."""
+        ...
+
+    @property
+    def stats(self) -> Stats:
+        """What the engine has done so far."""
+        ...
+
+    def submit(self, request: Request) -> int:
+        """Adds a row, and returns its number."""
+        ...
+
+    def cancel(self, number: int) -> None:
+        """Drops a row."""
+        ...
+
+    def step(self) -> list[Event]:
+        """Runs one cycle, and returns what happened."""
+        ...
+
+
+def open_engine(
+    base: Partner, aligned: Partner, *, lookahead: Lookahead = "auto", max_rows: int = 256
+) -> Decoder:
+    """Makes the engine of two partners.
+
+    Args:
+        base: The base partner.
+        aligned: The aligned partner; the same object for a single model.
+        lookahead: How far partners may guess ahead.
+        max_rows: Rows decoded at the same time.
+
+    Returns:
+        What the partners' own `open_engine` makes where they have one, else an `Engine`.
+    """
+    own = getattr(aligned, "open_engine", None)
+    if own is not None:
+        decoder: Decoder = own(base, lookahead=lookahead, max_rows=max_rows)
+        return decoder
+    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows)

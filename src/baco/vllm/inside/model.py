@@ -1,0 +1,154 @@
+"""Both models of a pair as one model of vLLM, with two sets of KV caches over one block table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from vllm.compilation.backends import set_model_tag
+from vllm.config import VllmConfig
+from vllm.forward_context import get_forward_context
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+from vllm.model_executor.models.utils import init_vllm_registered_model
+
+from baco.engine.rows import ALIGNED, BASE
+from baco.vllm.inside.attention import Views
+from baco.vllm.inside.pair import Inside
+
+_BASE = "base."
+
+
+class BacoForCausalLM(torch.nn.Module):
+    """A base and an aligned model that read their own prompts and one common answer.
+
+    Args:
+        vllm_config: vLLM's configuration; `hf_config.baco` says where the base model is.
+        prefix: Not used: this is the outermost model.
+    """
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__()
+        inside = Inside.of(vllm_config)
+        self.config = vllm_config.model_config.hf_config
+        self.rows = inside.rows
+        self.views = Views(self.rows)
+        sides = []
+        for side, name in ((ALIGNED, "aligned"), (BASE, "base")):
+            config = inside.configs[name]
+            with set_model_tag(f"baco_{name}"):
+                model = init_vllm_registered_model(
+                    vllm_config,
+                    prefix=name,
+                    hf_config=config,
+                    architectures=config.architectures,
+                )
+            self.views.attach(model, side)
+            sides.append(model)
+        self.aligned, self.base = sides
+        self.secondary_weights = [
+            DefaultModelLoader.Source(
+                model_or_path=inside.base, revision=inside.base_revision, prefix=_BASE
+            )
+        ]
+        self.make_empty_intermediate_tensors = self.aligned.make_empty_intermediate_tensors
+        self._widths = [
+            inside.configs[name].get_text_config().hidden_size for name in ("aligned", "base")
+        ]
+        self._dtype = vllm_config.model_config.dtype
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """Loads the aligned model's weights, then the base model's, as they come.
+
+        Args:
+            weights: Names and tensors; the base model's names are prefixed.
+
+        Returns:
+            The parameters that were loaded.
+        """
+        source = iter(weights)
+        held: list[tuple[str, torch.Tensor]] = []
+
+        def first() -> Iterator[tuple[str, torch.Tensor]]:
+            for name, tensor in source:
+                if name.startswith(_BASE):
+                    held.append((name, tensor))
+                    return
+                yield name, tensor
+
+        loaded = {f"aligned.{name}" for name in self.aligned.load_weights(first())}
+        rest = ((name.removeprefix(_BASE), t) for name, t in chain(held, source))
+        return loaded | {f"base.{name}" for name in self.base.load_weights(rest)}
+
+    def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Returns the aligned model's embeddings; part of vLLM's interface."""
+        embedded: torch.Tensor = self.aligned.embed_input_ids(input_ids)
+        return embedded
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        positions: torch.Tensor,
+        intermediate_tensors: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        """Runs both models.
+
+        Args:
+            input_ids: Labels in prompts, emitted ids after them: int [tokens].
+            positions: Stream positions, int64 [tokens].
+            intermediate_tensors: Not used: there are no pipeline stages.
+            inputs_embeds: Not used.
+
+        Returns:
+            The aligned model's hidden states beside the base model's, float [tokens, a + b].
+        """
+        context = get_forward_context()
+        live = bool(context.attn_metadata) and self.rows.spans is not None
+        out = input_ids.new_zeros(len(input_ids), sum(self._widths), dtype=self._dtype)
+        for side, model, part in zip(
+            (ALIGNED, BASE),
+            (self.aligned, self.base),
+            torch.split(out, self._widths, -1),
+            strict=True,
+        ):
+            if not live:
+                part.copy_(model(input_ids, positions))
+            elif self.rows.runs[side]:  # else no row asks it, and the cache's labels say so
+                self._run(side, model, input_ids, positions, context, part)
+        return out
+
+    def _run(
+        self,
+        side: int,
+        model: Any,
+        input_ids: torch.Tensor,
+        positions: torch.Tensor,
+        context: Any,
+        out: torch.Tensor,
+    ) -> None:
+        """Runs one side over what it reads of this pass, into its part of `out`."""
+        ids = self.rows.ids(side, input_ids)
+        view = self.views.of[side]
+        if view is None:
+            out.copy_(model(ids, positions))
+            return
+        view = view.stretched(len(positions))
+        context.slot_mapping.update(view.slots)
+        if view.order is None:
+            out.copy_(model(ids, view.positions))
+        else:
+            out[view.order] = model(ids[view.order], view.positions)
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        """Returns the aligned model's logits and keeps the base model's for the step.
+
+        Args:
+            hidden_states: From `forward`, at the last token of each row, float [n, a + b].
+        """
+        aligned, base = torch.split(hidden_states, self._widths, -1)
+        self.rows.base_logits = self.base.compute_logits(base)
+        logits: torch.Tensor | None = self.aligned.compute_logits(aligned)
+        return logits

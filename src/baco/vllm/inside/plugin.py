@@ -1,0 +1,151 @@
+"""The entry point `vllm.general_plugins`: tells vLLM of pairs, in each of its processes."""
+
+from __future__ import annotations
+
+import re
+from copy import copy
+from typing import Any
+
+from baco.errors import UnsupportedError
+from baco.vllm.inside import requests
+from baco.vllm.inside.pair import ARCHITECTURE, Inside
+from baco.vllm.inside.versions import ANY_VERSION, TESTED, check, installed
+
+
+def register() -> None:
+    """Registers the model. Costs other models nothing: with another vLLM it does nothing."""
+    try:
+        check()
+    except UnsupportedError:
+        import logging
+
+        logging.getLogger("baco").info(
+            "pairs are not registered with vLLM %s: tested with %s (%s=1 tries it)",
+            installed(),
+            ", ".join(TESTED),
+            ANY_VERSION,
+        )
+        return
+    from vllm import ModelRegistry
+    from vllm.model_executor.models.config import MODELS_CONFIG_MAP
+
+    ModelRegistry.register_model(ARCHITECTURE, f"baco.vllm.inside.model:{ARCHITECTURE}")
+    MODELS_CONFIG_MAP[ARCHITECTURE] = PairConfig
+    _hook_requests()
+
+
+class PairConfig:
+    """Sets what pairs need in vLLM's configuration, and refuses what they cannot do."""
+
+    @staticmethod
+    def verify_and_update_model_config(model_config: Any) -> None:
+        """Part of vLLM's interface; nothing to do that early."""
+
+    @staticmethod
+    def verify_and_update_config(vllm_config: Any) -> None:
+        """Called once for each engine.
+
+        Raises:
+            UnsupportedError: If an option excludes pairs; it names the flag.
+        """
+        parallel = vllm_config.parallel_config
+        refused = {
+            "speculative decoding": (vllm_config.speculative_config, "--speculative-config"),
+            "pipeline stages": (
+                parallel.pipeline_parallel_size > 1,
+                "--pipeline-parallel-size",
+            ),
+            "LoRA requests": (vllm_config.lora_config, "--enable-lora (merge the adapter instead)"),
+            "asynchronous scheduling": (
+                vllm_config.scheduler_config.async_scheduling,
+                "--async-scheduling",
+            ),
+        }
+        for what, (asked, flag) in refused.items():
+            if asked:
+                raise UnsupportedError(
+                    f"pairs do not work with {what} in vLLM", hint=f"leave out {flag}"
+                )
+        model = vllm_config.model_config
+        model.logprobs_mode = "processed_logits"
+        model.logits_processors = ["baco.vllm.inside.processor:BacoProcessor"]
+        vllm_config.scheduler_config.async_scheduling = False
+        if vllm_config.use_v2_model_runner:
+            raise UnsupportedError(
+                "pairs need vLLM's model runner V1", hint="set VLLM_USE_V2_MODEL_RUNNER=0"
+            )
+        window = getattr(
+            Inside.of(vllm_config).configs["base"].get_text_config(),
+            "max_position_embeddings",
+            model.max_model_len,
+        )
+        if window < model.max_model_len:
+            raise UnsupportedError(
+                f"the base model reads {window} tokens, and vLLM is set to {model.max_model_len}",
+                hint=f"give --max-model-len {window}",
+            )
+
+
+def _hook_requests() -> None:
+    """Lets requests of pairs be prepared where they enter vLLM's engine."""
+    from vllm.v1.engine.core import EngineCore
+
+    plain = EngineCore.preprocess_add_request
+    if getattr(plain, "baco", False):
+        return
+
+    def preprocess_add_request(self: Any, request: Any) -> Any:
+        if self.vllm_config.model_config.architecture == ARCHITECTURE:
+            request = prepared(request, self.vllm_config)
+        return plain(self, request)
+
+    preprocess_add_request.baco = True  # type: ignore[attr-defined]
+    EngineCore.preprocess_add_request = preprocess_add_request
+
+
+def prepared(request: Any, vllm_config: Any) -> Any:
+    """Returns an engine's request with labels for its prompt, and all that decides its sample.
+
+    Args:
+        request: vLLM's `EngineCoreRequest`; left as it is.
+        vllm_config: vLLM's configuration.
+    """
+    from baco.engine.warp import Warp
+    from baco.vllm.inside.labels import labels
+
+    inside = Inside.of(vllm_config)
+    params = copy(request.sampling_params)
+    params.__dict__.clear()  # what vLLM worked out of the fields that change here
+    given = dict(params.extra_args or {})
+    aligned = given.get("baco_aligned_ids") or request.prompt_token_ids
+    if "baco_base_prompt" in given:
+        base = inside.base_ids(given["baco_base_prompt"])
+    else:
+        base = given.get("baco_base_ids") or request.prompt_token_ids
+    warp = Warp(params.temperature, params.top_p, max(params.top_k, 0), params.min_p)
+    ask = requests.read(given, aligned, base, warp, params.seed or 0, _index(request, params))
+    # The step draws with its own noise; what vLLM draws from is one-hot.
+    params.temperature, params.top_p, params.top_k, params.min_p = 0.0, 1.0, 0, 0.0
+    params.seed = None
+    params.stop_token_ids = sorted({*(params.stop_token_ids or ()), *inside.ends})
+    params.extra_args = ask.args()
+    window = vllm_config.model_config.max_model_len
+    params.max_tokens = min(params.max_tokens or window, window - ask.length)
+    made = copy(request)
+    made.sampling_params = params
+    made.prompt_token_ids = labels(
+        ask.base_prompt,
+        ask.aligned_prompt,
+        block=vllm_config.cache_config.block_size,
+        kind=ask.program.method,
+        unique=request.request_id,
+    )
+    return made
+
+
+def _index(request: Any, params: Any) -> int:
+    """Returns a request's place among its siblings of ``n > 1``, which vLLM puts into its id."""
+    found = re.match(r"(\d+)_", request.request_id)
+    if found and request.external_req_id and not request.external_req_id.startswith(found[0]):
+        return int(found[1])
+    return 0

@@ -1,0 +1,244 @@
+"""The rows of vLLM's batch, in its order: what the model, its attention and the step share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from baco.engine.rows import ALIGNED, BASE
+from baco.engine.step import Context, Scores, score, step
+from baco.engine.units import START
+from baco.engine.vocabulary import Vocabulary
+from baco.vllm.inside.requests import Ask, Program
+
+SIDES = (ALIGNED, BASE)
+
+
+@dataclass(eq=False)
+class Row:
+    """What is kept of one request for as long as it lives, in and out of the batch.
+
+    Attributes:
+        ask: The request.
+        output: The emitted ids; vLLM appends to this very list.
+        prompts: Prompt ids of (aligned, base), padded on the left to the stream's length.
+        pads: How far each side lags behind the stream.
+        t: Emitted tokens that `state` and `source` know of.
+        state: Unit state after them.
+        source: Who emitted the last of them.
+    """
+
+    ask: Ask
+    output: list[int]
+    prompts: tuple[torch.Tensor, torch.Tensor] = field(init=False)
+    pads: tuple[int, int] = field(init=False)
+    t: int = 0
+    state: int = START
+    source: int = ALIGNED
+
+    def __post_init__(self) -> None:
+        length = self.ask.length
+        sides = (self.ask.aligned_prompt, self.ask.base_prompt)
+        self.pads = (length - len(sides[0]), length - len(sides[1]))
+        self.prompts = tuple(  # type: ignore[assignment]
+            torch.tensor([0] * pad + list(ids)) for pad, ids in zip(self.pads, sides, strict=True)
+        )
+
+
+class Spans(NamedTuple):
+    """Which part of each row's stream a pass feeds; int64 [n] on the CPU, but for `starts`.
+
+    Attributes:
+        starts: Where each row's tokens begin among all tokens, [n + 1].
+        first: Stream position of each row's first token.
+        after: Stream position after its last.
+    """
+
+    starts: torch.Tensor
+    first: torch.Tensor
+    after: torch.Tensor
+
+
+class Rows:
+    """The batch.
+
+    Args:
+        vocabulary: Tables over token ids, on the device of the logits.
+        device: That device.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, device: torch.device) -> None:
+        self.vocabulary = vocabulary
+        self.device = device
+        self.base_logits: torch.Tensor | None = None
+        self.spans: Spans | None = None
+        self._rows: dict[int, Row] = {}
+        self._rebuild()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    # --- joining and leaving -------------------------------------------------------------------
+
+    def change(
+        self,
+        removed: Iterable[int],
+        added: Iterable[tuple[int, Row]],
+        moved: Iterable[tuple[int, int, bool]],
+    ) -> None:
+        """Follows vLLM's batch.
+
+        Args:
+            removed: Places that are empty now.
+            added: (place, row); may replace a row.
+            moved: (from, to, whether both change places).
+        """
+        self._settle()
+        for row, source, state, t in zip(
+            self._order,
+            self._source.tolist(),
+            self._state.tolist(),
+            self._t.tolist(),
+            strict=True,
+        ):
+            row.source, row.state, row.t = source, state, t
+        for place in removed:
+            self._rows.pop(place, None)
+        for place, row in added:
+            self._rows[place] = row
+        for here, there, swap in moved:
+            a, b = self._rows.pop(here, None), self._rows.pop(there, None)
+            if a is not None:
+                self._rows[there] = a
+            if swap and b is not None:
+                self._rows[here] = b
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Makes the tensors of the rows that are here now."""
+        self._order = [self._rows[place] for place in sorted(self._rows)]
+        self.spans = None
+        rows = self._order
+
+        def vector(values: Iterable[int], device: torch.device | None = None) -> torch.Tensor:
+            return torch.tensor(list(values), dtype=torch.int64, device=device or self.device)
+
+        self._keys = vector(row.ask.key for row in rows)
+        self._t = vector(row.t for row in rows)
+        self._state = vector(row.state for row in rows)
+        self._source = vector(row.source for row in rows)
+        self._next: tuple[torch.Tensor, torch.Tensor] | None = None
+        programs: dict[Program, list[int]] = {}
+        for i, row in enumerate(rows):
+            programs.setdefault(row.ask.program, []).append(i)
+        self._programs = [
+            (program, slice(None) if len(programs) == 1 else vector(places))
+            for program, places in programs.items()
+        ]
+        cpu = torch.device("cpu")
+        self.lengths = vector((row.ask.length for row in rows), cpu)
+        self.pads = tuple(vector((row.pads[side] for row in rows), cpu) for side in SIDES)
+        self.lag = tuple(any(row.pads[side] for row in rows) for side in SIDES)
+        needs = [program.needs for program in programs]
+        self.runs = (
+            any(aligned for _, aligned in needs) or not needs,
+            any(base for base, _ in needs) or not needs,
+        )
+
+    # --- before the pass -----------------------------------------------------------------------
+
+    def fed(self, starts: torch.Tensor, seq_lens: torch.Tensor) -> Spans | None:
+        """Takes note of what the next pass feeds.
+
+        Args:
+            starts: int32 [n + 1] on the CPU.
+            seq_lens: int32 [n] on the CPU: length of the stream after the pass.
+
+        Returns:
+            The spans; None in a trial run without requests.
+        """
+        if len(seq_lens) != len(self._order):
+            self.spans = None
+        elif self.spans is None or self.spans.starts is not starts:
+            after = seq_lens.long()
+            counts = starts.long().diff()
+            self.spans = Spans(starts, after - counts, after)
+        return self.spans
+
+    def ids(self, side: int, input_ids: torch.Tensor) -> torch.Tensor:
+        """Returns what one side reads: its own prompt in place of the labels.
+
+        Args:
+            side: `ALIGNED` or `BASE`.
+            input_ids: int [tokens], from vLLM.
+        """
+        assert self.spans is not None
+        reading = (self.spans.first < self.lengths).nonzero().flatten().tolist()
+        if not reading:
+            return input_ids
+        out = input_ids.clone()
+        starts, first, after = (x.tolist() for x in self.spans)
+        for i in reading:  # rows that read their prompts now
+            row = self._order[i]
+            part = row.prompts[side][first[i] : min(after[i], row.ask.length)]
+            out[starts[i] : starts[i] + len(part)] = part.to(out)
+        return out
+
+    # --- after the pass ------------------------------------------------------------------------
+
+    def choose(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Runs THE step over all rows.
+
+        Args:
+            logits: The aligned side's, float [n, v]. The base side's are in `base_logits`.
+
+        Returns:
+            The tokens, int64 [n]; and for each the sum of its source and, where it begins a
+            unit, 2: int64 [n].
+        """
+        self._settle()
+        assert self.base_logits is not None
+        tokens = torch.zeros_like(self._t)
+        source, begins = tokens.clone(), tokens.clone()
+        for program, at in self._programs:
+            base, aligned = self._scores(program, logits[at], self.base_logits[at])
+            choice = step(
+                base,
+                aligned,
+                Context(self._keys[at], self._t[at], self._state[at], self._source[at]),
+                program.router,
+                program.warps,
+                self.vocabulary,
+                end_rule=program.end_rule,
+            )
+            tokens[at], source[at], begins[at] = choice.token, choice.source, choice.begins.long()
+        # It counts once vLLM has kept the token: not in the middle of a prompt.
+        self._next = (source, self.vocabulary.units.advance(self._state, tokens))
+        return tokens, source + 2 * begins
+
+    def _scores(
+        self, program: Program, aligned: torch.Tensor, base: torch.Tensor
+    ) -> tuple[Scores, Scores]:
+        """Scores both sides, or the only one that runs."""
+        how_base, how_aligned = program.warps
+        if program.method == "baco":
+            return (
+                score(base, how_base, self.vocabulary),
+                score(aligned, how_aligned, self.vocabulary),
+            )
+        alone = score(base if program.method == "base" else aligned, how_aligned, self.vocabulary)
+        return alone, alone
+
+    def _settle(self) -> None:
+        """Brings states up to what vLLM has kept of the last choices."""
+        if self._next is None:
+            return
+        (source, state), self._next = self._next, None
+        t = torch.tensor([len(row.output) for row in self._order], device=self.device)
+        kept = t > self._t
+        self._source = torch.where(kept, source, self._source)
+        self._state = torch.where(kept, state, self._state)
+        self._t = t

@@ -1,0 +1,227 @@
+"""Loads a pair into vLLM: ``baco.load(..., engine="vllm")``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from baco.checkpoints import Loading, check_source, load_model, load_tokenizer, refusals
+from baco.errors import BacoError, InputError, UnknownNameError, UnsupportedError, missing_extra
+from baco.known_pairs import BasePrompt
+from baco.loading import Checkpoint, side_encoders
+from baco.pair import Pair
+from baco.partners.tokens import token_bytes
+from baco.prompts import PlainTemplate
+from baco.revisions import revision_of
+from baco.sides import Side, text_encoder
+from baco.vllm.engine import Runtime, VllmPartner
+from baco.vllm.inside.pair import Checkpoints, overrides
+from baco.vllm.inside.versions import check
+
+_MINE = {
+    "model",
+    "tokenizer",
+    "hf_overrides",
+    "logits_processors",
+    "logprobs_mode",
+    "skip_tokenizer_init",
+}
+"""Options of vLLM that loading a pair sets itself."""
+
+_CPU_CACHE = 2**30  # bytes; vLLM would take 90 % of all memory
+
+
+def load_vllm_pair(
+    base: str,
+    aligned: str | None = None,
+    *,
+    adapter: str | Path | None = None,
+    name: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str = "main",
+    base_revision: str | None = None,
+    aligned_revision: str | None = None,
+    base_prompt: BasePrompt = "plain",
+    template: PlainTemplate | None = None,
+    trust_remote_code: bool = False,
+    **options: Any,
+) -> Pair:
+    """Loads both models of a pair into one vLLM engine.
+
+    Args:
+        base: The base model: a Hub id or a folder.
+        aligned: The aligned model; None with an adapter.
+        adapter: A LoRA adapter that makes the aligned side out of the base; it is merged.
+        name: What to call the pair.
+        device: ``auto`` or the kind of device that the installed vLLM is made for.
+        dtype: ``auto`` (float32 on a CPU, else the checkpoint's own) or a torch dtype's name.
+        revision: As of `Pair`.
+        base_revision: As of `Pair`.
+        aligned_revision: As of `Pair`.
+        base_prompt: As of `Pair`.
+        template: As of `Pair`.
+        trust_remote_code: As of `Pair`.
+        **options: vLLM's own engine arguments, such as `tensor_parallel_size`.
+
+    Returns:
+        The pair; its `generate`, `stream` and `run` are the same as ever.
+
+    Raises:
+        UnsupportedError: If vLLM is not installed, or is not a version that this is tested with.
+        UnknownNameError: If an option is unknown.
+        PairError: If a side cannot be had, or the tokenizers differ.
+    """
+    check()
+    if (aligned is None) == (adapter is None):
+        raise InputError(
+            "a pair needs an aligned model or an adapter, one of the two",
+            hint="give one of them",
+        )
+    if not isinstance(base, str) or not isinstance(aligned, str | None):
+        raise InputError("vLLM loads models itself", hint="give Hub ids or folders")
+    _environment()
+    _check_options(options)
+    revisions = (base_revision or revision, aligned_revision or revision)
+    loading = Loading(device="cpu", dtype=dtype, trust_remote_code=trust_remote_code)
+    with contextlib.ExitStack() as stack:
+        label = ""
+        if adapter is not None:
+            label = f"{base} with {adapter}"
+            merged = stack.enter_context(_merged(base, str(adapter), revisions, loading))
+            aligned, revisions = merged, (revisions[0], "main")
+        assert aligned is not None
+        both = Checkpoints.find(base, aligned, revisions, loading)
+        made = side_encoders(
+            both.base,
+            label or both.aligned.label,
+            both.aligned.tokenizer,
+            both.ends,
+            base_prompt,
+            template or PlainTemplate(),
+        )
+        runtime = _start(both, revisions, device, dtype, trust_remote_code, options)
+        vocabulary = both.vocabulary("cpu")
+        pieces = token_bytes(both.aligned.tokenizer)
+        sides = []
+        for side, checkpoint, encode in zip(
+            ("base", "aligned"), (both.base, both.aligned), made, strict=True
+        ):
+            sides.append(
+                Side(
+                    (label if side == "aligned" else "") or checkpoint.label,
+                    VllmPartner(side, runtime, vocabulary, _window(checkpoint) or runtime.window),
+                    encode,
+                    text_encoder(checkpoint.tokenizer, both.ends),
+                    pieces,
+                    revision_of(checkpoint.source, checkpoint.config),
+                )
+            )
+    return Pair.from_sides(name or f"{sides[0].label},{sides[1].label}", sides[0], sides[1])
+
+
+def _environment() -> None:
+    """Sets what vLLM reads from its environment, where the user has not."""
+    for key, value in {
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }.items():
+        os.environ.setdefault(key, value)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    from vllm.engine.arg_utils import EngineArgs
+
+    known = {f.name for f in fields(EngineArgs)} - _MINE
+    for option in options:
+        if option not in known:
+            raise UnknownNameError("option of vLLM", option, known)
+
+
+def _start(
+    both: Checkpoints,
+    revisions: tuple[str, str],
+    device: str,
+    dtype: str,
+    trust_remote_code: bool,
+    options: dict[str, Any],
+) -> Runtime:
+    """Starts vLLM with both models."""
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    kind = str(current_platform.device_type)
+    if device != "auto" and device.partition(":")[0] != kind:
+        raise UnsupportedError(
+            f"the installed vLLM is made for {kind}, not for {device}",
+            hint="install its build for your device, or leave out the device",
+        )
+    local = Path(both.aligned.source).expanduser().is_dir()
+    given: dict[str, Any] = {
+        "model": both.aligned.source,
+        "revision": None if local else revisions[1],
+        "hf_overrides": overrides(
+            both.base.source,
+            None if Path(both.base.source).expanduser().is_dir() else revisions[0],
+        ),
+        "dtype": "float32" if dtype == "auto" and kind == "cpu" else dtype,
+        "trust_remote_code": trust_remote_code,
+        "disable_log_stats": True,
+        "max_num_seqs": 256,
+    }
+    windows = [window for side in (both.base, both.aligned) if (window := _window(side))]
+    if windows:
+        given["max_model_len"] = min(windows)
+    if kind == "cpu":
+        given |= {"kv_cache_memory_bytes": _CPU_CACHE, "async_scheduling": False}
+    arguments = EngineArgs(**(given | options))
+    try:
+        engine = LLMEngine.from_engine_args(arguments)
+    except (OSError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()
+        raise UnsupportedError(
+            f"vLLM cannot load this pair: {first[0] if first else type(error).__name__}",
+            hint="its log says more (VLLM_LOGGING_LEVEL=INFO)",
+        ) from error
+    ends = frozenset(i for i in both.ends if i < len(both.aligned.tokenizer))
+    return Runtime(engine, ends, engine.model_config.max_model_len)
+
+
+def _window(side: Checkpoint) -> int:
+    """The longest sequence that a checkpoint takes; 0 if it does not say."""
+    return int(getattr(side.config.get_text_config(), "max_position_embeddings", 0) or 0)
+
+
+@contextlib.contextmanager
+def _merged(base: str, adapter: str, revisions: tuple[str, str], loading: Loading) -> Iterator[str]:
+    """Merges a LoRA adapter into a copy of the base model, for as long as it takes to load it.
+
+    Two full sets of weights stand in memory then, as for any pair.
+
+    Raises:
+        BacoError: If peft is not installed.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise missing_extra("peft", "lora") from error
+    check_source(adapter)
+    found = Checkpoint.find(base, None, revisions[0], loading)
+    with tempfile.TemporaryDirectory(prefix="baco-merged-") as folder:
+        with refusals(adapter, revisions[1]):
+            model = PeftModel.from_pretrained(
+                load_model(base, revisions[0], loading), adapter, revision=revisions[1]
+            )
+        model.merge_and_unload().save_pretrained(folder)
+        tokenizer = found.tokenizer
+        with contextlib.suppress(BacoError):  # adapters often come without one
+            tokenizer = load_tokenizer(adapter, revisions[1], loading)
+        tokenizer.save_pretrained(folder)
+        yield folder

@@ -1,0 +1,114 @@
+"""What decoding in vLLM must give: the oracle's answers, but for near-ties."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+
+from baco.engine import Request, Warp, reference
+from baco.engine.noise import row_key
+from baco.engine.opening import open_engine
+from baco.pair import Pair
+from baco.partners.base import Partner
+from baco.prompts import conversation_of
+from baco.routers import parse
+from support import golden
+from support.engines import Decoded, drain
+
+PROMPTS = (
+    "Suggest a summer trip destination.",
+    "Tell me a story in three sentences about a girl and her dog.",
+    "Name a city in Italy for my quiz.",
+    "Tell me a silly joke for the kids.",
+    "What is the capital of France?",
+)
+NEAR = 1e-4
+"""A comparison won by less than this may go the other way in single precision."""
+
+
+def requests(
+    spec: str,
+    warp: Warp,
+    *,
+    prompts: Sequence[str] = PROMPTS[:2],
+    count: int = 1,
+    limit: int = 24,
+    seed: int = 0,
+) -> list[Request]:
+    """Requests of the bundled pair."""
+    out = []
+    for prompt in prompts:
+        base, aligned = golden.tiny().prompt_ids(conversation_of(prompt))
+        out += [
+            Request(base, aligned, parse(spec), row_key(seed, prompt, i), warp,
+                    max_new_tokens=limit)
+            for i in range(count)
+        ]  # fmt: skip
+    return out
+
+
+def decode(pair: Pair, asked: Sequence[Request]) -> list[Decoded]:
+    """Decodes requests, all in one batch."""
+    engine = open_engine(pair.base, pair.aligned)
+    return drain(engine, [engine.submit(request) for request in asked])
+
+
+class Remembering:
+    """A partner that remembers what it said: many requests go the same way for a while."""
+
+    def __init__(self, partner: Partner) -> None:
+        self.vocabulary = partner.vocabulary
+        self._said = cache(partner.logits)
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        return self._said(tuple(ids))
+
+
+_gumbel = cache(reference.gumbel)
+
+
+@cache
+def _partners() -> tuple[Any, Any]:
+    return Remembering(golden.tiny().base), Remembering(golden.tiny().aligned)
+
+
+@cache
+def trace(request: Request) -> reference.Trace:
+    """The oracle's answer, in double precision."""
+    with patch.object(reference, "gumbel", _gumbel):
+        return reference.decode(*_partners(), request)
+
+
+class Tally(NamedTuple):
+    """How many answers are equal, and the near-ties that explain the others."""
+
+    equal: int
+    total: int
+    ties: list[reference.Margin]
+
+    def __str__(self) -> str:
+        return f"{self.equal} of {self.total} equal to the oracle, near-ties: {self.ties}"
+
+
+def compare(asked: Sequence[Request], decoded: Sequence[Decoded]) -> Tally:
+    """Compares answers with the oracle's: ids, sources, unit beginnings, finish.
+
+    Raises:
+        AssertionError: If one differs otherwise than by a near-tie.
+    """
+    equal, ties = 0, []
+    for request, got in zip(asked, decoded, strict=True):
+        wanted = trace(request)
+        if got == (wanted.tokens, wanted.sources, wanted.begins, wanted.finish):
+            equal += 1
+            continue
+        both = list(zip(got[0], got[1], wanted.tokens, wanted.sources, strict=False))
+        at = next((k for k, (a, b, c, d) in enumerate(both) if (a, b) != (c, d)), len(both))
+        near = min((m for m in wanted.margins if m.t == at), key=lambda m: m.value)
+        assert near.value < NEAR, (request.router.spec, at, near, got, wanted[:4])
+        ties.append(near)
+    return Tally(equal, len(asked), ties)

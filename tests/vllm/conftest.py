@@ -1,0 +1,34 @@
+"""Pairs in vLLM, loaded once. Where vLLM is not installed, these tests skip."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from baco.errors import UnsupportedError
+from baco.pair import Pair
+from baco.vllm.inside.versions import installed
+
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+SMALL = {"block_size": 32, "kv_cache_memory_bytes": 256 * 2**20}
+"""Blocks so small that prompts of the bundled world fill some, and not too much memory."""
+
+
+def in_vllm(name: str = "tiny", **options: object) -> Pair:
+    """Loads a pair into vLLM, or skips the test."""
+    try:
+        installed()
+    except UnsupportedError as error:
+        pytest.skip(f"{error}; or run make test-vllm")
+    import baco
+
+    return baco.load(name, engine="vllm", **{**SMALL, **options})
+
+
+@pytest.fixture(scope="session")
+def eager() -> Pair:
+    """The bundled pair, without compiling."""
+    return in_vllm(enforce_eager=True)

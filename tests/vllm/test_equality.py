@@ -1,0 +1,94 @@
+"""Decoding in vLLM against the oracle: every router, several thresholds, greedy and sampled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from baco.engine import Warp
+from baco.pair import Pair
+from baco.routers import CASCADES, ROUTERS, parse
+from support.oracle import PROMPTS, compare, decode, requests
+
+GREEDY = Warp(temperature=0)
+
+
+def thresholds(name: str) -> list[str]:
+    """A router at several thresholds, or alone where it has none."""
+    router = parse(name)
+    if router.control is None:
+        return [name]
+    high = router.rules[router.control].high
+    values = (0.2, 0.5, 0.8) if high == 1 else (0.5, 1, 2)
+    return [f"{name}@{value}" for value in values]
+
+
+NAMES = sorted({*ROUTERS, *CASCADES} - {"judge"})
+SPECS = [
+    spec
+    for name in (*NAMES, "punc>p-a", "p-top3")
+    for spec in thresholds(name)
+] + ["p@linear:0.8..0.1/20", "p-punc@0.123456789"]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [GREEDY, Warp()], ids=["greedy", "sampled"])
+def test_every_router_in_one_batch(eager: Pair, how: Warp) -> None:
+    asked = [request for spec in SPECS for request in requests(spec, how)]
+    tally = compare(asked, decode(eager, asked))
+    print(f"{len(SPECS)} specs, {how}: {tally}")
+    assert tally.equal >= 0.98 * tally.total
+
+
+def test_requests_that_differ_in_everything_share_a_batch(eager: Pair) -> None:
+    warps = [
+        GREEDY, Warp(), Warp(top_p=1.0), Warp(temperature=0.7, top_k=6, min_p=0.05),
+        Warp(temperature=1.7, top_p=0.5),
+    ]  # fmt: skip
+    asked = []
+    for i, warp in enumerate(warps):
+        for j, spec in enumerate(("rand@0.5", "p-punc@0.4", "h@1", "fc")):
+            asked += requests(
+                spec, warp, prompts=PROMPTS[j : j + 2], count=2, limit=5 + 9 * i, seed=j
+            )
+    tally = compare(asked, decode(eager, asked))
+    print(tally)
+    assert tally.equal >= 0.98 * tally.total
+
+
+def test_a_wrong_base_prompt_shows(eager: Pair) -> None:
+    """The control: the comparison can fail."""
+    asked = requests("p@0.9", GREEDY, prompts=PROMPTS)
+    wrong = [
+        type(r)(asked[i - 1].base_prompt, r.aligned_prompt, r.router, r.key, r.warp,
+                max_new_tokens=r.max_new_tokens)
+        for i, r in enumerate(asked)
+    ]  # fmt: skip
+    right, other = decode(eager, asked), decode(eager, wrong)
+    assert compare(asked, right).equal >= len(asked) - 1
+    assert sum(a != b for a, b in zip(right, other, strict=True)) >= 3
+
+
+def stretched(ids: tuple[int, ...], length: int) -> tuple[int, ...]:
+    """The ids, repeated to a length."""
+    return (ids * (length // len(ids) + 1))[-length:]
+
+
+def test_prompt_lengths_in_every_order(eager: Pair) -> None:
+    """The base prompt shorter, equal, longer; by one, by blocks; over block borders."""
+    (ask, *_) = requests("p-punc@0.5", Warp())
+    lengths = [(1, 90), (90, 1), (31, 33), (33, 31), (32, 64), (64, 32), (63, 65), (96, 97),
+               (50, 50), (97, 20), (20, 97), (128, 1), (2, 3)]  # fmt: skip
+    asked = [
+        replace(
+            ask,
+            base_prompt=stretched(ask.base_prompt, base),
+            aligned_prompt=stretched(ask.aligned_prompt, aligned),
+            key=ask.key + i,
+        )
+        for base, aligned in lengths
+        for i in range(2)
+    ]
+    tally = compare(asked, decode(eager, asked))
+    print(tally)
+    assert tally.equal >= len(asked) - 1

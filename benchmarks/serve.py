@@ -1,4 +1,4 @@
-"""The server under load: `python benchmarks/serve.py throughput|soak|disconnects`.
+"""The server under load: `python -m benchmarks.serve throughput|soak|disconnects`.
 
 The server runs in a process of its own and so do the clients; their shares of the CPU are stated,
 because on a small machine all of them compete.
@@ -7,6 +7,8 @@ because on a small machine all of them compete.
   ballast (MLPs widened by units that add nothing: the same tokens at a real model's cost);
 * soak: short requests with mixed settings; memory per 1,000 requests after a warm-up;
 * disconnects: clients that vanish at awkward moments; rows that are left.
+
+Each keeps its figures in `benchmarks/results/serve-NAME.json`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import asyncio
 import multiprocessing
 import random
 import socket
+import statistics
 import time
 from typing import Any
 
@@ -30,6 +33,7 @@ from baco.pair import Pair
 from baco.prompts import conversation_of
 from baco.routers import parse
 from baco.tiny.world import prompts
+from benchmarks.record import keep
 
 CHAT = "/v1/chat/completions"
 
@@ -160,7 +164,7 @@ def throughput(args: argparse.Namespace) -> None:
     pair = load(args.width)
     bodies = work(args.requests)
     engine_alone(pair, bodies[:16], 16)
-    ratios = []
+    rounds: list[dict[str, float]] = []
     with Server(args.width, args.threads) as server:
         asyncio.run(ask_all(server.url, bodies[:16], 16))
         for _ in range(args.repeats):
@@ -172,12 +176,23 @@ def throughput(args: argparse.Namespace) -> None:
             took = time.perf_counter() - start
             cpu = sum(mine.cpu_times()[:2]) - cpu
             theirs = sum(server.process.cpu_times()[:2]) - theirs
-            ratios.append(served / took / (tokens / seconds))
+            rounds.append(
+                {
+                    "engine_tokens_per_second": tokens / seconds,
+                    "server_tokens_per_second": served / took,
+                    "ratio": served / took / (tokens / seconds),
+                    "clients_share_of_cpu": cpu / (cpu + theirs),
+                }
+            )
             print(
                 f"engine {tokens / seconds:7.1f} tokens/s   server {served / took:7.1f} tokens/s   "
-                f"ratio {ratios[-1]:.2f}   clients' share of the CPU {cpu / (cpu + theirs):.1%}"
+                f"ratio {rounds[-1]['ratio']:.2f}   "
+                f"clients' share of the CPU {cpu / (cpu + theirs):.1%}",
+                flush=True,
             )
-    print(f"median ratio {sorted(ratios)[len(ratios) // 2]:.2f} (target: at least 0.8)")
+    ratio = statistics.median(one["ratio"] for one in rounds)
+    print(f"median ratio {ratio:.2f} (target: at least 0.8)")
+    keep("serve-throughput", {**settings_of(args), "rounds": rounds, "ratio": ratio})
 
 
 def mixed(seed: int) -> dict[str, Any]:
@@ -196,12 +211,17 @@ def soak(args: argparse.Namespace) -> None:
         asyncio.run(ask_all(server.url, [mixed(i) for i in range(args.warmup)], 16))
         sizes = [server.process.memory_info().rss]
         for start in range(0, args.requests, 1000):
-            bodies = [mixed(args.warmup + start + i) for i in range(1000)]
+            numbers = range(start, min(start + 1000, args.requests))
+            bodies = [mixed(args.warmup + i) for i in numbers]
             asyncio.run(ask_all(server.url, bodies, 16))
             sizes.append(server.process.memory_info().rss)
-            print(f"{start + 1000:6d} requests: {sizes[-1] / 2**20:.1f} MiB", flush=True)
-        growth = (sizes[-1] / sizes[0] - 1) / (len(sizes) - 1)
+            print(f"{start + len(bodies):6d} requests: {sizes[-1] / 2**20:.1f} MiB", flush=True)
+        growth = (sizes[-1] / sizes[0] - 1) / (args.requests / 1000)
         print(f"growth per 1,000 requests {growth:.2%} (target: below 1 %)")
+    keep(
+        "serve-soak",
+        {**settings_of(args), "bytes": sizes, "growth_per_1000_requests": growth},
+    )
 
 
 async def vanish(url: str, count: int) -> None:
@@ -236,13 +256,21 @@ def disconnects(args: argparse.Namespace) -> None:
         print(
             f"{args.requests} disconnects, {seen:.0f} in the middle of work; rows left: {left:.0f}"
         )
+    keep(
+        "serve-disconnects", {**settings_of(args), "in_the_middle_of_work": seen, "rows_left": left}
+    )
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line asked for."""
+    return {name: value for name, value in vars(args).items() if name != "run"}
 
 
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parts = parser.add_subparsers(required=True)
+    parts = parser.add_subparsers(required=True, metavar="throughput|soak|disconnects")
     part = parts.add_parser("throughput")
     part.add_argument("--width", type=int, default=8192)
     part.add_argument("--requests", type=int, default=128)

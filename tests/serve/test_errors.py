@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+
+from baco.methods import METHODS
 
 CHAT = "/v1/chat/completions"
 ASK = [{"role": "user", "content": "Name a city."}]
@@ -79,6 +83,9 @@ CORPUS = [
     ({**OK, "router": "punc", "diversity": 0.5}, "threshold"),
     ({**OK, "router": "judge"}, "judge"),
     ({**OK, "method": "magic"}, "method"),
+    ({**OK, "method": "alined"}, "did you mean"),
+    ({**OK, "method": ""}, "method"),
+    ({**OK, "method": 3}, "method"),
     ({**OK, "method": "base", "diversity": 0.5}, "leave it out"),
     ({**OK, "restart_shorter_than": -1}, "restart_shorter_than"),
     ({**OK, "frequency_penalty": 1}, "frequency_penalty"),
@@ -151,6 +158,19 @@ def test_malformed_completions(client: TestClient, body: dict[str, object], word
     assert 400 <= answer.status_code < 500, answer.text
     error = answer.json()["error"]
     assert word in f"{error['message']} {error['param']}", error
+
+
+def test_every_other_method_is_refused_by_name(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS._items, "mine", replace(METHODS["baco"], name="mine"))
+    for name in METHODS:
+        answer = client.post(CHAT, json={**OK, "method": name})
+        if name in ("baco", "base", "aligned"):
+            assert answer.status_code == 200, name
+        else:
+            assert answer.status_code == 400, name
+            assert f"baco generate --method {name}" in answer.json()["error"]["message"]
 
 
 def test_what_changes_nothing_is_accepted(client: TestClient) -> None:

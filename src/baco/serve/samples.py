@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -14,6 +14,9 @@ from baco.serve.text import Piece, TextStream
 
 Method = Literal["baco", "base", "aligned"]
 """How a server can answer: both partners together, or one of them alone."""
+
+SERVED: Mapping[str, Method] = {"baco": "baco", "base": "base", "aligned": "aligned"}
+"""These by name; other methods of `baco.methods` do not stream through one engine."""
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,11 @@ class Sampling(BaseModel):
     gamma: float | str | None = Field(
         None, description="The router's own threshold, or a schedule; instead of `diversity`."
     )
-    method: Literal["baco", "base", "aligned"] | None = Field(
-        None, description="Both models together (the default), or one of them alone."
+    method: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="`baco`, both models together (the default), or `base` or `aligned` alone.",
     )
     restart_shorter_than: int | None = Field(
         None, ge=0, description="Draw an answer again that stops before this many tokens."

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from baco.calibration import QUICK, CalibrationInfo, Effort
 from baco.engine import Lookahead, Warp
 from baco.errors import InputError
+from baco.methods import METHODS
 from baco.prompts import conversation_of, identity
 from baco.routers import Router, parse
 from baco.serve.calibrator import Calibrator
 from baco.serve.errors import ApiError
 from baco.serve.pairs import DEFAULT_ROUTER, Model, check_pairs, model_named
-from baco.serve.samples import Method, Plan, Tally, Update
+from baco.serve.samples import SERVED, Method, Plan, Tally, Update
 from baco.serve.schemas import ChatRequest, CompletionRequest
 from baco.serve.settings import Settings
 from baco.serve.telemetry import Telemetry
@@ -105,6 +106,27 @@ class Prepared:
                 "note": self.info.note or None,
             }
         return out
+
+
+def _method(name: str | None) -> Method:
+    """Finds a method by name.
+
+    Raises:
+        UnknownNameError: If there is no such method.
+        ApiError: If it is none of those that a server can run.
+    """
+    if name is None:
+        return "baco"
+    _ = METHODS[name]
+    if name not in SERVED:
+        raise ApiError(
+            400,
+            f"method {name!r} is not served, only {', '.join(SERVED)} are; "
+            f"on the command line: baco generate --method {name}",
+            param="method",
+            code="unsupported",
+        )
+    return SERVED[name]
 
 
 def _finite(value: float | None) -> float | str | None:
@@ -269,15 +291,16 @@ class Service:
             diversity = model.diversity
         controls = {"diversity": diversity, "gamma": request.gamma, "router": request.router}
         given = [name for name, value in controls.items() if value is not None]
-        if request.method in ("base", "aligned"):
+        method = _method(request.method)
+        if method != "baco":
             if given:
                 raise ApiError(
                     400,
-                    f"method {request.method!r} is one model alone, so {given[0]!r} has no "
+                    f"method {method!r} is one model alone, so {given[0]!r} has no "
                     "meaning; leave it out",
                     param=given[0],
                 )
-            return parse("rand", 0), request.method, None
+            return parse("rand", 0), method, None
         if diversity is not None and request.gamma is not None:
             raise ApiError(
                 400, "diversity and gamma are two controls of one thing; give one", param="gamma"
@@ -294,7 +317,7 @@ class Service:
                 param="router",
                 code="unsupported",
             )
-        return router, "baco", info
+        return router, method, info
 
     def start(self, prepared: Prepared) -> Running:
         """Lets a request in.

@@ -28,6 +28,7 @@ CORPUS = [
     ({**OK, "model": "gpt-4"}, "toy"),
     ({**OK, "model": "toy:bold"}, "preset"),
     ({**OK, "model": "toy:1.5"}, "preset"),
+    ({**OK, "model": "toy:٠.٥"}, "preset"),
     ({**OK, "messages": []}, "messages"),
     ({**OK, "messages": "hello"}, "messages"),
     ({**OK, "messages": [{}]}, "messages"),
@@ -51,6 +52,7 @@ CORPUS = [
     ({**OK, "n": 10**6}, "limit"),
     ({**OK, "temperature": -0.1}, "temperature"),
     ({**OK, "temperature": 2.1}, "temperature"),
+    ({**OK, "temperature": 1e-40}, "at least 0.001"),
     ({**OK, "temperature": "warm"}, "temperature"),
     ({**OK, "top_p": 0}, "top_p"),
     ({**OK, "top_p": 1.1}, "top_p"),
@@ -190,6 +192,9 @@ def test_wrong_addresses_and_methods(client: TestClient) -> None:
     assert client.get("/v2").status_code == 404
     assert "/v1" in client.get("/v2").json()["error"]["message"]
     assert client.get(CHAT).status_code == 405
+    assert [client.head(path).status_code for path in ("/", "/health")] == [200, 200]
+    assert len(client.get("/v1/models/" + "x" * 9000).text) < 400
+    assert len(client.get("/" + "x" * 9000).text) < 400
     assert client.get("/v1/models/none").status_code == 404
     assert client.get("/baco/calibration?pair=toy&router=nope").status_code == 400
     assert client.get("/baco/calibration?pair=nope&router=p").status_code == 404

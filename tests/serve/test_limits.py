@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 
 import httpx
@@ -22,6 +23,12 @@ from .pairs import random_pair
 CHAT = "/v1/chat/completions"
 ASK = [{"role": "user", "content": "Name a secret city."}]
 LONG = {"model": "toy", "messages": ASK, "max_tokens": 450, "n": 4, "seed": 1}
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """The address behind a URL, for a socket."""
+    parts = httpx.URL(url)
+    return parts.host, parts.port or 80
 
 
 def test_a_key_opens_what_costs_something(pair: Pair) -> None:
@@ -46,6 +53,29 @@ def test_bodies_have_a_limit_announced_or_not(pair: Pair) -> None:
     for answer in (told, untold):
         assert answer.status_code == 413
         assert answer.json()["error"]["code"] == "request_too_large"
+
+
+def test_a_large_body_is_heard_out_so_that_its_sender_hears_why(pair: Pair) -> None:
+    with running(create_app({"toy": pair}, Settings(max_body=300_000))) as url:
+        for size in (300_001, 2_000_000):
+            answer = httpx.post(url + CHAT, content=b"x" * size, timeout=60)
+            assert answer.status_code == 413, size
+        with socket.create_connection(address_of(url)) as line:
+            line.sendall(b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\nHost: x\r\n\r\n")
+            assert line.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(pair: Pair) -> None:
+    with (
+        running(create_app({"toy": pair}, Settings(timeout=0.2))) as url,
+        socket.create_connection(address_of(url)) as line,
+    ):
+        line.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 9\r\nHost: x\r\n\r\n{")
+        answer = b""
+        while part := line.recv(1000):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"did not arrive within 0.2 seconds" in answer
 
 
 def test_a_full_queue_says_when_to_try_again(pair: Pair) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -104,11 +104,16 @@ async def _gone(request: Request) -> None:
 
 
 async def _answer(
-    request: Request, prepared: Prepared, form: Format, *, streaming: bool, usage: bool
+    request: Request,
+    body: ChatRequest | CompletionRequest,
+    prepared: Prepared,
+    shape: Callable[[Sequence[bytes], bool], Format],
 ) -> Response:
     service = _service(request)
+    form = shape(prepared.host.token_bytes, body.alternatives is not None)
     running = service.start(prepared)
-    if streaming:
+    if body.stream:
+        usage = body.stream_options is not None and body.stream_options.include_usage
         return EventStream(running, stream(running, form, include_usage=usage))
     work = asyncio.ensure_future(collect(running, form))
     left = asyncio.ensure_future(_gone(request))
@@ -129,31 +134,14 @@ async def _answer(
 @routes.post("/v1/chat/completions", responses=_ANSWERS, response_model=None, tags=["OpenAI"])
 async def chat_completions(request: Request, body: ChatRequest) -> Response:
     """Answers a conversation, `n` times."""
-    prepared = _service(request).prepare_chat(body)
-    form = ChatFormat(prepared.host.token_bytes, body.alternatives is not None)
-    options = body.stream_options
-    return await _answer(
-        request,
-        prepared,
-        form,
-        streaming=bool(body.stream),
-        usage=options is not None and options.include_usage,
-    )
+    return await _answer(request, body, _service(request).prepare_chat(body), ChatFormat)
 
 
 @routes.post("/v1/completions", responses=_ANSWERS, response_model=None, tags=["OpenAI"])
 async def completions(request: Request, body: CompletionRequest) -> Response:
     """Continues raw text, without a chat template, `n` times per prompt."""
     prepared = _service(request).prepare_completion(body)
-    form = CompletionFormat(prepared.host.token_bytes, body.alternatives is not None)
-    options = body.stream_options
-    return await _answer(
-        request,
-        prepared,
-        form,
-        streaming=bool(body.stream),
-        usage=options is not None and options.include_usage,
-    )
+    return await _answer(request, body, prepared, CompletionFormat)
 
 
 def _model_entry(service: Service, name: str) -> dict[str, Any]:
@@ -183,6 +171,7 @@ async def model(request: Request, name: str) -> dict[str, Any]:
     return _model_entry(_service(request), name)
 
 
+@routes.head("/health", include_in_schema=False)
 @routes.get("/health", tags=["operation"])
 async def health(request: Request) -> JSONResponse:
     """Says whether the server takes requests, and what it is busy with."""

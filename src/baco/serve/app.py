@@ -70,14 +70,14 @@ def create_app(
     app.include_router(routes)
     errors.install(app)
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def playground() -> FileResponse:
         return FileResponse(_STATIC / "index.html")
 
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
 
     # The last one added sees a request first.
-    app.add_middleware(LimitBody, most=settings.max_body)
+    app.add_middleware(LimitBody, most=settings.max_body, seconds=settings.timeout)
     if settings.api_key is not None:
         app.add_middleware(RequireKey, key=settings.api_key)
     if settings.cors_origins:

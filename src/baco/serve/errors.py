@@ -73,6 +73,11 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, headers)
 
 
+def clipped(text: str, most: int = 80) -> str:
+    """Shortens what a client wrote, so that an error need not repeat all of it."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def api_error(error: BaseException) -> ApiError:
     """Turns any exception into what a client may see of it."""
     if isinstance(error, ApiError):
@@ -135,7 +140,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
         messages = {
-            404: f"there is nothing at {request.url.path}; the API is under /v1",
+            404: f"there is nothing at {clipped(request.url.path)}; the API is under /v1",
             405: f"{request.method} is not allowed here; see /openapi.json",
         }
         message = messages.get(error.status_code, str(error.detail))

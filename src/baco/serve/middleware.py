@@ -5,6 +5,7 @@ Plain ASGI, so that streams pass through untouched and disconnects are seen.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -20,6 +21,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OPEN = ("/", "/health", "/openapi.json", "/favicon.ico")
+
+_PATIENCE = 8
+"""Bodies up to so many times the limit are heard out before they are refused."""
 
 _GUARD = [
     (
@@ -71,49 +75,68 @@ class RequireKey:
 
 
 class LimitBody:
-    """Refuses bodies beyond a size, before and while they are read.
+    """Refuses bodies that are too large, or too slow to come.
 
     Args:
         app: The next app.
         most: The size in bytes.
+        seconds: Time in which the whole body must have come.
     """
 
-    def __init__(self, app: App, most: int) -> None:
+    def __init__(self, app: App, most: int, seconds: float) -> None:
         self.app = app
         self.most = most
+        self.seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reads the whole body first, as far as it is allowed to be long."""
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
             await self.app(scope, receive, send)
             return
-        announced = _headers(scope).get(b"content-length", b"0")
-        too_large = announced.isdigit() and int(announced) > self.most
-        body = b""
-        more = True
-        while more and not too_large:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            too_large = len(body) > self.most
-        if too_large:
-            error = ApiError(
-                413,
-                f"the request body is larger than {self.most} bytes; send less text",
-                code="request_too_large",
+        try:
+            body = await asyncio.wait_for(self._read(scope, receive), self.seconds)
+        except TimeoutError:
+            body = ApiError(
+                408,
+                f"the request body did not arrive within {self.seconds:g} seconds",
+                code="request_too_slow",
             )
-            response = error.response()
+        if isinstance(body, ApiError):
+            response = body.response()
             response.headers["Connection"] = "close"
             await response(scope, receive, send)
-            return
-        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+        elif body is not None:
+            waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def replay() -> Message:
-            return waiting.pop() if waiting else await receive()
+            async def replay() -> Message:
+                return waiting.pop() if waiting else await receive()
 
-        await self.app(scope, replay, send)
+            await self.app(scope, replay, send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | ApiError | None:
+        """Returns the body, why it is refused, or None if the client has left.
+
+        A body that is too large is read on for a while and thrown away: most clients read no
+        answer before they have sent all.
+        """
+        announced = _headers(scope).get(b"content-length", b"0")
+        size = int(announced) if announced.isdigit() else 0
+        body, read, more = b"", 0, True
+        while more and max(size, read) <= _PATIENCE * self.most:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            part = message.get("body", b"")
+            read += len(part)
+            body = body + part if read <= self.most else b""
+            more = message.get("more_body", False)
+        if max(size, read) <= self.most:
+            return body
+        return ApiError(
+            413,
+            f"the request body is larger than {self.most} bytes; send less text",
+            code="request_too_large",
+        )
 
 
 class Observe:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from baco.errors import InputError, UnsupportedError
 from baco.methods.settings import DEFAULT_ROUTER
-from baco.serve.errors import ApiError
+from baco.serve.errors import ApiError, clipped
 
 if TYPE_CHECKING:
     from baco.pair import Pair
@@ -53,18 +53,18 @@ def model_named(name: str, pairs: Mapping[str, Pair]) -> Model:
     if pair in pairs:
         if preset in PRESETS:
             return Model(name, pair, PRESETS[preset])
-        if re.fullmatch(r"\d*\.?\d+", preset) and 0 <= float(preset) <= 1:
+        if re.fullmatch(r"[0-9]*\.?[0-9]+", preset) and 0 <= float(preset) <= 1:
             return Model(name, pair, float(preset))
         known = f"{', '.join(PRESETS)}, or a number from 0 to 1"
         raise ApiError(
             404,
-            f"the pair {pair!r} has no preset {preset!r}; there are: {known}",
+            f"the pair {pair!r} has no preset {clipped(preset)!r}; there are: {known}",
             code="model_not_found",
             param="model",
         )
     raise ApiError(
         404,
-        f"the model {name!r} does not exist; there are: {', '.join(sorted(pairs))}",
+        f"the model {clipped(name)!r} does not exist; there are: {', '.join(sorted(pairs))}",
         code="model_not_found",
         param="model",
     )

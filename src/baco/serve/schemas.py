@@ -38,7 +38,9 @@ class Sampling(BaseModel):
         max_length=300,
     )
     n: int = Field(1, ge=1, description="Number of answers; the server has a limit.")
-    temperature: float | None = Field(None, ge=0, le=2, description="Default 1; 0 is greedy.")
+    temperature: float | None = Field(
+        None, ge=0, le=2, description="Default 1; 0 is greedy, else at least 0.001."
+    )
     top_p: float | None = Field(None, gt=0, le=1, description="Default 0.9.")
     top_k: int | None = Field(None, ge=0, le=1_000_000, description="Off by default.")
     min_p: Probability | None = Field(None, description="Off by default.")

@@ -14,6 +14,7 @@ from baco.calibration import QUICK, CalibrationInfo, Effort
 from baco.engine import Lookahead, Warp
 from baco.errors import InputError
 from baco.methods import METHODS
+from baco.methods.base import COLDEST
 from baco.prompts import conversation_of, identity
 from baco.routers import Router, parse
 from baco.serve.calibrator import Calibrator
@@ -220,6 +221,13 @@ class Service:
             top_k=request.top_k or 0,
             min_p=request.min_p or 0.0,
         )
+        if 0 < warp.temperature < COLDEST:
+            raise ApiError(
+                400,
+                f"temperature {warp.temperature:g} is too small; use 0 (greedy), or at least "
+                f"{COLDEST:g}",
+                param="temperature",
+            )
         plans = [
             Plan(
                 method=method,

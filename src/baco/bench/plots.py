@@ -1,0 +1,254 @@
+"""The report's plots: spaces, positions, lengths, cost, long form (Paper: Figures 3 and 4, §6)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from baco.bench.compare import Figures, normalised, own_curves, router_curves
+from baco.bench.results import Comparison
+from baco.bench.samples import TENTHS, Floats, Look
+from baco.drawing import INK, as_svg, new_figure, quiet
+from baco.tradeoff import plots
+from baco.tradeoff.analysis import Analysis, Setting
+from baco.tradeoff.space import Space
+
+AT_LEAST = 0.2
+"""Positions are drawn as far as so large a share of the samples reaches."""
+
+SHOWN = ("semantic_entropy", "nb_distinct", "vendi_emb", "emb_cos")
+"""Diversity metrics by which the space of the main plot is chosen; the paper's is the first."""
+
+
+def spaces(analysis: Analysis, chosen: Sequence[Space], shade: Sequence[str] = ()) -> str:
+    """Spaces side by side as SVG (Paper: Figure 3)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spaces.svg"
+        plots.plot(analysis, chosen, path, shade=shade)
+        text = path.read_text(encoding="utf-8")
+    return text[text.index("<svg") :]
+
+
+def main_space(analysis: Analysis) -> Space:
+    """The space of the main plot: reward against semantic entropy, or what comes next to it."""
+
+    def rank(space: Space) -> tuple[int, int]:
+        name = space.diversity.base_name
+        place = SHOWN.index(name) if name in SHOWN else len(SHOWN)
+        return place, space.quality.base_name != "reward"
+
+    return min(analysis.spaces, key=rank)
+
+
+def positions(comparison: Comparison, curve: str, looks: Mapping[Setting, Look]) -> str | None:
+    """Base share and switching of a curve by position, a line for each control (Paper: §6.1)."""
+    mine = [s for s in comparison.curves[curve] if s in looks and bool(looks[s].base_share.any())]
+    if not mine:
+        return None
+    figure = new_figure(9.6, 6.4)
+    axes = figure.subplots(2, 2, sharey="row")
+    for row, what in enumerate(("base", "switch")):
+        for index, setting in enumerate(mine):
+            seen = looks[setting]
+            colour, marker, line, _ = plots.style(index)
+            total = getattr(seen, f"{what}_at").sum(0)
+            alive = seen.alive_at.sum(0)
+            reach = int((alive >= AT_LEAST * alive[0]).sum())
+            with np.errstate(invalid="ignore"):
+                parts = getattr(seen, f"{what}_in").sum(0) / seen.alive_in.sum(0)
+            look = {"color": colour, "linestyle": line, "linewidth": 1.4}
+            axes[row, 0].plot(np.arange(1, reach + 1), 100 * _smooth(total, alive, reach), **look)
+            axes[row, 1].plot(
+                10 * np.arange(TENTHS) + 5,
+                100 * parts,
+                marker=marker,
+                markersize=4,
+                **look,
+                label=setting[1] if row == 0 else None,
+            )
+        axes[row, 0].set_ylabel(
+            "base model's tokens, %" if what == "base" else "changes of source, % of tokens"
+        )
+        for panel in axes[row]:
+            quiet(panel)
+            panel.set_ylim(bottom=0)
+            panel.grid(axis="y", color="#dddddd", linewidth=0.6)
+    for panel in axes[:, 0]:
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    axes[1, 0].set_xlabel(f"token (while {AT_LEAST:.0%} of the answers go on)")
+    axes[1, 1].set_xlabel("place in the answer, % (first token left out)")
+    figure.legend(loc="outside upper center", ncols=8, title=f"{curve}: control", frameon=False)
+    return as_svg(figure, "none", transparent=False)
+
+
+def _smooth(total: Floats, alive: Floats, reach: int) -> Floats:
+    """Share at each position, averaged over three neighbours; the first is left alone."""
+    found = total[:reach] / alive[:reach]
+    smooth = found.copy()
+    for i in range(1, reach):
+        part = slice(max(1, i - 1), min(reach, i + 2))
+        smooth[i] = total[part].sum() / alive[part].sum()
+    return smooth
+
+
+def lengths(comparison: Comparison, looks: Mapping[Setting, Look]) -> str | None:
+    """Length, early stops and loops against the control, a line for each router (Paper: §6.2)."""
+    curves = {}
+    for curve in router_curves(comparison):
+        found = [s for s in comparison.curves[curve] if s in looks and _finite(s[1])]
+        if len(found) > 1:
+            curves[curve] = sorted(found, key=lambda s: float(s[1]))
+    if not curves:
+        return None
+    figure = new_figure(12.0, 3.9)
+    axes = figure.subplots(1, 4)
+    panels = (
+        ("length", 1.0, "tokens"),
+        ("early", 100.0, "early stops, %"),
+        ("repetition", 100.0, "repeated 4-grams, %"),
+        ("loops", 100.0, "ending in a loop, %"),
+    )
+    for index, (curve, settings) in enumerate(curves.items()):
+        colour, marker, line, _ = plots.style(index)
+        for panel, (what, scale, _) in zip(axes, panels, strict=True):
+            panel.plot(
+                [float(s[1]) for s in settings],
+                [scale * float(getattr(looks[s], what).mean()) for s in settings],
+                color=colour,
+                marker=marker,
+                linestyle=line,
+                markersize=4,
+                linewidth=1.3,
+                label=curve if panel is axes[0] else None,
+            )
+    for panel, (_, _, text) in zip(axes, panels, strict=True):
+        panel.set_ylabel(text)
+        panel.set_xlabel("threshold γ")
+        panel.set_ylim(bottom=0)
+        quiet(panel)
+    figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9)
+    return as_svg(figure, "none", transparent=False)
+
+
+def cost(figures: Figures, looks: Mapping[Setting, Look]) -> str | None:
+    """Mean normalised quality and diversity of every setting, coloured by what a token costs."""
+    if figures.everything is None:
+        return None
+    where = normalised(figures.everything)
+    points = [
+        (*where[s], looks[s].passes_per_token, s)
+        for s in where
+        if s in looks
+        and math.isfinite(looks[s].passes_per_token)
+        and all(map(math.isfinite, where[s]))
+    ]
+    if not points:
+        return None
+    figure = new_figure(7.6, 5.4)
+    axes = figure.subplots()
+    own = own_curves(figures.comparison)
+    for curve, mine in itertools.groupby(points, key=lambda p: p[3][0]):
+        rows = list(mine)
+        marker = plots.style(own.index(curve))[1]
+        drawn = axes.scatter(
+            [p[0] for p in rows],
+            [p[1] for p in rows],
+            c=[p[2] for p in rows],
+            marker=marker,
+            vmin=min(p[2] for p in points),
+            vmax=max(p[2] for p in points),
+            cmap="viridis",
+            s=34,
+            edgecolors="#444444",
+            linewidths=0.5,
+            label=curve,
+        )
+    figure.colorbar(drawn, ax=axes, label="forward passes per token")
+    axes.set_xlabel("quality, mean of the normalised axes")
+    axes.set_ylabel("diversity, mean of the normalised axes")
+    axes.set_xlim(-0.3, 1.3)
+    axes.set_ylim(-0.3, 1.1)
+    quiet(axes)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return as_svg(figure, "none", transparent=False)
+
+
+def long_form(comparison: Comparison, curves: Sequence[str]) -> str | None:
+    """TP-Div and Arousal-Div against perplexity, in raw values (Paper: Figure 4)."""
+    metrics = [m for m in comparison.metrics if m.kind == "discourse"]
+    quality = next((m for m in comparison.metrics if m.base_name == "ppl"), None)
+    if not metrics or quality is None:
+        return None
+    figure = new_figure(5.2 * len(metrics), 4.6)
+    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for panel, metric in zip(axes, metrics, strict=True):
+        for index, curve in enumerate(curves):
+            points = [
+                (comparison.mean(s, quality.name), comparison.mean(s, metric.name), s[1])
+                for s in comparison.curves[curve]
+            ]
+            points = sorted(p for p in points if math.isfinite(p[0]) and math.isfinite(p[1]))
+            if not points:
+                continue
+            colour, marker, line, _ = plots.style(index)
+            panel.plot(
+                [p[0] for p in points],
+                [p[1] for p in points],
+                color=colour,
+                marker=marker,
+                linestyle=line,
+                markersize=5,
+                linewidth=1.4,
+                label=curve if panel is axes[0] else None,
+            )
+            for x, y, text in points:
+                panel.annotate(
+                    text,
+                    (x, y),
+                    textcoords="offset points",
+                    xytext=(4, 4),
+                    fontsize=7,
+                    color=colour,
+                )
+        panel.set_xlabel(f"{quality.name} (lower is better)", color=INK)
+        panel.set_ylabel(f"{metric.name} (higher is more diverse)", color=INK)
+        quiet(panel)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    return as_svg(figure, "none", transparent=False)
+
+
+def agreement(by_position: Mapping[str, Floats]) -> str | None:
+    """How often both models hold the same token for the likeliest, by position (Paper: §6.1)."""
+    if not by_position:
+        return None
+    figure = new_figure(7.6, 3.9)
+    axes = figure.subplots()
+    for index, (name, shares) in enumerate(by_position.items()):
+        colour, marker, line, _ = plots.style(index)
+        axes.plot(
+            10 * np.arange(shares.size) + 5,
+            100 * shares,
+            color=colour,
+            marker=marker,
+            linestyle=line,
+            markersize=4,
+            label=name,
+        )
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("place in the answer, %")
+    axes.set_ylabel("same likeliest token, %")
+    quiet(axes)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    return as_svg(figure, "none", transparent=False)
+
+
+def _finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,508 @@
+"""The report of a run: one self-contained page, and a folder of tables and plots.
+
+Paper: §5 (Tables 1-4, A7-A9, Figures 3 and 4), §6.1, §6.2.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from baco.bench import plots, tables
+from baco.bench.compare import Figures, Options, compare, router_curves
+from baco.bench.examples import STYLE, examples, groups_of, shown_setting
+from baco.bench.findings import Finding, findings
+from baco.bench.results import Comparison, Discarded, read_results
+from baco.bench.samples import Look, look, usual_lengths
+from baco.bench.store import Store
+from baco.errors import BacoError, InputError
+from baco.metrics.cache import Cache, cache_folder
+from baco.pages import document, picture
+from baco.tables import Table, to_csv, to_html, to_latex, to_markdown
+from baco.tradeoff.analysis import Analysis, Setting
+from baco.tradeoff.tables import LEVELS
+from baco.tradeoff.tables import figures as rows_of
+from baco.tradeoff.tables import to_csv as figures_csv
+
+AGREEMENT_PROMPTS = 20
+"""Prompts on which the two models' agreement is measured: it needs both models."""
+
+PAGE_STYLE = (
+    STYLE
+    + """
+main{max-width:76rem}h3{margin:2rem 0 .4rem}h4{margin:1rem 0 .2rem;font-size:1rem}
+figure img{max-width:100%;height:auto;background:#fff;border-radius:8px}
+.words{text-align:left;white-space:normal;min-width:9rem}tr.groups th{text-align:center}
+tr.rule td{border-top:2px solid var(--line)}nav a{margin-right:1rem}
+td:first-child{white-space:normal;min-width:9rem}caption{white-space:normal}
+section table{font-size:.86rem}summary{font-weight:600;margin:.8rem 0}
+"""
+)
+
+
+LONG = 40
+"""Tables with more rows are folded on the page."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One comparison, reported.
+
+    Attributes:
+        figures: Its figures.
+        looks: What the samples of its settings look like.
+        findings: The paper's findings.
+        tables: Its tables, in the order of the page.
+        plots: File name, SVG and caption of its plots.
+        examples: Headings and HTML of examples.
+        discarded: What was left out.
+    """
+
+    figures: Figures
+    looks: Mapping[Setting, Look]
+    findings: Sequence[Finding]
+    tables: Mapping[str, Table]
+    plots: Mapping[str, tuple[str, str]]
+    examples: Sequence[tuple[str, Sequence[str]]]
+    discarded: Sequence[Discarded]
+
+    @property
+    def comparison(self) -> Comparison:
+        """What was compared."""
+        return self.figures.comparison
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report.
+
+    Attributes:
+        title: The plan's name.
+        about: What was run, line by line.
+        sections: One for each comparison.
+        combined: The mean over comparisons, if there are several.
+        discarded: What could not become a comparison.
+        notes: What a person has to add, as text.
+    """
+
+    title: str
+    about: Sequence[str]
+    sections: Sequence[Section]
+    combined: Table | None
+    discarded: Sequence[Discarded]
+    notes: str = field(default="")
+
+
+def make_report(
+    store: Store,
+    options: Options | None = None,
+    *,
+    with_models: bool = True,
+    notes: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Computes everything that a report shows.
+
+    Args:
+        store: The store of a run that was scored.
+        options: How figures are computed.
+        with_models: Whether to load the pairs to measure how often their models agree.
+        notes: What a person has to add, as text.
+        say: Is told what is being done.
+
+    Returns:
+        The report. What is missing from the run is missing from it, and named.
+
+    Raises:
+        InputError: If the store holds nothing that can be compared.
+    """
+    options = options or Options()
+    comparisons, problems = read_results(store)
+    if not comparisons:
+        reasons = "; ".join(f"{p.what}: {p.why}" for p in problems)
+        raise InputError(
+            f"there is nothing to report: {reasons}", hint="baco bench status shows what is done"
+        )
+    sections = []
+    for comparison in comparisons:
+        say(f"{comparison.title}: reading samples")
+        sections.append(_section(store, comparison, options, with_models, say))
+    headlines = [s.figures.headline for s in sections if s.figures.headline]
+    plan = store.plan
+    about = [
+        f"Pairs: {', '.join(plan.pairs)}. Datasets: {', '.join(d.title for d in plan.datasets)}. "
+        f"{plan.n} answers to each prompt, seed {plan.seed}.",
+        "Sampling unless said otherwise: "
+        + ", ".join(f"{k} {v}" for k, v in plan.sampling.model_dump().items() if v)
+        + ".",
+        f"Intervals: {options.bootstrap} resamples of the prompts; Coverage rule '{options.rule}'.",
+    ]
+    return Report(
+        plan.name or "Bench",
+        [plan.about, *about] if plan.about else about,
+        sections,
+        tables.combined(headlines) if len(headlines) > 1 else None,
+        problems,
+        notes,
+    )
+
+
+def _section(
+    store: Store,
+    comparison: Comparison,
+    options: Options,
+    with_models: bool,
+    say: Callable[[str], None],
+) -> Section:
+    looks, usual = read_looks(store, comparison)
+    say(f"{comparison.title}: computing figures")
+    figures = compare(comparison, store.plan.report.best_of, options)
+    found = findings(figures, looks, options.seed)
+    lost = [*comparison.discarded, *figures.problems]
+    shares: dict[str, Any] = {}
+    if with_models:
+        say(f"{comparison.title}: measuring the agreement of the models")
+        try:
+            shares = _agreement(store, figures)
+        except BacoError as error:
+            lost.append(Discarded("the agreement of the two models", str(error)))
+    say(f"{comparison.title}: drawing")
+    shown = {t.name: t for t in _tables(figures, looks, found, lost, options.seed)}
+    return Section(
+        figures,
+        looks,
+        found,
+        shown,
+        dict(_plots(figures, looks, shares)),
+        examples(store, figures, usual),
+        lost,
+    )
+
+
+def read_looks(
+    store: Store, comparison: Comparison
+) -> tuple[dict[Setting, Look], dict[str, float]]:
+    """Reads all samples of a comparison once.
+
+    Args:
+        store: The store.
+        comparison: The comparison.
+
+    Returns:
+        What the samples of each setting look like, and the usual length of answers by prompt.
+    """
+    names = {r.id for r in comparison.records}
+
+    def groups(setting: Setting) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        for record, samples in store.groups(comparison.cells[setting]):
+            if record.id in names:
+                yield record.id, samples
+
+    usual = usual_lengths(groups(comparison.references[1]))
+    return {s: look(groups(s), usual) for s in comparison.cells}, usual
+
+
+def _agreement(store: Store, figures: Figures) -> dict[str, Any]:
+    """Agreement of the main pair's models along the references and the setting of the examples."""
+    from baco.bench.agreement import agreement
+    from baco.pair import load
+
+    comparison = figures.comparison
+    base, aligned = comparison.references
+    shown = shown_setting(figures)
+    settings = [aligned, *([shown] if shown else []), base]
+    count = min(AGREEMENT_PROMPTS, len(comparison.records))
+    records = [comparison.records[i * len(comparison.records) // count] for i in range(count)]
+    run = store.plan.run
+    pair = load(comparison.pair, device=run.device, dtype=run.dtype)
+    cache = Cache(cache_folder())
+    try:
+        return {
+            f"along {s[0]}{'@' if s[1] else ''}{s[1]}": agreement(
+                pair, groups_of(store, comparison, s, records), cache
+            )
+            for s in settings
+        }
+    finally:
+        cache.close()
+
+
+def _tables(
+    figures: Figures,
+    looks: Mapping[Setting, Look],
+    found: Sequence[Finding],
+    lost: Sequence[Discarded],
+    seed: int,
+) -> Iterator[Table]:
+    comparison = figures.comparison
+    yield tables.findings_table(found)
+    yield tables.models(figures, seed)
+    if figures.headline:
+        yield tables.analysis_table(
+            "methods",
+            f"All methods on {comparison.title}",
+            figures.headline,
+            "On the half of the prompts that did not choose the best of each family.",
+        )
+    if figures.chosen:
+        yield tables.choices(figures.chosen)
+    if figures.routers:
+        yield tables.analysis_table("routers", "Routers", figures.routers, "All prompts.")
+        yield tables.by_metric(figures.routers, "coverage")
+        yield tables.by_metric(figures.routers, "dom_share")
+    if figures.others:
+        title = "Other pairs beside the main pair"
+        yield tables.analysis_table("pairs", title, figures.others, "All prompts.")
+    if figures.everything:
+        title = "Every curve of the main pair"
+        yield tables.analysis_table("curves", title, figures.everything, "All prompts.")
+    for level in ("overall", "semantic", "lexical"):
+        by_category = tables.by_category(figures, level)
+        if by_category:
+            yield by_category
+    for table in (
+        tables.best_at(figures, looks),
+        tables.lengths(comparison, looks, seed),
+        tables.restarts(comparison, looks),
+        tables.positions(comparison, looks, "base"),
+        tables.positions(comparison, looks, "switch"),
+        tables.settings(figures, looks),
+    ):
+        if table is not None and table.rows:
+            yield table
+    yield tables.metrics(comparison)
+    yield tables.discarded(lost)
+
+
+def _plots(
+    figures: Figures, looks: Mapping[Setting, Look], shares: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    comparison = figures.comparison
+    if figures.drawn:
+        space = plots.main_space(figures.drawn)
+        caption = f"{comparison.title}: {space.diversity.name} against {space.quality.name}"
+        yield (
+            "main",
+            (
+                plots.spaces(figures.drawn, [space]),
+                f"{caption}. Shaded: the largest Coverage; the band: the common frontier; hollow "
+                "points lie outside the box.",
+            ),
+        )
+        for each in figures.drawn.spaces:
+            yield f"space-{slug(each.name)}", (plots.spaces(figures.drawn, [each]), each.name)
+        if len(figures.drawn.spaces) > 1:
+            yield (
+                "spaces",
+                (plots.spaces(figures.drawn, figures.drawn.spaces), "All spaces, all methods"),
+            )
+    if figures.routers:
+        space = plots.main_space(figures.routers)
+        yield "routers", (plots.spaces(figures.routers, [space]), f"Routers: {space.name}")
+    best = next((c.curve for c in figures.chosen if c.curve in router_curves(comparison)), None)
+    named = [c for c in router_curves(comparison) if "p-punc" in c][:1]
+    for curve in dict.fromkeys([*named, *([best] if best else [])]):
+        drawn = plots.positions(comparison, curve, looks)
+        if drawn:
+            caption = f"Who writes where: {curve}, a line for each control"
+            yield f"positions-{slug(curve)}", (drawn, caption)
+    for name, drawn, caption in (
+        ("lengths", plots.lengths(comparison, looks), "Lengths, early stops, repetition, loops"),
+        ("cost", plots.cost(figures, looks), "Quality, diversity and cost of every setting"),
+        ("agreement", plots.agreement(shares), "How often both models hold the same top token"),
+        (
+            "long-form",
+            plots.long_form(comparison, figures.everything.methods if figures.everything else ()),
+            "Discourse-level diversity against perplexity",
+        ),
+    ):
+        if drawn:
+            yield name, (drawn, caption)
+
+
+def slug(text: str) -> str:
+    """A text as a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+
+
+# -- the page -----------------------------------------------------------------------------------
+
+
+def page(report: Report) -> str:
+    """The report as one page that loads nothing from elsewhere."""
+    several = len(report.sections) > 1
+    body = [f"<h1>{escape(report.title)}</h1>"]
+    body += [f'<p class="soft">{escape(line)}</p>' for line in report.about]
+    if several:
+        links = "".join(
+            f'<a href="#{slug(s.comparison.title)}">{escape(s.comparison.title)}</a>'
+            for s in report.sections
+        )
+        body.append(f"<nav>{links}</nav>")
+    if report.discarded:
+        table = tables.discarded(report.discarded)
+        body += ["<h2>Not reported</h2>", to_html(table)]
+    if report.combined:
+        body += ["<h2>All datasets</h2>", _shown(report.combined)]
+    if report.notes:
+        parts = [p.strip() for p in report.notes.split("\n\n") if p.strip()]
+        body += ["<h2>Notes</h2>", *(f"<p>{escape(p)}</p>" for p in parts)]
+    for section in report.sections:
+        body += _html(section)
+    return document(report.title, "".join(body), PAGE_STYLE)
+
+
+CHAPTERS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = (
+    ("The paper's findings", ("findings",), ()),
+    ("Methods", ("models", "methods", "choices"), ("main", "spaces")),
+    (
+        "Routers",
+        ("routers", *(f"routers-{m}-by-metric" for m in ("coverage", "dom-share"))),
+        ("routers",),
+    ),
+    ("Other pairs", ("pairs",), ()),
+    ("Categories", tuple(f"categories-{x}" for x in ("overall", "semantic", "lexical")), ()),
+    ("Long form", (), ("long-form",)),
+    ("Which setting?", ("best-at-quality",), ("cost",)),
+    ("Who writes where", ("positions-base", "positions-switch"), ("positions-*", "agreement")),
+    ("Lengths and early stops", ("lengths", "restarts"), ("lengths",)),
+)
+"""Heading, tables and plots of each part of the page."""
+
+
+def _html(section: Section) -> list[str]:
+    title = section.comparison.title
+    count = len(section.comparison.records)
+    body = [f'<section id="{slug(title)}"><h2>{escape(title)}</h2>']
+    body.append(
+        f'<p class="soft">{count} prompts, {len(section.comparison.cells)} settings of '
+        f"{len(section.comparison.curves)} curves.</p>"
+    )
+    for heading, names, drawings in CHAPTERS:
+        parts = [_shown(section.tables[n]) for n in names if n in section.tables]
+        for pattern in drawings:
+            parts += [
+                picture(svg, caption)
+                for name, (svg, caption) in section.plots.items()
+                if re.fullmatch(pattern.replace("*", ".*"), name)
+            ]
+        if parts:
+            body += [f"<h3>{escape(heading)}</h3>", *parts]
+    if section.examples:
+        body.append(
+            '<h3>Examples</h3><p class="soft">What the base model wrote is '
+            '<span class="base">marked</span>. Taken by rule, not by taste: the first prompt of '
+            "each category, the first answers.</p>"
+        )
+        for heading, answers in section.examples:
+            inside = "".join(answers)
+            body.append(f"<details><summary>{escape(heading)}</summary>{inside}</details>")
+    body.append("<h3>Everything else</h3>")
+    for name in ("curves", "settings", "metrics"):
+        if name in section.tables:
+            table = section.tables[name]
+            folded = f"<details><summary>{escape(table.title)}</summary>{to_html(table)}</details>"
+            body.append(folded)
+    body.append("<h3>What was left out, and why</h3>")
+    lost = section.tables["discarded"]
+    body.append(to_html(lost) if lost.rows else "<p>Nothing.</p>")
+    return [*body, "</section>"]
+
+
+def _shown(table: Table) -> str:
+    """A table under its title; a long one is folded."""
+    title = escape(table.title)
+    if len(table.rows) > LONG:
+        return f"<details><summary>{title}</summary>{to_html(table)}</details>"
+    return f"<h4>{title}</h4>{to_html(table)}"
+
+
+# -- the folder ---------------------------------------------------------------------------------
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Writes the page, and every table and plot as files of their own.
+
+    With several comparisons each has a folder of its own within the folder.
+
+    Args:
+        report: The report.
+        folder: Where to, made if missing; files of an earlier report are overwritten.
+
+    Returns:
+        The files, the page first.
+
+    Raises:
+        InputError: If something cannot be written.
+    """
+    files: dict[Path, str] = {folder / "report.html": page(report)}
+    if report.combined:
+        for suffix, write in WRITERS.items():
+            files[folder / f"headline{suffix}"] = write(report.combined)
+    for section in report.sections:
+        place = folder / slug(section.comparison.title) if len(report.sections) > 1 else folder
+        shown = [t for t in section.tables.values() if t.rows]
+        files[place / "tables.md"] = "\n".join(map(to_markdown, shown))
+        files[place / "tables.tex"] = "\n".join(map(to_latex, shown))
+        for table in shown:
+            files[place / f"{table.name}.csv"] = to_csv(table)
+        for name, (svg, _) in section.plots.items():
+            files[place / f"{name}.svg"] = svg + "\n"
+        files[place / "points.csv"] = points_csv(section.comparison)
+        files[place / "figures.csv"] = _figures_csv(section.figures)
+        text = json.dumps([asdict(f) for f in section.findings], ensure_ascii=False, indent=1)
+        files[place / "findings.json"] = text + "\n"
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return list(files)
+
+
+WRITERS: Mapping[str, Callable[[Table], str]] = {
+    ".csv": to_csv,
+    ".md": to_markdown,
+    ".tex": to_latex,
+}
+
+
+def points_csv(comparison: Comparison) -> str:
+    """Mean of every metric at every setting, as `baco tradeoff` reads it, in full precision."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    names = [m.name for m in comparison.metrics]
+    writer.writerow(["dataset", "method", "control", "n", *names])
+    for setting in comparison.cells:
+        values = [comparison.mean(setting, name) for name in names]
+        cells = ["" if math.isnan(v) else repr(v) for v in values]
+        writer.writerow([comparison.title, *setting, comparison.n, *cells])
+    return out.getvalue()
+
+
+def _figures_csv(figures: Figures) -> str:
+    """Every Coverage and Dominance with its interval, unrounded; what it is of comes first."""
+    some = ("average", "metric")
+    parts: dict[str, tuple[Analysis | None, Sequence[str]]] = {
+        "methods": (figures.headline, some),
+        "curves": (figures.everything, LEVELS),
+        "routers": (figures.routers, some),
+        "pairs": (figures.others, some),
+        **{f"category {name}": (a, ("average",)) for name, a in figures.categories.items()},
+    }
+    lines: list[str] = []
+    for name, (analysis, levels) in parts.items():
+        if analysis:
+            head, *rows = figures_csv(rows_of([analysis], levels)).splitlines()
+            lines = lines or [f"table,{head}"]
+            lines += [f"{name},{row}" for row in rows]
+    return "\n".join([*lines, ""])

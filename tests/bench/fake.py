@@ -12,7 +12,7 @@ from typing import Any
 
 from baco.bench import run as running
 from baco.bench.plan import Plan
-from baco.bench.run import Worker, prepare
+from baco.bench.run import Local, Worker, prepare
 from baco.bench.store import Store
 from baco.pair import Pair
 from baco.partners.fake import FakePartner, fake_vocabulary
@@ -54,9 +54,9 @@ def _pair() -> Pair:
     return fake_pair()
 
 
-def load(name: str, plan: Plan) -> Pair:
-    """Stands for `baco.bench.run.load_pair`."""
-    return _pair()
+def load(name: str, wanted: Plan) -> Local:
+    """Stands for `baco.bench.run.load_local`."""
+    return Local(_pair(), wanted)
 
 
 def plan(**changes: Any) -> Plan:

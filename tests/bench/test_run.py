@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from baco.bench import run as running
-from baco.bench.run import Worker
+from baco.bench.run import Local, Worker
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from baco.pair import Pair
@@ -163,7 +163,7 @@ def test_a_failing_group_does_not_stop_the_rest(
         return replace(side, encode=encode)
 
     pair = Pair.from_sides("fake", *map(narrow, fake_pair().sides))
-    failures = Worker(plan(), path, lambda name, _: pair).run()
+    failures = Worker(plan(), path, lambda name, wanted: Local(pair, wanted)).run()
     assert [failure.record for failure in failures] == [undisturbed[3][1]] * 6
     assert "the context window 64" in failures[0].message
     assert content(path) == [group for group in undisturbed if group[1] != undisturbed[3][1]]
@@ -191,7 +191,7 @@ def test_a_failing_engine_does_not_stop_the_rest(
         return script(seen)
 
     pair.base.script = failing
-    failures = Worker(plan(), path, lambda name, _: pair).run()
+    failures = Worker(plan(), path, lambda name, wanted: Local(pair, wanted)).run()
     assert {failure.message for failure in failures} == {"ValueError: the moon is full"}
     assert {failure.record for failure in failures} == {undisturbed[3][1]}
     found = {(cell, record): samples for cell, record, samples in content(path)}

@@ -31,6 +31,7 @@ class DatasetPlan(Table):
         name: What reports call it; by default the loader's name.
         source: A file, a folder or a Hub id, where the loader needs one.
         limit: At most so many prompts, evenly over the dataset; None for all.
+        size: Prompts that it is expected to have, so that ``--dry-run`` need not fetch it.
         options: The loader's own options.
     """
 
@@ -38,6 +39,7 @@ class DatasetPlan(Table):
     name: str = ""
     source: str = ""
     limit: int | None = Field(default=None, ge=1)
+    size: int | None = Field(default=None, ge=1)
     options: dict[str, Any] = {}
 
     @property
@@ -139,7 +141,9 @@ class RunPlan(Table):
         lookahead: How far partners guess ahead.
         tokens_per_second: Expected speed, for the estimate of ``--dry-run``.
         mean_tokens: Expected length of a sample, for the same.
-        measured_on: On what machine these two were measured, or that they are a guess.
+        prompt_tokens: Expected length of a prompt, for the same.
+        cache_bytes_per_token: What the caches of both models need for a token of a row.
+        measured_on: On what machine these were measured, or that they are a guess.
     """
 
     device: str = "auto"
@@ -148,6 +152,8 @@ class RunPlan(Table):
     lookahead: int | Literal["auto", "off"] = "auto"
     tokens_per_second: float | None = Field(default=None, gt=0)
     mean_tokens: float | None = Field(default=None, gt=0)
+    prompt_tokens: int = Field(default=64, ge=0)
+    cache_bytes_per_token: float = Field(default=0.0, ge=0)
     measured_on: str = ""
 
 

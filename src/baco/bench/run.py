@@ -11,11 +11,11 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from baco.bench.cells import Cell, cells_of, pair_revision
 from baco.bench.datasets import load_dataset
-from baco.bench.make import Failed, Job, Made, cost_of, make
+from baco.bench.make import Failed, Job, Made, Pull, cost_of, make
 from baco.bench.plan import Plan
 from baco.bench.records import Record
 from baco.bench.store import SampleKey, Span, Store
@@ -32,8 +32,36 @@ FLUSH_SECONDS, FLUSH_SAMPLES = 1.0, 256
 
 POLL_SECONDS = 1.0
 
-Load = Callable[[str, Plan], "Pair"]
-"""(name, plan) -> the pair."""
+
+class Maker(Protocol):
+    """What makes the samples of one pair.
+
+    Attributes:
+        revision: The pair's revision.
+    """
+
+    revision: str
+
+    def make(self, pull: Pull) -> Iterator[Made | Failed]:
+        """Makes samples for as long as there are jobs, as `baco.bench.make.make`."""
+
+
+class Local:
+    """Makes samples in this process.
+
+    Args:
+        pair: The pair.
+        plan: Says how models run.
+    """
+
+    def __init__(self, pair: Pair, plan: Plan) -> None:
+        self.revision = pair.revision
+        self._pair = pair
+        self._plan = plan
+
+    def make(self, pull: Pull) -> Iterator[Made | Failed]:
+        """Makes samples for as long as there are jobs."""
+        return make(self._pair, self._plan, pull)
 
 
 class Failure(NamedTuple):
@@ -50,18 +78,18 @@ def load_pair(name: str, plan: Plan) -> Pair:
 
     from baco.pair import load
 
-    pair = load(name, device=_device(name, plan), dtype=plan.run.dtype)
+    options: dict[str, Any] = {"dtype": plan.run.dtype}
+    if plan.run.device != "auto":
+        options["device"] = plan.run.device
+    pair = load(name, **options)
     if pair.known and pair.known.bundled and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # on models this small, threads only wait for each other
     return pair
 
 
-def _device(name: str, plan: Plan) -> str:
-    """Bundled pairs stay on the CPU, where they are fastest."""
-    from baco.known_pairs import known_pairs
-
-    known = known_pairs().get(name)
-    return "cpu" if plan.run.device == "auto" and known and known.bundled else plan.run.device
+def load_local(name: str, plan: Plan) -> Maker:
+    """Loads a pair into this process."""
+    return Local(load_pair(name, plan), plan)
 
 
 def prepare(plan: Plan, store: Store, revision: Callable[[str], str] = pair_revision) -> list[Cell]:
@@ -92,10 +120,12 @@ class Worker:
     Args:
         plan: The plan.
         path: The store; it knows the plan already (`prepare`).
-        load: Loads pairs.
+        load: Makes the maker of a pair.
     """
 
-    def __init__(self, plan: Plan, path: Path, load: Load = load_pair) -> None:
+    def __init__(
+        self, plan: Plan, path: Path, load: Callable[[str, Plan], Maker] = load_local
+    ) -> None:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.failures: list[Failure] = []
         self._plan = plan
@@ -155,15 +185,15 @@ class Worker:
         )
         if not self._todo:
             return
-        pair = self._load(name, self._plan)
-        if pair.revision != cells[0].revision:
+        maker = self._load(name, self._plan)
+        if maker.revision != cells[0].revision:
             raise BacoError(
                 f"the pair {name!r} changed while the run began", hint="run the same command again"
             )
         started, tally = time.time(), [0, 0]
         try:
             while self._todo or self._held:
-                self._make(pair, tally)
+                self._make(maker, tally)
                 if self._held and not self._todo:
                     time.sleep(POLL_SECONDS)  # others work on the rest
         finally:
@@ -172,11 +202,11 @@ class Worker:
                 with contextlib.suppress(BacoError):
                     self._store.add_span(Span(self.owner, name, started, seconds, *tally))
 
-    def _make(self, pair: Pair, tally: list[int]) -> None:
+    def _make(self, maker: Maker, tally: list[int]) -> None:
         """Makes what can be claimed."""
         buffer: list[Made] = []
         flushed = time.monotonic()
-        for made in make(pair, self._plan, self._pull):
+        for made in maker.make(self._pull):
             if isinstance(made, Failed):
                 self._fail(made)
                 continue

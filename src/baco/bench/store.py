@@ -156,6 +156,15 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])
 
 
+def is_store(path: Path) -> bool:
+    """Whether a file is an SQLite database; reading it says whether it is a store."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16) == b"SQLite format 3\0"
+    except OSError:
+        return False
+
+
 class Store:
     """An open store; every thread and process needs its own.
 

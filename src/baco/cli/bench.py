@@ -1,0 +1,232 @@
+"""``baco bench``: runs a plan, scores it, and tells what came out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from baco.errors import InputError
+
+if TYPE_CHECKING:
+    from baco.bench.plan import Plan
+    from baco.bench.store import Store
+
+app = typer.Typer(
+    help="From a plan to tables and figures: many methods, controls, prompts and metrics.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="A plan (a TOML file, or the name of one that comes with BaCo), or a store.",
+        show_default=False,
+    ),
+]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="The store.", show_default="the plan's name with .sqlite"),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask the hub for scorers.")]
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="A plan that comes with BaCo.")] = "tiny",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The file to write.", show_default="NAME.toml"),
+    ] = None,
+) -> None:
+    """Writes a commented plan to start from."""
+    from baco.bench.plan import plan_text, shipped
+
+    text = plan_text(name)
+    path = out or Path(f"{name}.toml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputError(f"{path} exists already", hint="name another with --out") from None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}", hint="use --out") from None
+    typer.echo(f"{path} is written; change it, then: baco bench run {path}")
+    typer.echo(f"plans that come with BaCo: {', '.join(shipped())}", err=True)
+
+
+@app.command()
+def run(
+    target: Target,
+    store: StoreOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it needs: samples, time, memory.")
+    ] = False,
+    executor: Annotated[
+        str, typer.Option(help="local (this process), processes, or ray (a cluster, or here).")
+    ] = "local",
+    workers: Annotated[int, typer.Option(help="Processes, or Ray actors.")] = 2,
+) -> None:
+    """Makes the samples that the store lacks.
+
+    Kill it and run it again as you like, also several times at once: nothing is made twice.
+    """
+    path, plan = _open(target, store)
+    if dry_run:
+        _say_needs(plan, path)
+        return
+    from rich.console import Console
+
+    from baco.bench.executors import EXECUTORS, execute
+    from baco.bench.run import prepare
+    from baco.bench.store import Store
+    from baco.bench.watch import watching
+
+    if executor not in EXECUTORS:
+        raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
+    with Store(path, create=True) as opened:
+        prepare(plan, opened)
+    with watching(path, Console(stderr=True), lambda line: typer.echo(line, err=True)):
+        execute(path, executor, workers)
+    with Store(path) as opened:
+        _say_failures(opened, path)
+
+
+def _say_failures(store: Store, path: Path) -> None:
+    """Says what the run came to; leaves with 1 if something failed."""
+    from baco.bench.status import progress
+
+    found = progress(store)
+    samples = sum(one.samples for one in found)
+    failed = [one for one in found if one.failed]
+    typer.echo(f"{path} holds {samples:,} samples of {len(found)} cells", err=True)
+    messages = store.failures()
+    for one in failed:
+        record, why = next((r, m) for (c, r), m in messages.items() if c == one.cell.key)
+        typer.echo(
+            f"baco: {one.cell.title} on {one.cell.pair}: {one.failed} of {one.groups} prompts "
+            f"failed, first {record}: {why}",
+            err=True,
+        )
+    if failed:
+        typer.echo("baco: run the same command again to try what failed once more", err=True)
+        raise typer.Exit(1)
+
+
+def _say_needs(plan: Plan, path: Path) -> None:
+    from baco.bench.datasets import load_dataset
+    from baco.bench.estimate import estimate, rows
+    from baco.bench.status import progress
+    from baco.bench.store import Store
+    from baco.cli.table import print_table
+
+    prompts = {}
+    for entry in plan.datasets:
+        size = entry.size or len(load_dataset(entry.where).records)
+        prompts[entry.title] = min(size, entry.limit or size)
+    known = 0
+    if path.is_file():
+        with Store(path) as store:
+            known = sum(one.samples for one in progress(store)) if store.plan == plan else 0
+    print_table(("what", "how much"), rows(estimate(plan, prompts, known)))
+
+
+@app.command()
+def score(
+    target: Target,
+    store: StoreOption = None,
+    offline: Offline = False,
+    workers: Annotated[
+        int, typer.Option(help="Processes for the lexical metrics; 0 means one for each core.")
+    ] = 1,
+) -> None:
+    """Computes the metrics that the store lacks."""
+    from baco.bench.run import prepare
+    from baco.bench.score import score_store
+    from baco.bench.store import Store
+
+    path, plan = _open(target, store)
+    if workers < 0:
+        raise InputError(f"{workers} workers are too few", hint="use 0 or more")
+    with Store(path) as opened:
+        if plan != opened.plan:
+            prepare(plan, opened)
+        outcome = score_store(
+            opened,
+            plan,
+            offline=offline,
+            workers=workers or os.cpu_count() or 1,
+            say=lambda line: typer.echo(line, err=True),
+        )
+    typer.echo(f"{outcome.values:,} new values in {path}", err=True)
+    if outcome.skipped:
+        names = ", ".join(outcome.skipped)
+        typer.echo(f"baco: not computed: {names}; run it again where their models are", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(target: Target, store: StoreOption = None) -> None:
+    """Shows a matrix of cells: how far each control of each curve is, and what failed."""
+    from baco.bench.estimate import duration
+    from baco.bench.status import matrix, progress
+    from baco.bench.store import Store
+    from baco.cli.table import print_table
+
+    with Store(_open(target, store)[0]) as opened:
+        found = progress(opened)
+        where = ""
+        table: list[tuple[str, ...]] = []
+        for place, curve, cells in matrix(found):
+            table.append(
+                (place if place != where else "", curve, "  ".join(f"{c} {s}" for c, s in cells))
+            )
+            where = place
+        print_table(("pair and dataset", "curve", "controls"), table)
+        for (cell, record), message in opened.failures().items():
+            title = next((one.cell.title for one in found if one.cell.key == cell), cell)
+            typer.echo(f"failed: {title}, {record}: {message}")
+        for span in opened.spans():
+            typer.echo(
+                f"{span.pair}: {span.samples:,} samples, {span.tokens:,} tokens in "
+                f"{duration(span.seconds)}, {span.tokens / max(span.seconds, 1e-9):,.0f} tokens a "
+                "second"
+            )
+
+
+@app.command()
+def export(
+    target: Target,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="A .jsonl or .parquet file.", show_default=False),
+    ],
+    store: StoreOption = None,
+    kind: Annotated[str, typer.Option(help="samples or scores.")] = "samples",
+) -> None:
+    """Writes samples or scores for other tools."""
+    from baco.bench.export import export as write
+    from baco.bench.store import Store
+
+    with Store(_open(target, store)[0]) as opened:
+        count = write(opened, out, kind)
+    typer.echo(f"{count:,} {kind} in {out}", err=True)
+
+
+def _open(target: str, store: Path | None) -> tuple[Path, Plan]:
+    """Finds the store and the plan: each may be given, the other follows."""
+    from baco.bench.plan import read_plan
+    from baco.bench.store import Store, is_store
+
+    path = Path(target)
+    if is_store(path) or path.suffix in (".sqlite", ".db"):
+        if store:
+            raise InputError("two stores are given", hint="name the plan, or leave out --store")
+        with Store(path) as opened:
+            return path, opened.plan
+    plan = read_plan(target)
+    return store or Path(f"{plan.name}.sqlite"), plan

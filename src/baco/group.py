@@ -59,6 +59,11 @@ class TokenText:
         """Returns the characters that this token completes."""
         return self._decoder.decode(self._bytes[token])
 
+    @property
+    def open(self) -> bool:
+        """Whether the last character is still incomplete."""
+        return bool(self._decoder.getstate()[0])
+
     def finish(self) -> str:
         """Returns the replacement character for what was left incomplete, or nothing."""
         return self._decoder.decode(b"", final=True)

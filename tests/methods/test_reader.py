@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,13 +38,14 @@ def test_without_stop_strings_tokens_come_at_once():
 
 def test_characters_come_with_the_token_that_completes_them():
     reader, shown = read(["é".encode()[:1], "é".encode()[1:], b"!"])
-    assert texts(shown) == [[""], ["é"], ["!"], []]
+    assert texts(shown) == [[], ["", "é"], ["!"], []]
     assert reader.strings == ["", "é", "!"]
 
 
 def test_an_incomplete_end_becomes_a_replacement_character():
-    reader, _ = read([b"A", "é".encode()[:1]])
+    reader, shown = read([b"A", "é".encode()[:1]])
     assert reader.text == "A\ufffd"
+    assert texts(shown) == [["A"], [], ["\ufffd"]]
     assert reader.strings == ["A", "\ufffd"]
 
 
@@ -101,3 +104,31 @@ def test_what_is_shown_is_the_text_and_stops_where_python_says(pieces, stop, hol
 def test_nothing_is_shown_twice(stop):
     _, shown = read([b"a", b"z", b"b", b"z"], stop)
     assert [text for step in texts(shown) for text in step] == ["a", "z", "b", "z"]
+
+
+BYTES = [bytes([i]) for i in range(256)] + ["né".encode(), "😀".encode(), b"ab", b"bc", b"abc"]
+
+
+@given(
+    st.lists(st.sampled_from([97, 98, 99, 256, 257, 258, 259, 260, 0xF0, 0x9F, 0xC3]), max_size=30),
+    st.lists(st.text("abc", min_size=1, max_size=4), max_size=4).map(tuple),
+)
+def test_broken_characters_too_are_shown_once_and_nothing_shown_is_taken_back(tokens, stop):
+    reader, shown = read([BYTES[token] for token in tokens], stop)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    whole = ""
+    for token in tokens:
+        whole += decoder.decode(BYTES[token])
+        places = [at for s in stop if (at := whole.find(s)) >= 0]
+        if places:
+            whole = whole[: min(places)]
+            break
+    else:
+        whole += decoder.decode(b"", final=True)
+    assert "".join(text for step in texts(shown) for text in step) == reader.text == whole
+    assert sum(map(len, shown)) == len(reader.ids)
+
+
+def test_a_character_over_several_tokens_comes_whole():
+    _, shown = read([bytes([b]) for b in "😀".encode()])
+    assert texts(shown) == [[], [], [], ["", "", "", "😀"], []]

@@ -92,19 +92,22 @@ class Reader:
             final: Whether no token will follow.
 
         Returns:
-            (string, source) of each. What could be the start of a stop string waits.
+            (string, source) of each. What could be the start of a stop string waits, and so do
+            the tokens of a character that is still incomplete.
         """
-        end = len(self.strings)
-        if not final:
-            if end < self.hold:
-                return []
-            risky = self._risky()
-            while risky > 0 and end > self._released:
+        return [(self.strings[i], self.sources[i]) for i in self.ready(final=final)]
+
+    def ready(self, *, final: bool = False) -> range:
+        """As `release`, but returns the places of the tokens."""
+        start = end = self._released
+        if final or (len(self.strings) >= self.hold and not self._decoder.open):
+            end = len(self.strings)
+            risky = 0 if final else self._risky()
+            while risky > 0 and end > start:
                 end -= 1
                 risky -= len(self.strings[end])
-        ready = list(zip(self.strings, self.sources, strict=True))[self._released : end]
-        self._released = max(self._released, end)
-        return ready
+        self._released = end
+        return range(start, end)
 
     def _risky(self) -> int:
         """Length of the longest end of the text that is the start of a stop string."""

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from baco import __version__
-from baco.engine import SOURCE_NAMES
 from baco.serve.errors import api_error
-from baco.serve.samples import Logprob, Tally, Update
+from baco.serve.samples import Logprob, Piece, Tally, Update
 from baco.serve.service import Prepared, Running, summary
-from baco.serve.text import Piece
 
 _FINISH = {"stop": "stop", "length": "length", "stop_string": "stop"}
 _LEAST = -9999.0  # OpenAI's way to write a log-probability of minus infinity
@@ -57,7 +55,7 @@ def _marks(pieces: Sequence[Piece]) -> dict[str, Any]:
     """Each token's text and source."""
     return {
         "tokens": [piece.text for piece in pieces],
-        "sources": [SOURCE_NAMES[piece.source] for piece in pieces],
+        "sources": [piece.source for piece in pieces],
     }
 
 

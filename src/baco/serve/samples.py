@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from baco.engine import BASE, Cost, Event, Request, Warp
+from baco.engine import SOURCE_NAMES, Cost, Event, Request, Warp
 from baco.engine.noise import row_key
 from baco.methods.base import MAX_ATTEMPTS
+from baco.methods.reader import Reader
 from baco.routers import Router
-from baco.serve.text import Piece, TextStream
 
 Method = Literal["baco", "base", "aligned"]
 """How a server can answer: both partners together, or one of them alone."""
@@ -68,6 +68,22 @@ class Plan:
             max_new_tokens=self.max_new_tokens,
             end_rule=self.method == "baco",
         )
+
+
+class Piece(NamedTuple):
+    """One token of an answer.
+
+    Attributes:
+        token: The token id.
+        source: ``base`` or ``aligned``.
+        begins: Whether it began a unit.
+        text: Its text; empty where another token completes its character.
+    """
+
+    token: int
+    source: str
+    begins: bool
+    text: str
 
 
 class Logprob(NamedTuple):
@@ -165,13 +181,13 @@ class Sample:
         self.index = index
         self._token_bytes = token_bytes
         self._tally = Tally()
-        self._last_source: int | None = None
+        self._last_source: str | None = None
         self._begin()
 
     def _begin(self) -> None:
-        self._stream = TextStream(self._token_bytes, self.plan.stops)
-        self._early: list[Piece] = []
-        self._decoded = 0
+        may_restart = self._tally.restarts < MAX_ATTEMPTS - 1
+        self._hold = self.plan.restart_shorter_than if may_restart else 0
+        self._reader = Reader(self._token_bytes, self.plan.stops, self._hold)
 
     @property
     def request(self) -> Request:
@@ -184,46 +200,40 @@ class Sample:
         Returns:
             News to tell, or None; and whether the sample is to be drawn again.
         """
-        tally = self._tally
-        # A single model sits on both sides of its engine, which then calls every token aligned.
-        source = BASE if self.plan.method == "base" else None
-        pieces: list[Piece] = []
+        tally, reader = self._tally, self._reader
         for token, spoke, begins in zip(event.tokens, event.sources, event.begins, strict=True):
-            self._decoded += 1
-            pieces += self._stream.push(token, spoke if source is None else source, begins)
-            if self._stream.stopped:
-                break
+            reader.add(token, self._name(spoke), begins)
         tally.emitted += len(event.tokens)
-        finish: str | None = "stop_string" if self._stream.stopped else event.finish
+        finish: str | None = "stop_string" if reader.stopped else event.finish
         if event.cost is not None and tally.cost is not None:
             tally.cost += event.cost
         elif finish and event.finish is None:
             tally.cost = None
-        if event.finish and not self._stream.stopped:
-            pieces += self._stream.flush()
-        if finish == "stop" and self._too_short():
+        if finish == "stop" and len(reader.ids) < self._hold:
             tally.restarts += 1
             self._begin()
             return None, True
-        if not finish and self._decoded < self.plan.restart_shorter_than:
-            self._early += pieces
-            return None, False
-        pieces, self._early = self._early + pieces, []
+        if finish:
+            reader.finish()
+        pieces = [
+            Piece(reader.ids[i], reader.sources[i], reader.begins[i], reader.strings[i])
+            for i in reader.ready(final=finish is not None)
+        ]
         for piece in pieces:
             self._count(piece)
         if not pieces and not finish:
             return None, False
         return Update(self.index, pieces, None, finish, tally if finish else None), False
 
-    def _too_short(self) -> bool:
-        short = self._decoded < self.plan.restart_shorter_than
-        return short and self._tally.restarts < MAX_ATTEMPTS - 1
+    def _name(self, source: int) -> str:
+        """Who wrote a token; a single model's engine calls every token aligned."""
+        return "base" if self.plan.method == "base" else SOURCE_NAMES[source]
 
     def _count(self, piece: Piece) -> None:
         tally = self._tally
         tally.tokens += 1
         if piece.begins:
             tally.units += 1
-            tally.base_units += piece.source == BASE
+            tally.base_units += piece.source == "base"
             tally.switches += self._last_source not in (None, piece.source)
             self._last_source = piece.source

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from baco.engine import ALIGNED, BASE, Warp
+from baco.engine import Warp
 from baco.engine.step import score
 from baco.partners.base import Partner
-from baco.serve.samples import Logprob, Plan
-from baco.serve.text import Piece
+from baco.serve.samples import Logprob, Piece, Plan
 
 _PLAIN = Warp(top_p=1.0)
 
@@ -26,11 +25,11 @@ class Scorer:
 
     def __init__(self, base: Partner, aligned: Partner, plan: Plan) -> None:
         self._top = plan.top_logprobs or 0
-        self._partners = (aligned, base)
-        wanted = {"baco": (ALIGNED, BASE), "base": (BASE,), "aligned": (ALIGNED,)}[plan.method]
-        prompts = (plan.aligned_prompt, plan.base_prompt)
+        self._partners = {"aligned": aligned, "base": base}
+        wanted = ("aligned", "base") if plan.method == "baco" else (plan.method,)
+        prompts = {"aligned": plan.aligned_prompt, "base": plan.base_prompt}
         self._caches = {}
-        self._next: dict[int, torch.Tensor] = {}
+        self._next: dict[str, torch.Tensor] = {}
         for side in wanted:
             cache = self._partners[side].new_cache()
             cache.add(plan.n)
@@ -38,7 +37,7 @@ class Scorer:
             self._caches[side] = cache
             self._next[side] = self._raw(side, logits)
 
-    def _raw(self, side: int, logits: torch.Tensor) -> torch.Tensor:
+    def _raw(self, side: str, logits: torch.Tensor) -> torch.Tensor:
         return score(logits, _PLAIN, self._partners[side].vocabulary).raw
 
     def push(self, news: Mapping[int, Sequence[Piece]]) -> dict[int, list[Logprob]]:
@@ -58,7 +57,7 @@ class Scorer:
         for row, pieces in news.items():
             counts[row] = len(pieces)
             tokens[row, : len(pieces)] = torch.tensor([p.token for p in pieces])
-        before: dict[int, torch.Tensor] = {}
+        before: dict[str, torch.Tensor] = {}
         for side, cache in self._caches.items():
             raw = self._raw(side, cache.feed(tokens.to(device), counts.to(device)))
             before[side] = torch.cat([self._next[side][:, None], raw], 1)  # [rows, width + 1, v]

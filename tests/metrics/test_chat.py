@@ -15,7 +15,8 @@ import pytest
 import baco.metrics
 from baco.errors import BacoError, InputError
 from baco.metrics import rubrics
-from baco.metrics.chat import ChatJudge, first_json
+from baco.metrics.chat import ChatJudge
+from baco.metrics.judge import first_json
 
 Answer = Callable[[dict[str, Any], int], tuple[int, str]]
 

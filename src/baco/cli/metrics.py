@@ -6,11 +6,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from baco.errors import InputError
+
+if TYPE_CHECKING:
+    from baco.metrics.judge import Judge
 
 app = typer.Typer(
     help="Diversity and quality of groups of outputs.",
@@ -88,7 +91,10 @@ def score_file(
     judge_url: Annotated[
         str, typer.Option(help="OpenAI-compatible address for reward@judge, tp_div, arousal_div.")
     ] = "",
-    judge_model: Annotated[str, typer.Option(help="Name of the judge model there.")] = "",
+    judge_model: Annotated[
+        str,
+        typer.Option(help="The judge model's name there; without an address, one that runs here."),
+    ] = "",
     judge_key_env: Annotated[
         str, typer.Option(help="Environment variable that holds the judge's key.")
     ] = "OPENAI_API_KEY",
@@ -112,7 +118,7 @@ def score_file(
     for path in output or ():
         check_format(path)
     groups = read_groups(file)
-    judge = None
+    judge: Judge | None = None
     if judge_url:
         from baco.metrics.chat import ChatJudge
 
@@ -126,6 +132,12 @@ def score_file(
             price_in=price_in,
             price_out=price_out,
         )
+    elif judge_model:
+        from baco.metrics.local import LocalJudge
+        from baco.metrics.passes import Options
+
+        options = Options(device=device, dtype=dtype, offline=offline)
+        judge = LocalJudge(judge_model, options, retries=judge_retries)
     try:
         scores = score(
             groups,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import threading
 import time
@@ -13,6 +11,7 @@ from typing import Any, TypeVar
 
 from baco.errors import BacoError, InputError, missing_extra
 from baco.metrics import rubrics
+from baco.metrics.judge import Judge
 from baco.metrics.passes import Item
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -23,7 +22,7 @@ LONGEST_WAIT = 60.0
 T = TypeVar("T")
 
 
-class ChatJudge:
+class ChatJudge(Judge):
     """Asks a chat model, several questions at a time, and counts what it costs.
 
     Args:
@@ -62,10 +61,9 @@ class ChatJudge:
         if retries < 0 or workers < 1:
             raise InputError("the judge needs at least one worker and no negative retries")
         self.url = url.rstrip("/")
-        self.name = f"{model} at {self.url}"
+        super().__init__(f"{model} at {self.url}", retries)
         self.requests = self.tokens_in = self.tokens_out = 0
         self._model = model
-        self._retries = retries
         self._workers = workers
         self._prices = (price_in, price_out)
         self._pause = pause
@@ -74,16 +72,6 @@ class ChatJudge:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(timeout=timeout, headers=headers)
         self._failures: tuple[type[Exception], ...] = (httpx.HTTPError,)
-
-    @property
-    def label(self) -> str:
-        """Name for outputs."""
-        return f"judge {self.name}"
-
-    @property
-    def settings(self) -> str:
-        """All that a mark depends on besides the texts."""
-        return f"{self.name}|{rubrics.version()}"
 
     @property
     def cost(self) -> str:
@@ -101,14 +89,6 @@ class ChatJudge:
         """Closes the connections."""
         self._client.close()
 
-    def marks(self, items: Sequence[Item]) -> Iterator[list[float]]:
-        """Yields the mark of each (prompt, output), 1 to 10; NaN if no reply held one."""
-        yield from self.over(self._mark, items)
-
-    def _mark(self, item: Item) -> list[float]:
-        found = self.ask_for(rubrics.reward(*item), _read_mark)
-        return [math.nan if found is None else float(found)]
-
     def over(self, function: Callable[[Item], T], items: Sequence[Item]) -> Iterator[T]:
         """Applies a function to items in several threads; yields in order."""
         pool = ThreadPoolExecutor(self._workers)
@@ -117,36 +97,17 @@ class ChatJudge:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def ask_for(self, messages: rubrics.Messages, read: Callable[[object], T | None]) -> T | None:
-        """Asks until the reply holds what is looked for.
-
-        Args:
-            messages: The conversation.
-            read: Takes what is looked for out of the JSON in a reply; None if it is not there.
-
-        Returns:
-            What was found; None if no reply held it.
-
-        Raises:
-            BacoError: If the judge cannot be reached or refuses.
-        """
-        for turn in range(self._retries + 1):
-            found = read(first_json(self._reply(messages, sample=turn > 0)))
-            if found is not None:
-                return found
-        return None
-
-    def _reply(self, messages: rubrics.Messages, *, sample: bool) -> str:
+    def _reply(self, messages: rubrics.Messages, *, turn: int) -> str:
         """One reply; drawn at temperature 0, or 1 after a reply of the wrong form."""
-        body = {"model": self._model, "messages": messages, "temperature": float(sample)}
+        body = {"model": self._model, "messages": messages, "temperature": float(turn > 0)}
         address = f"{self.url}/chat/completions"
         problem = ""
-        for turn in range(self._retries + 1):
+        for attempt in range(self._retries + 1):
             try:
                 response = self._client.post(address, json=body)
             except self._failures as error:
                 problem = f"{type(error).__name__}: {error}"
-                wait = self._pause * 2**turn
+                wait = self._pause * 2**attempt
             else:
                 if response.status_code == 200:
                     return self._read(response)
@@ -156,8 +117,8 @@ class ChatJudge:
                         f"the judge at {self.url} refused: {problem}",
                         hint="check the address, the model's name and the key",
                     )
-                wait = _seconds(response.headers.get("retry-after")) or self._pause * 2**turn
-            if turn < self._retries:
+                wait = _seconds(response.headers.get("retry-after")) or self._pause * 2**attempt
+            if attempt < self._retries:
                 time.sleep(min(wait, LONGEST_WAIT))
         raise BacoError(
             f"the judge at {self.url} gave no answer in {self._retries + 1} attempts: {problem}",
@@ -183,24 +144,3 @@ def _seconds(text: str | None) -> float:
         return max(0.0, float(text or 0))
     except ValueError:
         return 0.0
-
-
-def first_json(text: str) -> object:
-    """The first JSON object in a reply, whatever stands around it; None if there is none."""
-    decoder = json.JSONDecoder()
-    start = text.find("{")
-    while start >= 0:
-        try:
-            found: object = decoder.raw_decode(text, start)[0]
-        except json.JSONDecodeError:
-            start = text.find("{", start + 1)
-        else:
-            return found
-    return None
-
-
-def _read_mark(reply: object) -> int | None:
-    found = reply.get("mark") if isinstance(reply, dict) else None
-    if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= 10:
-        return found
-    return None

@@ -104,6 +104,15 @@ def _load(auto: str, model: Model, options: Options, large: bool) -> Any:
     return made.to(device_of(options)).eval()
 
 
+def load_generator(model: Model, options: Options) -> Any:
+    """Loads a causal language model that writes by its own ``generate``, with no settings of it."""
+    from transformers import GenerationConfig
+
+    made = _load("AutoModelForCausalLM", model, options, large=True)
+    made.generation_config = GenerationConfig()
+    return made
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

@@ -20,8 +20,8 @@ from baco.metrics.cache import Cache, content_key
 from baco.metrics.models import BUNDLED, DEFAULTS, Model, ModelUnavailable, find_model
 
 if TYPE_CHECKING:
-    from baco.metrics.chat import ChatJudge
     from baco.metrics.groups import Generations
+    from baco.metrics.judge import Judge
     from baco.metrics.spec import Metric
 
 Item = tuple[str, ...]
@@ -74,7 +74,7 @@ class Options:
     batch_size: int = 16
     workers: int = 1
     offline: bool = False
-    judge: ChatJudge | None = None
+    judge: Judge | None = None
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -136,14 +136,16 @@ class Passes:
                 raise
             return find_model(BUNDLED, offline=True)
 
-    def judge(self) -> ChatJudge:
+    def judge(self) -> Judge:
         """The chat model that judges.
 
         Raises:
             NotComputable: If none was given.
         """
         if self.options.judge is None:
-            raise NotComputable("it needs a judge model", hint="--judge-url and --judge-model")
+            raise NotComputable(
+                "it needs a judge model", hint="--judge-model, and --judge-url for one elsewhere"
+            )
         return self.options.judge
 
     def load(self, key: object, make: Callable[[], T]) -> T:

@@ -17,7 +17,7 @@ from baco.metrics.passes import NotComputable, Options, Passes
 from baco.metrics.spec import GROUPS, Metric, expand, resolve
 
 if TYPE_CHECKING:
-    from baco.metrics.chat import ChatJudge
+    from baco.metrics.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def score(
     batch_size: int = 16,
     workers: int = 1,
     offline: bool = False,
-    judge: ChatJudge | None = None,
+    judge: Judge | None = None,
     cache: bool | str | Path = True,
     progress: bool = False,
 ) -> Scores:

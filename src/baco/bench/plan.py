@@ -109,7 +109,7 @@ class MetricsPlan(Table):
         dtype: As `baco.metrics.score`.
         batch_size: Texts in one forward pass.
         judge_url: OpenAI-compatible address for metrics that need a judge.
-        judge_model: The judge's name there.
+        judge_model: The judge's name there; without an address, an aligned model that runs here.
         judge_key_env: Environment variable that holds the judge's key.
     """
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from baco.bench.cells import Cell
 from baco.bench.plan import Plan
+from baco.bench.records import Record
 from baco.bench.store import Store
 from baco.errors import BacoError
 from baco.metrics.cache import Cache
@@ -16,7 +17,7 @@ from baco.metrics.score import named_after_model, score
 from baco.metrics.spec import METRICS, STAND_INS, resolve
 
 if TYPE_CHECKING:
-    from baco.metrics.chat import ChatJudge
+    from baco.metrics.judge import Judge
 
 CHUNK = 500
 """Groups that are scored together; a killed run loses at most their values."""
@@ -79,7 +80,7 @@ class _Scorer:
         workers: int,
         say: Callable[[str], object],
     ) -> None:
-        self.judge = _judge(plan)
+        self.judge = _judge(plan, offline)
         self._store = store
         self._plan = plan
         self._offline = offline
@@ -179,10 +180,15 @@ class _Scorer:
         self._say(f"{self._outcome.values:,} values; now at {items[-1].cell.title}")
 
 
-def _judge(plan: Plan) -> ChatJudge | None:
+def _judge(plan: Plan, offline: bool) -> Judge | None:
     metrics = plan.metrics
     if not metrics.judge_url:
-        return None
+        if not metrics.judge_model:
+            return None
+        from baco.metrics.local import LocalJudge
+
+        options = Options(device=metrics.device, dtype=metrics.dtype, offline=offline)
+        return LocalJudge(metrics.judge_model, options)
     from baco.metrics.chat import ChatJudge
 
     return ChatJudge(metrics.judge_url, metrics.judge_model, key_env=metrics.judge_key_env)
@@ -218,6 +224,11 @@ def scorer_of(name: str, options: Options) -> str:
     return "|".join(parts)
 
 
+def _passed(record: Record) -> Mapping[str, Any]:
+    """What metrics read of a record: the beginning that a story was given."""
+    return {"prefix": record.extra["prefix"]} if "prefix" in record.extra else {}
+
+
 def generations(store: Store, cell: Cell) -> Iterator[Generations]:
     """The complete groups of a cell, as metrics take them.
 
@@ -242,6 +253,6 @@ def generations(store: Store, cell: Cell) -> Iterator[Generations]:
             samples[0]["prompt"],
             tuple(sample["text"] for sample in samples),
             tuple(sample["finish_reason"] for sample in samples),
-            {**about, "record": record.id, "category": record.category},
+            {**_passed(record), **about, "record": record.id, "category": record.category},
             f"{cell.title}, {record.id}",
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from baco.cli.bench_results import Seed, pick_setting, write_report
 from baco.errors import InputError
 
 if TYPE_CHECKING:
@@ -215,6 +216,86 @@ def export(
     with Store(_open(target, store)[0]) as opened:
         count = write(opened, out, kind)
     typer.echo(f"{count:,} {kind} in {out}", err=True)
+
+
+@app.command()
+def report(
+    target: Target,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder for it.", show_default="the store's name with -report"
+        ),
+    ] = None,
+    store: StoreOption = None,
+    bootstrap: Annotated[
+        int, typer.Option(help="Resamples of the prompts for 95 % intervals; 0 for none.")
+    ] = 300,
+    rule: Annotated[
+        str, typer.Option(help="Boundary of Coverage: drop, none, ramp, corner, zero_left.")
+    ] = "drop",
+    seed: Seed = 0,
+    models: Annotated[
+        bool,
+        typer.Option(
+            "--models/--no-models", help="Load the pairs to measure how often their models agree."
+        ),
+    ] = True,
+    notes: Annotated[
+        Path | None, typer.Option(help="A text file whose paragraphs go on the page.")
+    ] = None,
+) -> None:
+    """Writes one page, and a folder of tables and plots, from what was scored."""
+    path = _open(target, store)[0]
+    write_report(
+        path,
+        out or path.with_name(f"{path.stem}-report"),
+        bootstrap=bootstrap,
+        rule=rule,
+        seed=seed,
+        with_models=models,
+        notes=notes,
+    )
+
+
+@app.command()
+def pick(
+    target: Target,
+    store: StoreOption = None,
+    min_quality: Annotated[
+        float | None,
+        typer.Option(
+            help="The least mean quality, in the metric's units (the most, if lower is better).",
+            show_default=False,
+        ),
+    ] = None,
+    quality: Annotated[
+        str, typer.Option(help="The quality metric.", show_default="the plan's first")
+    ] = "",
+    max_cost: Annotated[
+        float | None,
+        typer.Option(help="The most forward passes per token.", show_default=False),
+    ] = None,
+    goal: Annotated[
+        str, typer.Option("--target", help="base-share=X: a share of words by the base model.")
+    ] = "",
+    dataset: Annotated[str, typer.Option(help="The dataset, if there are several.")] = "",
+    pair: Annotated[str, typer.Option(help="The pair, if there are several.")] = "",
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Names the method and control to use, and why."""
+    pick_setting(
+        _open(target, store)[0],
+        min_quality=min_quality,
+        quality=quality,
+        max_cost=max_cost,
+        target=goal,
+        dataset=dataset,
+        pair=pair,
+        seed=seed,
+        as_json=as_json,
+    )
 
 
 def _open(target: str, store: Path | None) -> tuple[Path, Plan]:

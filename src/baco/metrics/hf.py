@@ -106,10 +106,11 @@ def _load(auto: str, model: Model, options: Options, large: bool) -> Any:
 
 def load_generator(model: Model, options: Options) -> Any:
     """Loads a causal language model that writes by its own ``generate``, with no settings of it."""
-    from transformers import GenerationConfig
+    import transformers
 
     made = _load("AutoModelForCausalLM", model, options, large=True)
-    made.generation_config = GenerationConfig()
+    settings: Any = transformers.GenerationConfig
+    made.generation_config = settings()
     return made
 
 

@@ -202,9 +202,16 @@ class Axis:
         Raises:
             InputError: If the router takes no threshold.
         """
+        from baco.routers.learned import Learned
+
         bound = _bound(router)
         i = bound.control
         rule = None if i is None else bound.rules[i]
+        if rule is not None and isinstance(rule.decide, Learned):
+            raise InputError(
+                f"router {bound.name!r} was learned, so diversity does not control it",
+                hint="its threshold is a share of the base model already: give gamma",
+            )
         if rule is None or rule.low is None or rule.high is None:
             raise InputError(
                 f"router {bound.name!r} takes no threshold, so diversity cannot control it",

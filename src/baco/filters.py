@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from baco.errors import BacoError, InputError
+from baco.errors import BacoError
+from baco.functions import load_function
 from baco.group import Sample
 
 if TYPE_CHECKING:
@@ -28,26 +26,7 @@ def load_filter(spec: str) -> Filter:
     Raises:
         InputError: If there is no such function.
     """
-    module_name, colon, name = spec.partition(":")
-    if not (module_name and colon and name):
-        raise InputError(f"filter {spec!r} is not module:function", hint="e.g. my_rules:allow")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise InputError(
-            f"the filter's module {module_name!r} cannot be imported: "
-            f"{type(error).__name__}: {error}",
-            hint="put it into the current folder, or install it",
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise InputError(
-            f"the module {module_name!r} has no function {name!r}", hint="check the filter's name"
-        )
-    checked: Filter = function
+    checked: Filter = load_function(spec, "filter")
     return checked
 
 

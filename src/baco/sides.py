@@ -99,6 +99,37 @@ def text_encoder(tokenizer: Any, ends: set[int]) -> Callable[[str], Sequence[int
     return encode
 
 
+def answer_ids(side: Side, text: str) -> tuple[int, ...]:
+    """Returns the ids of an answer that stands after a side's prompt.
+
+    Tokenizers that put a token or a space before every text are seen through: what they add is
+    taken off again.
+
+    Args:
+        side: The side.
+        text: The answer so far; may be empty.
+
+    Raises:
+        PairError: If the side's tokenizer cannot write the text.
+    """
+    if not text:
+        return ()
+    data = text.encode()
+    lead = len(side.encode_text(""))
+    for added in ("", "\n"):
+        ids = tuple(side.encode_text(added + text))[lead:]
+        size, start = 0, len(ids)
+        while start and size < len(data):
+            start -= 1
+            size += len(side.token_bytes[ids[start]])
+        if b"".join(side.token_bytes[i] for i in ids[start:]) == data:
+            return ids[start:]
+    raise PairError(
+        f"the tokenizer of {side.label} cannot write {text!r}",
+        hint="use a pair whose tokenizers cover all text",
+    )
+
+
 def plain_encoder(encode_text: Callable[[str], Sequence[int]], template: PlainTemplate) -> Encoder:
     """Makes the encoder of a side that continues plain text.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from baco.engine import ALIGNED, BASE, Warp, noise
+from baco.engine.ahead import Stretch
 from baco.engine.step import Choice, Context, Scores, score, step
 from baco.engine.units import START, State
 from baco.routers import CASCADES, ROUTERS, parse
@@ -34,11 +37,22 @@ def many(scores: Scores) -> Scores:
     return Scores(scores.raw.expand(N, -1), scores.warped.expand(N, -1), scores.ends)
 
 
+def ahead(side: int, depth: int, asked: torch.Tensor) -> Stretch:
+    """What any side would write anywhere: a law of one step is about one step only."""
+    width = depth or 3
+    n = len(asked)
+    top = torch.full((n, width), 0.45, dtype=torch.float64)
+    tokens = torch.full((n, width), WORDS.index(" cat"))
+    return Stretch(tokens, top, -top.log() * 3, torch.ones(n, width, dtype=torch.bool))
+
+
 def emit(
     base: Scores, aligned: Scores, router: Router, source: int, how: Warp, state: int = IN_WORD
 ) -> Choice:
     context = Context(KEYS, torch.full((N,), 3), torch.full((N,), state), torch.full((N,), source))
-    return step(many(base), many(aligned), context, router, (how, how), VOCABULARY)
+    return step(
+        many(base), many(aligned), context, router, (how, how), VOCABULARY, ahead=ahead
+    )  # fmt: skip
 
 
 def law(
@@ -87,7 +101,8 @@ def agree(choice: Choice, expected: np.ndarray) -> None:
     np.testing.assert_allclose(expected.sum(), 1)
 
 
-SPECS = sorted({*ROUTERS, *CASCADES} - {"judge"})
+LEARNED = str(Path(__file__).parents[1] / "routers" / "learned.json")
+SPECS = [*sorted({*ROUTERS, *CASCADES} - {"judge"}), f"{LEARNED}@0.5"]
 WARPS = [Warp(), Warp(top_p=1.0), Warp(temperature=0.7, top_k=6, min_p=0.05)]
 
 
@@ -99,12 +114,12 @@ def share_of(router: Router, base: Scores, aligned: Scores) -> float:
     view = View(
         base, aligned, VOCABULARY,
         Context(KEYS[:1], torch.tensor([3]), torch.tensor([IN_WORD]), torch.tensor([0])),
-        torch.tensor([True]),
+        torch.tensor([True]), ahead=ahead,
     )  # fmt: skip
     return float(router.decide(view)[0])
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.rpartition("/")[2])
 @pytest.mark.parametrize("how", WARPS, ids=["nucleus", "unwarped", "filters"])
 def test_law_of_one_step(spec: str, how: Warp) -> None:
     router = parse(spec)

@@ -81,6 +81,8 @@ CORPUS = [
     ({**OK, "router": "p@0.1", "diversity": 0.5}, "threshold"),
     ({**OK, "router": "p@0.1", "gamma": 0.5}, "threshold"),
     ({**OK, "router": "p-pun"}, "did you mean"),
+    ({**OK, "router": "/etc/passwd.json"}, "files are not served"),
+    ({**OK, "router": "punc>router.json@0.4"}, "files are not served"),
     ({**OK, "router": ""}, "router"),
     ({**OK, "router": "punc", "diversity": 0.5}, "threshold"),
     ({**OK, "router": "judge"}, "judge"),

@@ -15,7 +15,7 @@ from baco.engine import Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.pair import Pair
 from baco.prompts import conversation_of
-from baco.routers import CASCADES, ROUTERS, parse
+from baco.routers import CASCADES, ROUTERS, Router, parse
 
 FILE = Path(__file__).parents[1] / "routers" / "golden.json"
 PROMPTS = (
@@ -25,6 +25,7 @@ PROMPTS = (
 SPECS = [
     *(name for name in sorted({*ROUTERS, *CASCADES}) if name != "judge"),
     "rand@0.7", "p@0.6", "p-punc@0.6", "h@1", "punc>p-a@0.5", "p@linear:0.8..0.1/20",
+    "p@sentence:0.6,0.2/1", "p-ahead-sentence@0.7", "learned.json@0.3", "punc>learned.json@0.6",
 ]  # fmt: skip
 WARPS = {"default": Warp(), "greedy": Warp(temperature=0)}
 
@@ -35,12 +36,17 @@ def tiny() -> Pair:
     return baco.load("tiny", dtype="float64")
 
 
+def router(spec: str) -> Router:
+    """The router of a spec; `learned.json` lies beside the golden file."""
+    return parse(spec.replace("learned.json", str(FILE.with_name("learned.json"))))
+
+
 def requests(spec: str, warp: str, count: int = 1, limit: int = 40) -> list[Request]:
     out = []
     for prompt in PROMPTS:
         base, aligned = tiny().prompt_ids(conversation_of(prompt))
         out += [
-            Request(base, aligned, parse(spec), row_key(0, prompt, i), WARPS[warp],
+            Request(base, aligned, router(spec), row_key(0, prompt, i), WARPS[warp],
                     max_new_tokens=limit)
             for i in range(count)
         ]  # fmt: skip

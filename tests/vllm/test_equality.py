@@ -24,7 +24,7 @@ def thresholds(name: str) -> list[str]:
     return [f"{name}@{value}" for value in values]
 
 
-NAMES = sorted({*ROUTERS, *CASCADES} - {"judge"})
+NAMES = sorted(name for name in {*ROUTERS, *CASCADES} - {"judge"} if not parse(name).looks_ahead)
 SPECS = [
     spec
     for name in (*NAMES, "punc>p-a", "p-top3")

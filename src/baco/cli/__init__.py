@@ -21,6 +21,7 @@ from baco.errors import BacoError, UnknownNameError
 COMMANDS = (
     "generate",
     "pairs",
+    "router",
     "routers",
     "methods",
     "metrics",

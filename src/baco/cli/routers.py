@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from baco.routers import Router, Rule
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -39,7 +42,10 @@ def routers(
     print(
         "\nUse: --router p-punc@0.3, or --router p-punc --gamma 0.3. p-top3 and so on give p-topk "
         "another k.\nAny rules make a cascade, in which an earlier rule's `aligned` is final: "
-        "fc>h@2 is h-fc with γ = 2."
+        "fc>h@2 is h-fc with γ = 2.\n"
+        "Look-ahead: p-ahead3, p-ahead-sentence; each word costs that many passes more.\n"
+        "γ may move: linear:0.5..0.1/100, step:0.5,0.2/20 (tokens), sentence:0.5,0.2/1.\n"
+        "A file made by baco router train is a router too: --router router.json@0.4."
     )
 
 
@@ -54,7 +60,7 @@ def _rows() -> list[dict[str, Any]]:
             "range": rule.span,
             "default": rule.default,
             "reach": rule.reach,
-            "reads": _reads(rule.reads, rule.needs_text),
+            "reads": _reads(rule),
             "source": rule.source,
         }
         for name, rule in ROUTERS.items()
@@ -69,13 +75,15 @@ def _rows() -> list[dict[str, Any]]:
                 "range": control.span,
                 "default": control.default,
                 "reach": "0 to what " + parts[0] + " leaves",
-                "reads": _reads(router.reads, router.needs_text),
+                "reads": _reads(router),
                 "source": "§3.1, A.2",
             }
         )
     return rows
 
 
-def _reads(sides: frozenset[str], needs_text: bool) -> str:
-    words = "both" if len(sides) == 2 else next(iter(sides), "nothing")
-    return f"{words}, a judge" if needs_text else words
+def _reads(asked: Rule | Router) -> str:
+    words = "both" if len(asked.reads) == 2 else next(iter(asked.reads), "nothing")
+    if asked.looks_ahead:
+        words += ", ahead"
+    return f"{words}, a judge" if asked.needs_text else words

@@ -14,7 +14,8 @@ import torch
 from baco.engine.step import Context, score, step
 from baco.engine.warp import Warp
 from baco.errors import InputError
-from baco.partners.base import Partner, RowCache
+from baco.partners.base import Partner
+from baco.partners.texts import Texts
 from baco.routers import parse
 
 
@@ -46,11 +47,14 @@ class Drafter(Protocol):
 
     Attributes:
         cost: What one of its passes costs, in passes of the aligned partner.
-        passes: Passes made so far.
     """
 
     cost: float
-    passes: int
+
+    @property
+    def passes(self) -> int:
+        """Passes made so far."""
+        ...
 
     def guess(self, asks: Sequence[Ask]) -> list[list[int]]:
         """Guesses the next tokens of some rows: at most `room` each, none where unsure."""
@@ -102,21 +106,23 @@ class ModelDrafter:
     def __init__(self, partner: Partner, parameters: int) -> None:
         self.partner = partner
         self.cost = partner.parameters / max(parameters, 1)
-        self.passes = 0
-        self._cache: RowCache = partner.new_cache()
-        self._rows: dict[int, int] = {}
-        self._texts: list[tuple[int, ...]] = []
+        self._texts = Texts(partner)
         self._own = parse("rand", 0)
+
+    @property
+    def passes(self) -> int:
+        """Passes made so far."""
+        return self._texts.passes
 
     def guess(self, asks: Sequence[Ask]) -> list[list[int]]:
         """Decodes ahead for all rows at once."""
-        logits = self._read([(ask.row, ask.text) for ask in asks])
+        logits = self._texts.read([(ask.row, ask.text) for ask in asks])
         out: list[list[int]] = [[] for _ in asks]
         states = [ask.state for ask in asks]
         for k in range(max(ask.room for ask in asks)):
             if k:
                 texts = [(a.row, a.text + tuple(o)) for a, o in zip(asks, out, strict=True)]
-                logits = self._read(texts)
+                logits = self._texts.read(texts)
             for i, ask in enumerate(asks):
                 done = out[i] and bool(self.partner.vocabulary.is_end[out[i][-1]])
                 if k >= ask.room or done:
@@ -138,55 +144,9 @@ class ModelDrafter:
         after = vocabulary.units.advance(vector(state), choice.token)
         return int(choice.token), int(after)
 
-    def _read(self, texts: Sequence[tuple[int, tuple[int, ...]]]) -> list[torch.Tensor]:
-        """Brings rows to their texts in one pass (two with new rows); logits after each text."""
-        new = [(row, text) for row, text in texts if row not in self._rows]
-        out: dict[int, torch.Tensor] = {}
-        if new:
-            places = list(range(len(self._texts), len(self._texts) + len(new)))
-            self._cache.add(len(new))
-            logits = self._cache.open([text for _, text in new], places)
-            self.passes += 1
-            for place, (row, text), each in zip(places, new, logits, strict=True):
-                self._rows[row] = place
-                self._texts.append(text)
-                out[row] = each
-        keep = [len(text) for text in self._texts]
-        fresh: list[tuple[int, ...]] = [() for _ in self._texts]
-        for row, text in texts:
-            place = self._rows[row]
-            if row in out:
-                continue
-            old = self._texts[place]
-            same = next(
-                (i for i, (a, b) in enumerate(zip(old, text, strict=False)) if a != b),
-                min(len(old), len(text)),
-            )
-            keep[place] = min(same, len(text) - 1)  # at least one token, to have logits
-            fresh[place] = text[keep[place] :]
-            self._texts[place] = text
-        width = max(len(f) for f in fresh)
-        if width:
-            device = self.partner.device
-            self._cache.truncate(torch.tensor(keep, device=device))
-            padded = torch.tensor([[*f, *[0] * (width - len(f))] for f in fresh], device=device)
-            logits = self._cache.feed(padded, torch.tensor([len(f) for f in fresh], device=device))
-            self.passes += 1
-            for row, _ in texts:
-                place = self._rows[row]
-                if fresh[place]:
-                    out[row] = logits[place, len(fresh[place]) - 1]
-        return [out[row] for row, _ in texts]
-
     def forget(self, row: int) -> None:
         """Drops a row that has left."""
-        if row not in self._rows:
-            return
-        gone = self._rows.pop(row)
-        left = [place for place in range(len(self._texts)) if place != gone]
-        self._cache.keep(left)
-        self._texts = [self._texts[place] for place in left]
-        self._rows = {r: left.index(place) for r, place in self._rows.items()}
+        self._texts.forget([row])
 
 
 def make_drafter(draft: Drafter | Partner | str | None, aligned: Partner) -> Drafter | None:

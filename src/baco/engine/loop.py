@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Row
 from baco.engine.drafts import Ask, Drafter, make_drafter
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
@@ -125,6 +126,7 @@ class Engine:
             Side(base, 0, window, strands[1]),
         )
         self.policy = Policy((aligned.parameters, base.parameters), self.longest)
+        self._ahead = Ahead(base, aligned)
         self._own = parse("rand", 0)  # guesses ask no router: both sides are the drafter's
         self._emitted = 0
         self._numbers = 0
@@ -145,10 +147,10 @@ class Engine:
         aligned, base = self.sides
         drafts = self.drafter.passes * self.drafter.cost if self.drafter else 0.0
         return Stats(
-            base.passes,
-            aligned.passes,
-            base.token_rows,
-            aligned.token_rows,
+            base.passes + self._ahead.passes(BASE),
+            aligned.passes + self._ahead.passes(ALIGNED),
+            base.token_rows + self._ahead.tokens(BASE),
+            aligned.token_rows + self._ahead.tokens(ALIGNED),
             self._emitted,
             drafts,
         )
@@ -242,6 +244,7 @@ class Engine:
         if self.drafter:
             for i in gone:
                 self.drafter.forget(self._rows[i].number)
+        self._ahead.forget([self._rows[i].number for i in gone])
         keep = list(range(left))
         for i in gone:
             if i < left:
@@ -361,7 +364,7 @@ class Engine:
             rows = rows[batch.program[rows] == program]
         t = batch.t[rows]
         have_aligned, have_base = (side.fed[rows] >= t for side in self.sides)
-        if router.needs_text:
+        if router.needs_history or router.looks_ahead:
             both = have_aligned & have_base
             rows, t = rows[both], t[both]
             have_aligned = have_base = both[both]
@@ -372,6 +375,8 @@ class Engine:
         base = base or aligned
         assert aligned is not None
         assert base is not None
+        knows = router.needs_history or router.looks_ahead
+        members = [self._rows[i] for i in rows.tolist()] if knows else []
         choice = step(
             base,
             aligned,
@@ -380,7 +385,8 @@ class Engine:
             warps,
             self.vocabulary,
             end_rule=end_rule,
-            history=[self._rows[i].tokens for i in rows.tolist()] if router.needs_text else None,
+            history=[row.tokens for row in members] if router.needs_history else None,
+            ahead=self._ahead.over(members) if router.looks_ahead else None,
         )
         ready = (~choice.needs_base | have_base) & (~choice.needs_aligned | have_aligned)
         if not bool(ready.all()):

@@ -2,7 +2,8 @@
 
 Written from the rules and not from `loop.py` or `step.py`: plain numpy in float64 over one row,
 its own noise in Python integers, its own filters by sorting. It is slow and meant to be read.
-The router is asked through the same `View` as everywhere, with a batch of one.
+The router is asked through the same `View` as everywhere, with a batch of one; what a partner would
+write ahead and what a learned router says are worked out anew (`reference_rules.py`).
 
 Paper: §3, App. A, A.1.
 """
@@ -16,6 +17,8 @@ import numpy as np
 import torch
 
 from baco.engine import noise
+from baco.engine.ahead import Stretch
+from baco.engine.reference_rules import decide, margin_of, rollout
 from baco.engine.rows import ALIGNED, BASE, Finish, Request
 from baco.engine.step import Context, Scores
 from baco.engine.units import START
@@ -177,7 +180,11 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
             margins.append(Margin(t, "unit", abs(share - u)))
             ends, r = bool(u < share), s
             if ends:
-                r = _route(request, raw, p, vocabulary, t, q, s, tokens, margins, g, b)
+                partners = {
+                    BASE: (base, request.base_prompt),
+                    ALIGNED: (aligned, request.aligned_prompt),
+                }
+                r = _route(request, raw, p, vocabulary, t, q, s, tokens, margins, g, b, partners)
 
         # 2. and 3. The token.
         allowed = b if ends else ~b
@@ -233,6 +240,7 @@ def _route(
     margins: list[Margin],
     g: Floats,
     b: Bools,
+    partners: dict[int, tuple[Partner, tuple[int, ...]]],
 ) -> int:
     """Asks the router about one row."""
     device = vocabulary.is_end.device
@@ -249,6 +257,10 @@ def _route(
     def row(value: int) -> torch.Tensor:
         return torch.tensor([value], device=device)
 
+    def ahead(side: int, depth: int, _: torch.Tensor) -> Stretch:
+        partner, prompt = partners[side]
+        return rollout(partner, [*prompt, *tokens], depth)
+
     view = View(
         scores(BASE),
         scores(ALIGNED),
@@ -257,9 +269,10 @@ def _route(
         asked=row(1).bool(),
         history=[tokens],
         proposals=tuple(row(_choose(p[side], b, g)[0] or 0) for side in (BASE, ALIGNED)),
+        ahead=ahead,
     )
     margins.append(Margin(t, "route", _route_margin(request, view)))
-    return BASE if bool(request.router.decide(view)[0]) else ALIGNED
+    return BASE if decide(request.router, view, raw, t) else ALIGNED
 
 
 def _route_margin(request: Request, view: View) -> float:
@@ -276,4 +289,4 @@ def _route_margin(request: Request, view: View) -> float:
         ratio = float(view.base.top_prob / view.aligned.top_prob)
         spread = float(view.base.entropy - gamma * view.aligned.entropy)
         margin = min(margin, abs(ratio - gamma), abs(spread))
-    return margin
+    return min(margin, margin_of(request.router, view))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -27,6 +27,9 @@ from baco.engine.rows import ALIGNED, BASE
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, warp
 from baco.routers.base import Router, View
+
+if TYPE_CHECKING:
+    from baco.engine.ahead import Look
 
 _NONE = -torch.inf
 
@@ -167,6 +170,7 @@ def step(
     *,
     end_rule: bool = True,
     history: list[list[int]] | None = None,
+    ahead: Look | None = None,
 ) -> Choice:
     """Chooses the next token of each row.
 
@@ -182,7 +186,8 @@ def step(
         how: The warps of (base, aligned); read only in the last resort of rule 4.
         vocabulary: Shared by both partners.
         end_rule: Whether rule 4 applies; a single model samples without it.
-        history: Each row's emitted ids, for routers that judge text.
+        history: Each row's emitted ids, for routers with `needs_history`.
+        ahead: Lets a partner write on, for routers with `looks_ahead`.
 
     Returns:
         The choices.
@@ -207,7 +212,7 @@ def step(
     proposals = None
     if router.needs_text:
         proposals = tuple(_best(s.warped, begins, gumbel)[0] for s in (base, aligned))
-    view = View(base, aligned, vocabulary, context, routed, history=history, proposals=proposals)
+    view = View(base, aligned, vocabulary, context, routed, history, proposals, ahead)
     to_base = torch.where(routed, router.decide(view), from_base & ~start)
     needs_base = from_base | (routed & ("base" in router.reads)) | (ends & to_base)
     needs_aligned = (

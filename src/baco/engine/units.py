@@ -15,6 +15,7 @@ Paper: §3 (switching at word boundaries), App. A ("Tokenization Alignment").
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -289,6 +290,9 @@ def _class_table() -> torch.Tensor:
     return table
 
 
+_SENTENCE_END = re.compile("|".join(["[.?!\n]", *"…。！？।"]).encode())
+
+
 class UnitTable:
     """The state machine over one vocabulary.
 
@@ -296,6 +300,10 @@ class UnitTable:
         tokens: The bytes of each token id; empty for special tokens.
         ends: Ids of end tokens; they begin a unit whatever came before.
         device: Where the tables live.
+
+    Attributes:
+        ends_sentence: Which tokens hold a mark that ends a sentence, or a line break: bool
+            [vocabulary]. A rough rule: it also takes the point of an abbreviation for an end.
     """
 
     def __init__(
@@ -335,6 +343,9 @@ class UnitTable:
             after[state, only_tail] = int(state)
         begins[:, list(ends)] = True
 
+        self.ends_sentence = torch.tensor(
+            [_SENTENCE_END.search(token) is not None for token in tokens], device=device
+        )
         self._begins = begins.to(device)
         self._after = after.to(device)
         self._lead = lead.to(device)
@@ -356,6 +367,18 @@ class UnitTable:
         """Returns whether each row's token would begin a new unit: bool [n]."""
         pending = states >> 8 != 0
         return self._begins[torch.where(pending, _PENDING, states & 0xFF), tokens]
+
+    def sentences(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Returns how many sentences some texts have finished: int64 [n].
+
+        Args:
+            texts: Token ids. Tokens in a row that each end a sentence end one.
+        """
+        counts = []
+        for text in texts:
+            ends = self.ends_sentence[torch.tensor(text, dtype=torch.int64)]
+            counts.append(int(ends.sum()) - int((ends[1:] & ends[:-1]).sum()))
+        return torch.tensor(counts, dtype=torch.int64, device=self.ends_sentence.device)
 
     def advance(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Returns the states after one token each.

@@ -5,6 +5,7 @@ Paper: §3 (BaCo), §4 (the single-model baselines).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,11 +16,15 @@ from baco.methods.base import HOTTEST, Done, Method, Setting, Task, Update
 from baco.methods.decode import Decoding
 from baco.prompts import Conversation
 from baco.routers import parse
+from baco.routers.learned import strangers
 
 if TYPE_CHECKING:
     from baco.pair import Pair
     from baco.routers.base import Router
     from baco.sides import Side
+
+
+logger = logging.getLogger("baco")
 
 
 def run_baco(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
@@ -31,6 +36,13 @@ def run_baco(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Up
     router = setting.router
     if router is None:
         raise InputError("the method 'baco' needs a router", hint="for example p-punc@0.3")
+
+    for learned in strangers(router, pair.revision):
+        logger.warning(
+            "the router was trained on the pair %s, not on %s: its thresholds mean something else",
+            learned.pair,
+            pair.name,
+        )
 
     def router_for(prompt: Conversation) -> Router:
         return pair.bind(router, prompt) if router.needs_text else router

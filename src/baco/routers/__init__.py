@@ -9,7 +9,7 @@ import torch
 
 from baco.errors import InputError
 from baco.registry import Registry
-from baco.routers import combine, content, judge, logit
+from baco.routers import ahead, combine, content, judge, learned, logit
 from baco.routers.base import Router, Rule, View
 from baco.routers.schedule import Schedule
 
@@ -18,10 +18,10 @@ __all__ = ["CASCADES", "ROUTERS", "Router", "Rule", "Schedule", "View", "custom"
 ROUTERS: Registry[Rule] = Registry("router")
 """Every rule by name; plug-ins add theirs through the entry-point group ``baco.routers``."""
 
-for _rule in (*logit.RULES, *content.RULES, judge.RULE, *combine.RULES):
+for _rule in (*logit.RULES, *content.RULES, judge.RULE, *combine.RULES, *ahead.RULES):
     ROUTERS.add(_rule.name, _rule)
 
-CASCADES = combine.CASCADES
+CASCADES = combine.CASCADES | ahead.CASCADES
 """Cascade names and the rules they stand for."""
 
 
@@ -31,7 +31,12 @@ def names() -> list[str]:
 
 
 def _rule_named(name: str) -> Rule:
-    """Looks a rule up; `p-top3` makes the top-k rule for another k."""
+    """Looks a rule up; `p-top3` and `p-ahead3` make rules of numbers, a file a learned one."""
+    if name.endswith(learned.SUFFIX):
+        return learned.load(name)
+    looking = ahead.named(name)
+    if looking is not None:
+        return looking
     top = re.fullmatch(r"p-top([1-9]\d*)", name)
     if top:
         return logit.p_top(int(top[1]))
@@ -47,7 +52,8 @@ def parse(spec: str, gamma: float | str | Schedule | None = None) -> Router:
 
     Args:
         spec: ``name``, ``name@threshold``, or a cascade such as ``punc>p@0.3``. A threshold is
-            a number or a schedule (`Schedule.parse`).
+            a number or a schedule (`Schedule.parse`). A name that ends in ``.json`` is the file
+            of a learned router.
         gamma: The threshold, when the spec gives none. Without either, the rule's default.
 
     Returns:
@@ -64,10 +70,10 @@ def parse(spec: str, gamma: float | str | Schedule | None = None) -> Router:
     parts: list[str] = []
     last_given = False
     for part in spec.strip().split(">"):
-        name, at, text = part.strip().partition("@")
+        name, at, text = _split(part.strip())
         parts.append(name)
-        members = [_rule_named(n) for n in CASCADES.get(name, (name,))]
-        for rule in members:
+        members = CASCADES.get(name) or ahead.members(name) or (name,)
+        for rule in map(_rule_named, members):
             rules.append(rule)
             schedules.append(Schedule.constant(rule.default) if rule.default is not None else None)
         last_given = bool(at)
@@ -82,6 +88,17 @@ def parse(spec: str, gamma: float | str | Schedule | None = None) -> Router:
             hint="leave out one of the two",
         )
     return router.with_gamma(Schedule.parse(gamma) if isinstance(gamma, str) else gamma)
+
+
+def _split(part: str) -> tuple[str, str, str]:
+    """Splits a part of a spec into name, ``@`` and threshold; a file's path may hold an ``@``."""
+    file = re.fullmatch(rf"(.+?{re.escape(learned.SUFFIX)})(@?)(.*)", part)
+    return (file[1], file[2], file[3]) if file else part.partition("@")
+
+
+def names_file(spec: str) -> bool:
+    """Whether a spec names a file; a server must not read files that its clients name."""
+    return any(_split(part.strip())[0].endswith(learned.SUFFIX) for part in spec.split(">"))
 
 
 def _set(

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from baco.errors import InputError
+from baco.errors import InputError, UnsupportedError
 from baco.routers.schedule import Schedule
 
 if TYPE_CHECKING:
+    from baco.engine.ahead import Look, Stretch
     from baco.engine.step import Context, Scores
     from baco.engine.vocabulary import Vocabulary
 
@@ -39,6 +40,7 @@ class View:
         asked: Rows whose answer counts, bool [n]; the others may be answered anyhow.
         history: Emitted token ids of each row, for rules that judge text; None where unneeded.
         proposals: The tokens (base, aligned) that each side would emit here; as `history`.
+        ahead: Lets a side write on, for rules that look ahead; None where unneeded.
     """
 
     base: Scores
@@ -48,6 +50,7 @@ class View:
     asked: torch.Tensor
     history: list[list[int]] | None = None
     proposals: tuple[torch.Tensor, ...] | None = None
+    ahead: Look | None = None
 
     @cached_property
     def u_route(self) -> torch.Tensor:
@@ -55,6 +58,33 @@ class View:
         from baco.engine import noise
 
         return noise.uniform(self.context.keys, noise.ROUTE, self.context.t)
+
+    @cached_property
+    def sentence(self) -> torch.Tensor:
+        """How many sentences each row has finished: int64 [n]."""
+        if self.history is None:
+            raise UnsupportedError(
+                "thresholds by sentence need the text so far, which this engine does not keep",
+                hint="use a schedule over tokens: linear or step",
+            )
+        return self.vocabulary.units.sentences(self.history)
+
+    def stretch(self, side: int, depth: int) -> Stretch:
+        """Returns what a side would write next, see `baco.engine.ahead`.
+
+        Args:
+            side: `BASE` or `ALIGNED`.
+            depth: Tokens, or `SENTENCE`.
+
+        Raises:
+            UnsupportedError: If the engine cannot look ahead.
+        """
+        if self.ahead is None:
+            raise UnsupportedError(
+                "this engine cannot let a partner write ahead",
+                hint="use a router that looks at one token, such as p-punc",
+            )
+        return self.ahead(side, depth, self.asked)
 
 
 Decide = Callable[[View, torch.Tensor], torch.Tensor]
@@ -77,6 +107,7 @@ class Rule:
         up: Whether a larger threshold means more base.
         source: Where it comes from.
         needs_text: Whether it needs the view's `history` and `proposals`.
+        looks_ahead: Whether it lets a partner write on (`View.stretch`).
     """
 
     name: str
@@ -90,6 +121,7 @@ class Rule:
     up: bool = True
     source: str = ""
     needs_text: bool = False
+    looks_ahead: bool = False
 
     @property
     def has_threshold(self) -> bool:
@@ -139,6 +171,16 @@ class Router:
     def needs_text(self) -> bool:
         """Whether any rule judges text."""
         return any(rule.needs_text for rule in self.rules)
+
+    @cached_property
+    def needs_history(self) -> bool:
+        """Whether it must know the tokens so far: to judge text, or to count sentences."""
+        return self.needs_text or any(s and s.kind == "sentence" for s in self.schedules)
+
+    @cached_property
+    def looks_ahead(self) -> bool:
+        """Whether any rule lets a partner write on."""
+        return any(rule.looks_ahead for rule in self.rules)
 
     @property
     def control(self) -> int | None:
@@ -203,7 +245,7 @@ class Router:
             t = view.context.t
             gamma = torch.full_like(t, 0, dtype=torch.float64)
             if schedule is not None:
-                gamma = schedule.at(t)
+                gamma = schedule.at(view.sentence if schedule.kind == "sentence" else t)
             says = rule.decide(view, gamma)
             to_base = says if to_base is None else to_base & says
         assert to_base is not None

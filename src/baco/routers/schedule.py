@@ -14,11 +14,12 @@ from baco.errors import InputError
 
 @dataclass(frozen=True)
 class Schedule:
-    """A threshold as a function of t, the number of tokens emitted so far.
+    """A threshold as a function of t, the number of tokens emitted so far, or of sentences.
 
     Attributes:
         kind: ``constant``; ``linear`` (from the first value to the last over the given
-            positions, then constant); ``step`` (each value from its position on).
+            positions, then constant); ``step`` (each value from its position on); ``sentence``
+            (as ``step``, but positions are numbers of finished sentences).
         values: The thresholds.
         positions: The position of each value, increasing, the first 0.
     """
@@ -38,7 +39,9 @@ class Schedule:
 
         Args:
             text: A number; ``linear:0.5..0.1/100`` (from 0.5 to 0.1 over 100 tokens);
-                ``step:0.5,0.2/20,0.1/60`` (0.5, from token 20 on 0.2, from token 60 on 0.1).
+                ``step:0.5,0.2/20,0.1/60`` (0.5, from token 20 on 0.2, from token 60 on 0.1);
+                ``sentence:0.5,0.2/1,0.1/3`` (0.5 in the first sentence, 0.2 after one sentence,
+                0.1 after three).
 
         Raises:
             InputError: If the text is none of these.
@@ -51,7 +54,7 @@ class Schedule:
                 ends, _, length = rest.partition("/")
                 first, last = ends.split("..")
                 return cls("linear", (float(first), float(last)), (0, _position(length)))
-            if kind == "step":
+            if kind in ("step", "sentence"):
                 values, positions = [], []
                 for i, part in enumerate(rest.split(",")):
                     value, _, position = part.partition("/")
@@ -59,12 +62,12 @@ class Schedule:
                     positions.append(_position(position) if i else 0)
                 if positions != sorted(set(positions)):
                     raise ValueError
-                return cls("step", tuple(values), tuple(positions))
+                return cls(kind, tuple(values), tuple(positions))
             raise ValueError
         except ValueError:
             raise InputError(
                 f"threshold {text!r} is neither a number nor a schedule",
-                hint="write 0.3, linear:0.5..0.1/100 or step:0.5,0.2/20",
+                hint="write 0.3, linear:0.5..0.1/100, step:0.5,0.2/20 or sentence:0.5,0.2/1",
             ) from None
 
     @property
@@ -76,7 +79,7 @@ class Schedule:
         """Returns the threshold of each row.
 
         Args:
-            t: Positions, int64 [n].
+            t: Tokens emitted (of a schedule by sentence: sentences finished), int64 [n].
 
         Returns:
             float64 [n].
@@ -97,7 +100,9 @@ class Schedule:
             first, last = map(_written, self.values)
             return f"linear:{first}..{last}/{self.positions[1]}"
         rest = zip(self.values[1:], self.positions[1:], strict=True)
-        return f"step:{_written(self.first)}" + "".join(f",{_written(v)}/{p}" for v, p in rest)
+        return f"{self.kind}:{_written(self.first)}" + "".join(
+            f",{_written(v)}/{p}" for v, p in rest
+        )
 
 
 def _written(value: float) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from baco import __version__
 from baco.calibration import prompts_for, spread
 from baco.routers import CASCADES, ROUTERS, parse
-from baco.serve.errors import ApiError, api_error
+from baco.serve.errors import ApiError, api_error, refuse_files
 from baco.serve.openai import ChatFormat, CompletionFormat, Format, collect, stream
 from baco.serve.pairs import DEFAULT_ROUTER, PRESETS, model_named
 from baco.serve.schemas import ChatRequest, CompletionRequest
@@ -248,6 +248,7 @@ async def calibration(request: Request, pair: str, router: str) -> dict[str, Any
     host = service.hosts.get(pair)
     if host is None:
         raise ApiError(404, f"the pair {pair!r} is not served", param="pair")
+    refuse_files(router)
     canonical = parse(router).name
     curve = host.calibrator.curve(canonical)
     if curve is None:

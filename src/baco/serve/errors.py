@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from baco.errors import BacoError, InputError, UnsupportedError
+from baco.routers import names_file
 
 log = logging.getLogger("baco.serve")
 
@@ -76,6 +77,21 @@ class ApiError(Exception):
 def clipped(text: str, most: int = 80) -> str:
     """Shortens what a client wrote, so that an error need not repeat all of it."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def refuse_files(router: str) -> None:
+    """Refuses router specs that name files: a server reads no files that its clients name.
+
+    Raises:
+        ApiError: 400.
+    """
+    if names_file(router):
+        raise ApiError(
+            400,
+            f"router {clipped(router)!r} is a file, and files are not served; use p-punc",
+            param="router",
+            code="unsupported",
+        )
 
 
 def api_error(error: BaseException) -> ApiError:

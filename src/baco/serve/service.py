@@ -18,7 +18,7 @@ from baco.methods.base import COLDEST
 from baco.prompts import conversation_of, identity
 from baco.routers import Router, parse
 from baco.serve.calibrator import Calibrator
-from baco.serve.errors import ApiError
+from baco.serve.errors import ApiError, refuse_files
 from baco.serve.pairs import DEFAULT_ROUTER, Model, check_pairs, model_named
 from baco.serve.samples import SERVED, Method, Plan, Tally, Update
 from baco.serve.schemas import ChatRequest, CompletionRequest
@@ -314,6 +314,7 @@ class Service:
                 400, "diversity and gamma are two controls of one thing; give one", param="gamma"
             )
         spec = request.router or DEFAULT_ROUTER
+        refuse_files(spec)
         if diversity is not None:
             router, info = host.calibrator.resolve(spec, diversity)
         else:

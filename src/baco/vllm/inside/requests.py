@@ -19,7 +19,7 @@ from baco.engine.rows import Request
 from baco.engine.warp import Warp
 from baco.errors import InputError, UnknownNameError, UnsupportedError
 from baco.methods.settings import DEFAULT_ROUTER
-from baco.routers import parse
+from baco.routers import names_file, parse
 from baco.routers.base import Router
 
 METHODS = ("baco", "base", "aligned")
@@ -116,8 +116,7 @@ def of_request(request: Request, method: str) -> Ask:
         UnsupportedError: If the router cannot be told to another process.
     """
     router = request.router
-    if router.needs_text:
-        raise judge_refusal(router.name)
+    check_router(router)
     try:
         again = parse(router.spec)
     except InputError:
@@ -144,11 +143,31 @@ def _told(router: Router) -> list[tuple[Any, ...]]:
     ]
 
 
-def judge_refusal(name: str) -> UnsupportedError:
-    """Makes the error for routers that ask a judge."""
+def check_router(router: Router) -> None:
+    """Refuses routers that need more than one step's scores.
+
+    Raises:
+        UnsupportedError: Always for such a router.
+    """
+    if router.needs_text:
+        raise UnsupportedError(
+            f"the router {router.name!r} asks a judge, which vLLM's processes cannot do",
+            hint="use p-punc, or the engine baco",
+        )
+    if router.looks_ahead or router.needs_history:
+        what = "looks ahead" if router.looks_ahead else "counts sentences"
+        raise UnsupportedError(
+            f"the router {router.name!r} {what}, which is not possible inside vLLM",
+            hint="use p-punc with a number or a schedule over tokens, or the engine baco",
+        )
+    if names_file(router.name):
+        raise _file_refusal(router.name)
+
+
+def _file_refusal(name: str) -> UnsupportedError:
     return UnsupportedError(
-        f"the router {name!r} asks a judge, which vLLM's processes cannot do",
-        hint="use p-punc, or the engine baco",
+        f"the router {name!r} is a file, and vLLM's processes read none",
+        hint="use a router by name, or the engine baco",
     )
 
 
@@ -177,9 +196,7 @@ def check(args: Mapping[str, Any]) -> None:
     if method not in METHODS:
         raise UnknownNameError("method", str(method), METHODS)
     if method == "baco":
-        router = router_of(args)
-        if router.needs_text:
-            raise judge_refusal(router.name)
+        check_router(router_of(args))
     else:
         for name in ("baco_router", "baco_gamma"):
             # Our own client names the router that stands for a single model.
@@ -209,6 +226,8 @@ def router_of(args: Mapping[str, Any]) -> Router:
     spec, gamma = args.get("baco_router", DEFAULT_ROUTER), args.get("baco_gamma")
     if not isinstance(spec, str):
         raise InputError("baco_router must be text", hint="such as p-punc@0.3")
+    if names_file(spec):
+        raise _file_refusal(spec)
     return parse(spec, gamma)
 
 

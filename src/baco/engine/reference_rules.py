@@ -1,0 +1,134 @@
+"""The oracle's own account of rules that are more than a comparison; see `reference.py`.
+
+Plain numpy over one row: the features and the score of a learned router, and what a partner would
+write next, without cache or batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from baco.engine.ahead import LONGEST_SENTENCE, SENTENCE, Stretch
+from baco.engine.rows import ALIGNED, BASE
+from baco.engine.vocabulary import Vocabulary
+from baco.partners.base import Partner
+from baco.routers.base import Router, View
+from baco.routers.learned import Learned
+
+Floats = np.ndarray[Any, np.dtype[np.floating]]
+
+
+def _plogp(p: Floats) -> float:
+    kept = p[p > 0]
+    return float((kept * np.log(kept)).sum())
+
+
+def learned_features(raw: Mapping[int, Floats], vocabulary: Vocabulary, t: int) -> dict[str, float]:
+    """Works out every feature of a learned router from the two distributions of one row."""
+    base, aligned = raw[BASE], raw[ALIGNED]
+    tops = {"base": int(base.argmax()), "aligned": int(aligned.argmax())}
+    found = {
+        "base_top_prob": float(base.max()),
+        "aligned_top_prob": float(aligned.max()),
+        "log_ratio": math.log(base.max() / aligned.max()),
+        "base_entropy": -_plogp(base),
+        "aligned_entropy": -_plogp(aligned),
+        "agreement": float(tops["base"] == tops["aligned"]),
+        "divergence": (_plogp(base) + _plogp(aligned)) / 2 - _plogp((base + aligned) / 2),
+        "position": math.log(t + 1),
+    }
+    for name, top in tops.items():
+        found[f"{name}_punctuation"] = float(vocabulary.is_punctuation[top])
+        found[f"{name}_function_word"] = float(vocabulary.is_function_word[top])
+    return found
+
+
+def learned_score(
+    model: Learned, raw: Mapping[int, Floats], vocabulary: Vocabulary, t: int
+) -> float:
+    """Works out the score of a learned router for one row."""
+    found = learned_features(raw, vocabulary, t)
+    total = model.bias
+    for name, mean, scale, weight in zip(
+        model.features, model.mean, model.scale, model.weights, strict=True
+    ):
+        total += weight * (found[name] - mean) / scale
+    return total
+
+
+def learned_level(model: Learned, gamma: float) -> float:
+    """Works out the score above which base speaks."""
+    if gamma <= 0:
+        return math.inf
+    if gamma >= 1:
+        return -math.inf
+    shares = np.linspace(0, 1, len(model.quantiles))
+    return float(np.interp(1 - gamma, shares, model.quantiles))
+
+
+def decide(router: Router, view: View, raw: Mapping[int, Floats], t: int) -> bool:
+    """Asks a router about one row; learned rules are worked out here."""
+    for rule, schedule in zip(router.rules, router.schedules, strict=True):
+        if isinstance(rule.decide, Learned):
+            assert schedule is not None
+            place = view.sentence if schedule.kind == "sentence" else torch.tensor([t])
+            level = learned_level(rule.decide, float(schedule.at(place)[0]))
+            says = learned_score(rule.decide, raw, view.vocabulary, t) > level
+        else:
+            says = bool(Router(router.name, (rule,), (schedule,)).decide(view)[0])
+        if not says:
+            return False
+    return True
+
+
+def margin_of(router: Router, view: View) -> float:
+    """Returns how near learned scores, and means over look-ahead, are to their thresholds."""
+    margin = math.inf
+    for rule, schedule in zip(router.rules, router.schedules, strict=True):
+        if schedule is None:
+            continue
+        place = view.sentence if schedule.kind == "sentence" else view.context.t
+        gamma = schedule.at(place)
+        if isinstance(rule.decide, Learned):
+            gap = (rule.decide.score(view) - rule.decide.level(gamma)).abs()
+            margin = min(margin, float(gap[0]))
+    return margin
+
+
+def rollout(partner: Partner, ids: list[int], depth: int) -> Stretch:
+    """Lets a partner write its likeliest tokens, reading everything anew for each."""
+    vocabulary = partner.vocabulary
+    tokens: list[int] = []
+    tops: list[float] = []
+    entropies: list[float] = []
+    width = LONGEST_SENTENCE if depth == SENTENCE else depth
+    while len(tokens) < width and len(ids) <= partner.context_window:
+        logits = partner.logits(ids)[: vocabulary.size].double().cpu().numpy()
+        logits = np.where(vocabulary.allowed.cpu().numpy(), logits, -np.inf)
+        p = np.exp(logits - logits.max())
+        p = p / p.sum()
+        best = int(p.argmax())
+        tokens.append(best)
+        tops.append(float(p[best]))
+        entropies.append(-_plogp(p))
+        ids = [*ids, best]
+        if bool(vocabulary.is_end[best]):
+            break
+        if depth == SENTENCE and bool(vocabulary.units.ends_sentence[best]):
+            break
+    device = vocabulary.is_end.device
+
+    def row(values: list[Any], kind: torch.dtype) -> torch.Tensor:
+        return torch.tensor([values], dtype=kind, device=device)
+
+    return Stretch(
+        row(tokens, torch.int64),
+        row(tops, torch.float64),
+        row(entropies, torch.float64),
+        torch.ones(1, len(tokens), dtype=torch.bool, device=device),
+    )

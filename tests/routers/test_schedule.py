@@ -1,0 +1,75 @@
+"""Thresholds over positions and sentences."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from baco.engine import Engine, Request, Warp, reference
+from baco.engine.noise import row_key
+from baco.errors import InputError, UnsupportedError
+from baco.routers import Schedule, parse
+from support.engines import WORDS, fake_pair, run, words_vocabulary
+from support.views import HALF, SURE, view
+
+
+def ids(text: str) -> list[int]:
+    return [WORDS.index(word) for word in text.split("|")]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        (" the| cat", 0),
+        (" the| cat|.", 1),
+        (" the| cat|!|!|.", 1),  # one end, however loud
+        (" the|.| cat|!| dog", 2),
+        (" the| cat|.|\n| dog", 1),
+        (" the| cat|,| dog", 0),
+    ],
+)
+def test_sentences_are_counted(text: str, sentences: int) -> None:
+    units = words_vocabulary().units
+    assert units.sentences([ids(text), []]).tolist() == [sentences, 0]
+
+
+def test_by_sentence() -> None:
+    schedule = Schedule.parse("sentence:0.5,0.2/1,0.1/3")
+    assert str(schedule) == "sentence:0.5,0.2/1,0.1/3"
+    assert schedule.at(torch.arange(5)).tolist() == pytest.approx([0.5, 0.2, 0.2, 0.1, 0.1])
+    router = parse("p@sentence:0.5,0.2/1")
+    assert router.gamma == 0.5
+    assert router.needs_history
+    assert not router.needs_text
+    assert not parse("p@step:0.5,0.2/1").needs_history
+
+
+def test_the_loop_equals_the_oracle_by_sentence() -> None:
+    base, aligned = fake_pair()
+    router = parse("p@sentence:1,0/1")
+    wanted = [
+        Request((1,), (2,), router, row_key(0, "s", i), Warp(), max_new_tokens=40) for i in range(8)
+    ]
+    seen = set()
+    for request, got in zip(wanted, run(Engine(base, aligned), wanted), strict=True):
+        trace = reference.decode(base, aligned, request)
+        assert tuple(got) == tuple(trace[:4])
+        for k, (source, begins) in enumerate(zip(trace.sources, trace.begins, strict=True)):
+            if k and begins:
+                over = int(aligned.vocabulary.units.sentences([trace.tokens[:k]])[0]) > 0
+                seen.add((over, source))
+    # The base model in the first sentence, the aligned one after (but for refused ends).
+    assert (False, 1) in seen
+    assert (True, 0) in seen
+    assert (True, 1) not in seen
+
+
+def test_an_engine_without_the_text_says_so() -> None:
+    with pytest.raises(UnsupportedError, match="thresholds by sentence need the text"):
+        parse("p@sentence:0.5,0.2/1").decide(view(HALF, SURE))
+
+
+@pytest.mark.parametrize("text", ["sentence:", "sentence:0.5,0.2", "sentence:0.5,0.2/0", "by:1"])
+def test_bad_schedules(text: str) -> None:
+    with pytest.raises(InputError, match="neither a number nor a schedule"):
+        Schedule.parse(text)

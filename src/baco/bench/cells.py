@@ -26,6 +26,7 @@ class Cell:
         family: The family of the curve; the curve's own name where the plan gives none.
         pair: Name of the pair.
         revision: The pair's revision.
+        engine: Who decodes.
         dtype: Precision of the pair's weights.
         dataset: What the plan calls the dataset.
         fingerprint: The dataset's fingerprint.
@@ -43,6 +44,7 @@ class Cell:
     family: str
     pair: str
     revision: str
+    engine: str
     dtype: str
     dataset: str
     fingerprint: str
@@ -164,6 +166,7 @@ def _cell(
     identity = {
         "pair": pair,
         "revision": revision,
+        "engine": plan.run.engine,
         "dtype": plan.run.dtype,
         "dataset": fingerprint,
         "method": entry.method,
@@ -179,6 +182,7 @@ def _cell(
         family=entry.family or entry.curve,
         pair=pair,
         revision=revision,
+        engine=plan.run.engine,
         dtype=plan.run.dtype,
         dataset=dataset,
         fingerprint=fingerprint,

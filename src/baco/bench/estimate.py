@@ -108,7 +108,7 @@ def rows(found: Estimate) -> list[tuple[str, str]]:
         ("forwards", f"{found.forwards:,} token-forwards in lock-step; look-ahead saves passes"),
         ("speed", found.speed),
         ("time", "not known" if found.seconds is None else duration(found.seconds)),
-        ("memory", "not known" if found.memory_gb is None else f"{found.memory_gb:,.1f} GB"),
+        ("memory", "not known" if found.memory_gb is None else f"{found.memory_gb:,.2f} GB"),
         ("disk", f"{found.disk_gb:,.2f} GB"),
     ]
 

@@ -132,9 +132,10 @@ class MetricsPlan(Table):
 
 
 class RunPlan(Table):
-    """Where and how models run: what changes speed only, but for the precision.
+    """Where and how models run: what changes speed only, but for engine and precision.
 
     Attributes:
+        engine: As `baco.load`: ``baco`` or ``vllm``.
         device: As `baco.Pair`.
         dtype: As `baco.Pair`.
         max_rows: Samples decoded at a time.
@@ -146,6 +147,7 @@ class RunPlan(Table):
         measured_on: On what machine these were measured, or that they are a guess.
     """
 
+    engine: str = "baco"
     device: str = "auto"
     dtype: str = "auto"
     max_rows: int = Field(default=256, ge=1)

@@ -78,7 +78,7 @@ def load_pair(name: str, plan: Plan) -> Pair:
 
     from baco.pair import load
 
-    options: dict[str, Any] = {"dtype": plan.run.dtype}
+    options: dict[str, Any] = {"engine": plan.run.engine, "dtype": plan.run.dtype}
     if plan.run.device != "auto":
         options["device"] = plan.run.device
     pair = load(name, **options)

@@ -38,6 +38,11 @@ test: $(VENV)/.dev browser
 test-all: $(VENV)/.dev browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
+# On a machine with CUDA; elsewhere they skip, and say why.
+.PHONY: test-gpu
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m gpu
+
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks

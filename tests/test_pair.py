@@ -316,3 +316,26 @@ def test_every_exported_name_is_there():
     with pytest.raises(AttributeError):
         _ = baco.nothing
     assert Path(baco.__file__).with_name("pairs.toml").is_file()
+
+
+def test_two_devices(random_folders, random_pair):
+    base, aligned = random_folders
+    pair = Pair(base, aligned, name="random", device="cpu,cpu")
+    ask = {"n": 2, "max_new_tokens": 8}
+    assert pair.generate("Hi", **ask) == random_pair.generate("Hi", **ask)
+    both = Loading(device="cpu, auto")
+    assert both.of_side(0).device == "cpu"
+    assert both.of_side(1).torch_device == both.torch_device
+    with pytest.raises(InputError, match="names more than two"):
+        Loading(device="cpu,cpu,cpu")
+    with pytest.raises(InputError, match="no device 'cuda:63'"):
+        Loading(device="cuda:63,cpu")
+    with pytest.raises(InputError, match="cannot be on two devices"):
+        baco.load("tiny-lora", device="cpu,cpu")
+
+
+def test_a_pair_without_weights_still_encodes(random_folders, random_pair):
+    base, aligned = random_folders
+    hollow = Pair(base, aligned, shapes_only=True, device="cpu")
+    assert hollow.prompt_ids(ASK) == random_pair.prompt_ids(ASK)
+    assert {p.device.type for p in hollow.aligned.model.parameters()} == {"meta"}

@@ -7,7 +7,7 @@ import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -38,12 +38,15 @@ class Loading:
     """How checkpoints are loaded.
 
     Attributes:
-        device: ``auto`` (cuda, else mps, else cpu) or a torch device.
+        device: ``auto`` (cuda, else mps, else cpu), a torch device, or two with a comma between:
+            the base and the aligned side's.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's own) or a torch dtype's name.
         attn_implementation: ``sdpa`` or ``eager``.
         load_in_8bit: Quantise to 8 bits while loading (needs bitsandbytes).
         load_in_4bit: The same to 4 bits.
         trust_remote_code: Whether code from the checkpoint may run.
+        shapes_only: Whether to leave the weights out: such a model cannot run, but its memory can
+            be predicted.
 
     Raises:
         InputError: If a value is not known or not possible on this machine.
@@ -55,6 +58,7 @@ class Loading:
     load_in_8bit: bool = False
     load_in_4bit: bool = False
     trust_remote_code: bool = False
+    shapes_only: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -66,30 +70,23 @@ class Loading:
             )
         if self.load_in_8bit and self.load_in_4bit:
             raise InputError("8-bit and 4-bit loading are both asked for", hint="choose one")
-        _ = self.torch_device
+        if self.device.count(",") > 1:
+            raise InputError(
+                f"device {self.device!r} names more than two",
+                hint="use one, or the base and the aligned side's: cuda:0,cuda:1",
+            )
+        for name in self.device.split(","):
+            _ = _device(name)
+
+    def of_side(self, side: int) -> Loading:
+        """Returns how one side is loaded: 0 base, 1 aligned."""
+        devices = self.device.split(",")
+        return replace(self, device=devices[min(side, len(devices) - 1)])
 
     @property
     def torch_device(self) -> torch.device:
-        """The device, ``auto`` resolved."""
-        mps = torch.backends.mps.is_available()
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError:
-            raise InputError(
-                f"unknown device {self.device!r}", hint="use auto, cpu, cuda, cuda:1 or mps"
-            ) from None
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        absent = (device.type == "cuda" and (device.index or 0) >= count) or (
-            device.type == "mps" and not mps
-        )
-        if absent:
-            raise InputError(
-                f"this machine has no device {self.device!r} that torch can use",
-                hint="use --device cpu, or install a build of torch for your accelerator",
-            )
-        return device
+        """The device, ``auto`` resolved; of two the aligned side's, where scores are compared."""
+        return _device(self.device.rpartition(",")[2])
 
     @property
     def torch_dtype(self) -> torch.dtype | Literal["auto"]:
@@ -103,6 +100,34 @@ class Loading:
     def quantised(self) -> bool:
         """Whether weights are quantised while loading."""
         return self.load_in_8bit or self.load_in_4bit
+
+
+def _device(name: str) -> torch.device:
+    """Resolves the name of a device.
+
+    Raises:
+        InputError: If it is unknown, or this machine does not have it.
+    """
+    name = name.strip()
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f"unknown device {name!r}", hint="use auto, cpu, cuda, cuda:1 or mps"
+        ) from None
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    absent = (device.type == "cuda" and (device.index or 0) >= count) or (
+        device.type == "mps" and not mps
+    )
+    if absent:
+        raise InputError(
+            f"this machine has no device {name!r} that torch can use",
+            hint="use --device cpu, or install a build of torch for your accelerator",
+        )
+    return torch.empty(0, device=device).device  # with its number: cuda is cuda:0
 
 
 @cache
@@ -196,6 +221,8 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    if loading.shapes_only:
+        return _hollow_model(source, revision, loading)
     options: dict[str, Any] = {}
     if loading.quantised:
         options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
@@ -213,6 +240,25 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
         )
     if not loading.quantised:
         model = model.to(loading.torch_device)
+    return model.eval()
+
+
+def _hollow_model(source: str, revision: str, loading: Loading) -> Any:
+    """Makes a model of the right shapes whose weights are nowhere (torch's device ``meta``)."""
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(source, revision, loading)
+    own = getattr(config, "dtype", None) or torch.float32
+    dtype = own if loading.torch_dtype == "auto" else loading.torch_dtype
+    with refusals(source, revision), torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config,
+            dtype=dtype,
+            attn_implementation=loading.attn_implementation,
+            trust_remote_code=loading.trust_remote_code,
+        )
+    if loading.quantised:
+        model.planned_bits = 8 if loading.load_in_8bit else 4
     return model.eval()
 
 

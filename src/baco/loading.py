@@ -151,8 +151,13 @@ def load_sides(
     second = Checkpoint.find(aligned, tokenizers[1], revisions[1], loading)
     ends = first.ends() | second.ends()
     encoders = side_encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
-    device = loading.torch_device
-    models = (first.load(loading), second.load(loading))
+    models = (first.load(loading.of_side(0)), second.load(loading.of_side(1)))
+    # Where the models are to be: without weights they are nowhere yet.
+    places = tuple(
+        loading.of_side(k).torch_device if loading.shapes_only else model.device
+        for k, model in enumerate(models)
+    )
+    device = places[1]
     if same_tokens(first.tokenizer, second.tokenizer):
         shared = vocabulary_of(second.tokenizer, ends, device)
         vocabularies: tuple[Vocabulary, Vocabulary] = (shared, shared)
@@ -167,14 +172,16 @@ def load_sides(
             vocabulary_of(second.tokenizer, second.ends(), device),
         )
     sides = []
-    for checkpoint, model, vocabulary, encode in zip(
-        (first, second), models, vocabularies, encoders, strict=True
+    for checkpoint, model, place, vocabulary, encode in zip(
+        (first, second), models, places, vocabularies, encoders, strict=True
     ):
         _check_width(checkpoint.label, model, vocabulary)
+        partner = HFPartner(model, vocabulary, device)
+        partner.place = place
         sides.append(
             Side(
                 checkpoint.label,
-                HFPartner(model, vocabulary),
+                partner,
                 encode,
                 text_encoder(checkpoint.tokenizer, ends),
                 token_bytes(checkpoint.tokenizer),
@@ -253,6 +260,11 @@ def _adapter_sides(
     from baco.partners.lora import lora_partners
 
     check_source(adapter)
+    if "," in loading.device:
+        raise InputError(
+            "an adapter's two sides are one set of weights and cannot be on two devices",
+            hint="name one device",
+        )
     if tokenizer is None:
         try:
             tokenizer = load_tokenizer(adapter, revision, loading)
@@ -268,9 +280,14 @@ def _adapter_sides(
     vocabulary = vocabulary_of(tokenizer, ends, loading.torch_device)
     with LOADING, refusals(adapter, revision), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in an old way
+        if loading.shapes_only:
+            warnings.simplefilter("ignore", UserWarning)  # the adapter's weights are left out too
         model = PeftModel.from_pretrained(base.load(loading), adapter, revision=revision).eval()
     _check_width(base.label, model, vocabulary)
     partners = lora_partners(model, vocabulary)
+    if loading.shapes_only:
+        for partner in partners:
+            partner.place = partner.device = loading.torch_device
     encode_text = text_encoder(tokenizer, ends)
     pieces: Sequence[bytes] = token_bytes(tokenizer)
     return (

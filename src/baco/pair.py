@@ -44,7 +44,8 @@ class Pair:
         name: What to call the pair; by default made of the models' names.
         base_tokenizer: Needed with a loaded model, else loaded from where the model is.
         aligned_tokenizer: The same for the aligned side.
-        device: ``auto`` (cuda, else mps, else cpu) or a torch device.
+        device: ``auto`` (cuda, else mps, else cpu), a torch device, or two with a comma between,
+            for the base and the aligned side: ``cuda:0,cuda:1``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's own), ``float32``, ``bfloat16``,
             ``float16`` or ``float64``.
         attn_implementation: ``sdpa`` or ``eager``.
@@ -56,6 +57,7 @@ class Pair:
         base_prompt: ``plain``, or ``chat`` for a pair of two aligned models (§5.3).
         template: How conversations are written for a base model.
         trust_remote_code: Whether code from the checkpoints may run.
+        shapes_only: Whether to leave the weights out, see `baco.memory`; such a pair cannot run.
 
     Attributes:
         name: The pair's name.
@@ -88,6 +90,7 @@ class Pair:
         base_prompt: BasePrompt = "plain",
         template: PlainTemplate | None = None,
         trust_remote_code: bool = False,
+        shapes_only: bool = False,
     ) -> None:
         if (aligned is None) == (adapter is None):
             raise InputError(
@@ -105,7 +108,13 @@ class Pair:
             base_prompt=base_prompt,
             template=template or PlainTemplate(),
             loading=Loading(
-                device, dtype, attn_implementation, load_in_8bit, load_in_4bit, trust_remote_code
+                device,
+                dtype,
+                attn_implementation,
+                load_in_8bit,
+                load_in_4bit,
+                trust_remote_code,
+                shapes_only,
             ),
         )
         self._set(name or f"{sides[0].label},{sides[1].label}", *sides)

@@ -336,3 +336,41 @@ def test_malformed_files_name_the_line(tmp_path, capsys, content, message):
 def test_a_folder_cannot_be_read(tmp_path: Path, capsys):
     assert run(["generate", "--input", str(tmp_path)]) == 2
     assert f"cannot read {tmp_path}: Is a directory" in capsys.readouterr().err
+
+
+def test_a_dry_run_makes_nothing(tmp_path, capsys, random_pair):
+    output = tmp_path / "groups.jsonl"
+    assert generate(ASK, "Hi", "-n", "3", "--dry-run", "--output", str(output)) == 0
+    lines = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines()[:9])
+    plan = {name.strip(): value for name, value in lines.items()}
+    assert (plan["prompts"], plan["rows"], plan["tokens"]) == ("2", "6", "72")
+    assert (plan["rows at a time"], plan["passes in lock step"]) == ("6", "24")
+    assert plan["memory of weights"].endswith(" kB")
+    assert not output.exists()
+
+    assert generate(ASK, "-n", "2", "--output", str(output)) == 0
+    capsys.readouterr()
+    arguments = [ASK, "-n", "5", "--dry-run", "--json", "--output", str(output)]
+    assert generate(*arguments, "--max-rows", "2") == 0
+    [plan] = rows(capsys.readouterr().out)
+    assert (plan["rows"], plan["rows_at_a_time"], plan["passes_in_lock_step"]) == (3, 2, 48)
+    assert plan["memory_in_all_bytes"] > plan["memory_of_weights_bytes"]
+    assert len(output.read_text().splitlines()) == 2
+    assert generate(ASK, "-n", "2", "--dry-run", "--output", str(output)) == 0
+    assert capsys.readouterr().out.splitlines()[2].split() == ["rows", "0"]
+
+
+def test_a_dry_run_names_what_cannot_be_told(capsys, random_pair, monkeypatch):
+    assert generate("word " * 600, "--dry-run") == 2
+    assert "the context window 512 (prompt: 'word word" in capsys.readouterr().err
+    monkeypatch.setattr("baco.cli.dryrun.need_of", lambda *_: None)
+    assert generate(ASK, "--dry-run") == 2
+    assert "the memory of the pair 'random' cannot be told beforehand" in capsys.readouterr().err
+
+
+def test_a_dry_run_counts_one_side_of_a_single_model(capsys):
+    assert generate(ASK, "-n", "1", "--dry-run", "--json") == 0
+    assert generate(ASK, "-n", "1", "--dry-run", "--json", "--method", "base") == 0
+    both, one = rows(capsys.readouterr().out)
+    assert one["memory_of_weights_bytes"] * 2 == both["memory_of_weights_bytes"]
+    assert one["passes_in_lock_step"] * 2 == both["passes_in_lock_step"]

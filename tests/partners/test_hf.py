@@ -103,3 +103,30 @@ def test_refusals() -> None:
     model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(PairError, match="attention implementation 'flash_attention_2'"):
         HFPartner(model, small_vocabulary())
+
+
+def test_logits_come_to_where_scores_are_compared() -> None:
+    """A partner may stand on another device than the engine: its borders move tensors."""
+    partner, _ = random_pair("llama")
+    moved = HFPartner(partner.model, partner.vocabulary, torch.device("meta"))
+    assert (moved.place, moved.device) == (partner.place, torch.device("meta"))
+    cache = moved.new_cache()
+    cache.add(2)
+    assert cache.open([(5, 6, 7), (8, 9)], [0, 1]).device.type == "meta"
+    fed = cache.feed(torch.tensor([[11], [12]]), torch.tensor([1, 1]))
+    assert (fed.device.type, tuple(fed.shape[:2])) == ("meta", (2, 1))
+    assert moved.logits((5, 6)).device.type == "meta"
+
+
+def test_many_prompts_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    partner, _ = random_pair("llama")
+    prompts = [tuple(range(5, 7 + i)) for i in range(6)] * 2
+    whole = partner.new_cache()
+    whole.add(12)
+    wanted = whole.open(prompts, list(range(12)))
+    monkeypatch.setattr("baco.partners.hf.PREFILL", 10)
+    parts = partner.new_cache()
+    parts.add(12)
+    torch.testing.assert_close(parts.open(prompts, list(range(12))), wanted)
+    tokens, counts = torch.full((12, 1), 9), torch.ones(12, dtype=torch.int64)
+    torch.testing.assert_close(parts.feed(tokens, counts), whole.feed(tokens, counts))

@@ -163,7 +163,12 @@ def generate(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODELS)
+        str,
+        typer.Option(
+            help="auto, cpu, cuda, cuda:1 or mps; or the base and the aligned side's: "
+            "cuda:0,cuda:1.",
+            rich_help_panel=_MODELS,
+        ),
     ] = "auto",
     dtype: Annotated[
         str,
@@ -183,8 +188,19 @@ def generate(
         ),
     ] = "auto",
     max_rows: Annotated[
-        int, typer.Option(help="Samples decoded at a time.", rich_help_panel=_MODELS)
+        int,
+        typer.Option(
+            help="Samples decoded at a time; fewer where memory is short.", rich_help_panel=_MODELS
+        ),
     ] = 256,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print rows, tokens, passes and memory at most; load no weights, make nothing.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = False,
 ) -> None:
     """Answers each prompt n times: base and aligned model write together, word by word.
 
@@ -228,7 +244,9 @@ def generate(
 
         judge = ChatJudge(judge_url, judge_model)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(Output(output)) if output else None
+        # A dry run leaves no file behind, but asks one that is there what is missing.
+        used = output if output and (output.exists() or not dry_run) else None
+        file = stack.enter_context(Output(used)) if used else None
         from baco.cli.job import Job, load_pair
 
         loaded = load_pair(
@@ -239,10 +257,14 @@ def generate(
             dtype=dtype,
             load_in_8bit=load_in_8bit,
             load_in_4bit=load_in_4bit,
+            shapes_only=dry_run,
         )
         if judge:
             from baco.judging import http_judge
 
             loaded.pair.judge = http_judge(loaded.pair, judge)
         job = Job(loaded.pair, loaded.setting, conversations, n, keep, file, as_json, show_sources)
+        if dry_run:
+            job.show_plan()
+            return
         job.run({"filter": filter_spec})

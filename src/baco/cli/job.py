@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import typer
 
+from baco.cli.dryrun import show_plan
 from baco.cli.output import Output, wanted
 from baco.cli.progress import Bar
 from baco.cli.render import Printer, note, stdout_console, style_for, title
@@ -88,12 +89,9 @@ class Job:
         Args:
             further: Settings of the command that the output's rows do not carry.
         """
-        tasks = tasks_for(self.prompts, self.n)
         if self.output:
             self.output.check_settings(self._settings() | dict(further))
-            missing = [t for t in tasks if wanted(t, self.setting) not in self.output.done]
-        else:
-            missing = tasks
+        missing = self._missing()
         self._say_where_the_world_ends()
         sink = _Sink(self, missing)
         try:
@@ -109,7 +107,17 @@ class Job:
         except KeyboardInterrupt:
             sink.stop()
             raise typer.Exit(130) from None
-        sink.finish(len(tasks))
+        sink.finish(self.n * len(self.prompts))
+
+    def show_plan(self) -> None:
+        """Prints what `run` would make and need."""
+        show_plan(self.pair, self._missing(), self.setting, as_json=self.as_json)
+
+    def _missing(self) -> list[Task]:
+        """The samples that are not in the output yet."""
+        tasks = tasks_for(self.prompts, self.n)
+        done = self.output.done if self.output else ()
+        return [task for task in tasks if wanted(task, self.setting) not in done]
 
     def _settings(self) -> dict[str, Any]:
         """What decides samples and is not in their rows."""

@@ -27,7 +27,7 @@ from baco.engine.batch import Batch, Row
 from baco.engine.drafts import Ask, Drafter, make_drafter
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Request
-from baco.engine.side import Side, run_together
+from baco.engine.side import Side, run_together, score_window
 from baco.engine.step import Choice, Context, step
 from baco.engine.warp import Warp
 from baco.errors import BacoError, InputError, UnsupportedError
@@ -105,7 +105,7 @@ class Engine:
         if max_rows < 1:
             raise InputError(f"max_rows {max_rows} is out of range", hint="use at least 1")
         self._shared = _shared_cache(base, aligned)
-        self.longest = _longest(lookahead)
+        self.longest = longest_draft(lookahead)
         if not (base.can_look_ahead and aligned.can_look_ahead):
             if isinstance(lookahead, int):
                 raise UnsupportedError(
@@ -119,7 +119,7 @@ class Engine:
             self.longest = 0
         self.max_rows = max_rows
         self.vocabulary = aligned.vocabulary
-        window = self.longest + 2
+        window = score_window(self.longest)
         strands = [Strand(self._shared, k) if self._shared else None for k in (0, 1)]
         self.sides = (
             Side(aligned, 1, window, strands[0]),
@@ -564,7 +564,7 @@ def _shared_cache(base: Partner, aligned: Partner) -> RowCache | None:
     return aligned.shared_cache(base)
 
 
-def _longest(lookahead: Lookahead) -> int:
+def longest_draft(lookahead: Lookahead) -> int:
     """Reads the look-ahead option as the longest draft."""
     if lookahead == "auto":
         return LONGEST_DRAFT

@@ -13,7 +13,13 @@ from baco.partners.base import Partner, RowCache
 
 UNOPENED = -1
 
-_CHUNK = 256  # a partner that lags further behind than this catches up in several passes
+CATCH_UP = 2048
+"""Most tokens, over all rows, with which a partner that lags behind catches up in one pass."""
+
+
+def score_window(longest: int) -> int:
+    """How many positions of a row can still matter: the longest draft plus two."""
+    return longest + 2
 
 
 class Side:
@@ -100,11 +106,12 @@ class Side:
             self.passes += 1
             until = until.index_copy(0, new, t[new])  # their drafts wait for the next run
         behind = int((until - self.fed).max())
+        width = max(self.window, CATCH_UP // max(1, len(self.fed)))
         while behind > 0:
-            fresh, counts = self.unseen(tokens, until, min(behind, _CHUNK))
+            fresh, counts = self.unseen(tokens, until, min(behind, width))
             self.heard(self._cache.feed(fresh, counts), counts)
             self.passes += 1
-            behind -= _CHUNK
+            behind -= width
 
     def unopened(self) -> torch.Tensor:
         """The rows that the partner has not seen yet: int64 [k]."""

@@ -11,6 +11,7 @@ from baco.engine.opening import Decoder, open_engine
 from baco.engine.rows import SOURCE_NAMES, Cost, Event, Finish, Request
 from baco.errors import InputError
 from baco.group import Sample, base_share, switches
+from baco.memory import Job, rows_that_fit
 from baco.methods.base import MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
 from baco.methods.reader import Reader
 from baco.prompts import Conversation, as_json, identity
@@ -35,6 +36,19 @@ class Row:
     reader: Reader
     attempt: int
     cost: Cost | None
+
+
+def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> Job:
+    """What a setting has to do, for predicting its memory.
+
+    Args:
+        prompts: Tokens of each distinct prompt, for (base, aligned).
+        rows: Samples in all.
+        setting: How they are made.
+    """
+    reads = setting.router.reads if setting.router else SOURCE_NAMES
+    lags = len(reads) < len(SOURCE_NAMES)
+    return Job(prompts, rows, setting.sampling.max_new_tokens, setting.lookahead, lags)
 
 
 class Decoding:
@@ -70,13 +84,13 @@ class Decoding:
         self._end_rule = end_rule
         self._requests: dict[Conversation, Request] = {}
         self._rows: dict[int, Row] = {}
-        base, aligned = (side.partner for side in sides)
-        how = (setting.lookahead, setting.max_rows)
-        self._engine: Decoder = (
-            setting.seat.port(base, aligned, *how)
-            if setting.seat
-            else open_engine(base, aligned, lookahead=how[0], max_rows=how[1])
-        )
+        partners = (sides[0].partner, sides[1].partner)
+        self._engine: Decoder
+        if setting.seat:
+            self._engine = setting.seat.port(*partners, setting.lookahead, setting.max_rows)
+        else:
+            max_rows = rows_that_fit(partners, self._job(), setting.max_rows)
+            self._engine = open_engine(*partners, lookahead=setting.lookahead, max_rows=max_rows)
         for number in range(len(tasks)):
             self._submit(number, attempt=0, cost=Cost())
 
@@ -94,6 +108,12 @@ class Decoding:
             if self._setting.seat:
                 yield self._engine.stats
         yield self._engine.stats
+
+    def _job(self) -> Job:
+        """What there is to do, for predicting its memory."""
+        requests = [self._request(prompt) for prompt in {t.prompt: None for t in self._tasks}]
+        lengths = [(len(r.base_prompt), len(r.aligned_prompt)) for r in requests]
+        return job_of(lengths, len(self._tasks), self._setting)
 
     def _submit(self, number: int, attempt: int, cost: Cost | None) -> None:
         task, sampling = self._tasks[number], self._setting.sampling

@@ -7,7 +7,7 @@ their prompt's prefill; positions and attention masks follow from the lengths.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,22 @@ from baco.partners.base import RowCache
 from baco.partners.recompute import RecomputeCache
 
 _BLOCK = 64  # KV slots grow in steps of this many tokens
+PREFILL = 8192
+"""Prompts are computed together up to this many tokens, padding included."""
+
 _LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+def grown_capacity(capacity: int, length: int) -> int:
+    """How many tokens a row has room for once it must hold `length`: half as many again each time.
+
+    Args:
+        capacity: The room there was.
+        length: The tokens it must hold.
+    """
+    if length <= capacity:
+        return capacity
+    return -(-max(length, capacity * 3 // 2) // _BLOCK) * _BLOCK
 
 
 class _Slots(Cache):
@@ -49,8 +64,7 @@ class _Slots(Cache):
         if rows <= self.rows and length <= self.capacity:
             return
         self.rows = max(self.rows, rows)
-        if length > self.capacity:
-            self.capacity = -(-max(length, self.capacity * 3 // 2) // _BLOCK) * _BLOCK
+        self.capacity = grown_capacity(self.capacity, length)
         for store in (self.keys, self.values):
             for i, old in enumerate(store):
                 if old is not None:
@@ -115,12 +129,19 @@ class HFPartner:
     Args:
         model: The model, in eval mode on its device; attention `sdpa` or `eager`.
         vocabulary: Tables of its tokenizer; share the object between partners that share ids.
+        device: Where tokens come from and logits go to, if that is not where the model is: the
+            partners of a pair may stand on two devices.
+
+    Attributes:
+        place: Where the model and its cache are.
 
     Raises:
         PairError: If the model is not a decoder that this cache can serve.
     """
 
-    def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, model: PreTrainedModel, vocabulary: Vocabulary, device: torch.device | None = None
+    ) -> None:
         config = model.config.get_text_config()
         if getattr(model.config, "is_encoder_decoder", False):
             raise PairError(
@@ -136,7 +157,8 @@ class HFPartner:
         self.model = model
         self.vocabulary = vocabulary
         self.context_window = int(getattr(config, "max_position_embeddings", 0)) or 1 << 30
-        self.device = model.device
+        self.place: torch.device = model.device
+        self.device = device or self.place
         self.parameters = sum(p.numel() for p in model.parameters())
         self.layers = int(config.num_hidden_layers)
         self.additive_mask = attention == "eager"
@@ -159,11 +181,11 @@ class HFPartner:
     @torch.inference_mode()
     def all_logits(self, ids: Sequence[int], keep: int = 0) -> torch.Tensor:
         """Logits after each token of a sequence (or the last `keep`), without cache."""
-        tokens = torch.tensor([list(ids)], device=self.device)
+        tokens = torch.tensor([list(ids)], device=self.place)
         out: torch.Tensor = self.model(
             input_ids=tokens, use_cache=False, logits_to_keep=keep
         ).logits
-        return out[0]
+        return out[0].to(self.device)
 
     def forward(
         self, slots: _Slots, tokens: torch.Tensor, positions: torch.Tensor, **kwargs: Any
@@ -209,13 +231,17 @@ class HFPartner:
         )
 
 
+Prompt = tuple[int, tuple[int, ...]]
+"""What decides a prefill: which variant of the model, and the token ids."""
+
+
 class HFCache:
     """The rows of one batch on one partner; see `baco.partners.base.RowCache`."""
 
     def __init__(self, partner: HFPartner) -> None:
         self.partner = partner
         self._slots = _Slots(partner.layers)
-        self._lengths = torch.zeros(0, dtype=torch.int64, device=partner.device)
+        self._lengths = torch.zeros(0, dtype=torch.int64, device=partner.place)
 
     def kind(self, row: int) -> int:
         """Which variant of the model serves a row; rows of one kind share equal prompts."""
@@ -232,50 +258,66 @@ class HFCache:
     @torch.inference_mode()
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Feeds whole prompts into empty rows; equal prompts are computed once."""
-        device = self.partner.device
-        keys = [(self.kind(row), tuple(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
-        number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        lengths = torch.tensor([len(prompt) for _, prompt in number], device=device)
+        same: dict[Prompt, list[int]] = {}
+        for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+            same.setdefault((self.kind(row), tuple(prompt)), []).append(i)
+        self._slots.reserve(len(self._lengths), max(len(prompt) for _, prompt in same))
+        out: list[torch.Tensor] = [self._lengths] * len(rows)
+        for keys in _portions(sorted(same, key=lambda key: len(key[1]))):
+            for key, logits in zip(keys, self._prefill(keys, rows, same), strict=True):
+                for i in same[key]:
+                    out[i] = logits
+        return torch.stack(out).to(self.partner.device)
+
+    def _prefill(
+        self,
+        keys: Sequence[Prompt],
+        rows: Sequence[int],
+        same: Mapping[Prompt, Sequence[int]],
+    ) -> torch.Tensor:
+        """Computes some prompts and puts them into their rows; the last tokens' logits [k, v]."""
+        place = self.partner.place
+        lengths = torch.tensor([len(prompt) for _, prompt in keys], device=place)
         longest = int(lengths.max())
-        tokens = torch.zeros(len(number), longest, dtype=torch.int64)
-        for (_, prompt), i in number.items():
+        tokens = torch.zeros(len(keys), longest, dtype=torch.int64)
+        for i, (_, prompt) in enumerate(keys):
             tokens[i, : len(prompt)] = torch.tensor(prompt)
         fresh = _Slots(self.partner.layers)
-        positions = torch.arange(longest, device=device).expand(len(number), -1)
+        positions = torch.arange(longest, device=place).expand(len(keys), -1)
         last, where = torch.unique(lengths - 1, return_inverse=True)
         logits = self.partner.forward(
             fresh,
-            tokens.to(device),
+            tokens.to(place),
             positions,
             logits_to_keep=last,
-            **self.extra([kind for kind, _ in number]),
+            **self.extra([kind for kind, _ in keys]),
         )
-
-        source = torch.tensor([number[key] for key in keys], device=device)
-        target = torch.tensor(list(rows), device=device)
-        self._slots.reserve(len(self._lengths), longest)
+        pairs = [(i, rows[k]) for i, key in enumerate(keys) for k in same[key]]
+        source, target = torch.tensor(pairs, device=place).unbind(1)
         self._slots.adopt(fresh, source, target, longest)
         self._lengths[target] = lengths[source]
-        return logits[source, where[source]]
+        return logits[torch.arange(len(keys), device=place), where]
 
     @torch.inference_mode()
     def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Feeds the next tokens of every row in one forward pass."""
-        positions = self._lengths[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
+        place = self.partner.place
+        tokens, counts = tokens.to(place), counts.to(place)
+        positions = self._lengths[:, None] + torch.arange(tokens.shape[1], device=place)
         kinds = [self.kind(row) for row in range(len(tokens))]
         logits = self.partner.forward(self._slots, tokens, positions, **self.extra(kinds))
         self._lengths = self._lengths + counts
-        return logits
+        return logits.to(self.partner.device)
 
     @torch.inference_mode()
     def truncate(self, lengths: torch.Tensor) -> None:
         """Sets rows back; what lies beyond is overwritten by the next tokens."""
-        self._lengths = torch.minimum(self._lengths, lengths)
+        self._lengths = torch.minimum(self._lengths, lengths.to(self.partner.place))
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the given rows, in this order."""
-        device = self.partner.device
+        device = self.partner.place
         moved = [(src, dst) for dst, src in enumerate(rows) if src != dst]
         if moved and self._slots.capacity:
             self._slots.reserve(len(self._lengths), 0)
@@ -284,3 +326,17 @@ class HFCache:
             self._slots.move(source, target, longest)
         self._lengths = self._lengths[torch.tensor(list(rows), dtype=torch.int64, device=device)]
         self._slots.shrink(len(rows))
+
+
+def _portions(
+    keys: Sequence[Prompt],
+) -> Iterator[list[Prompt]]:
+    """Splits prompts, shortest first, so that memory stays bounded however many there are."""
+    portion: list[Prompt] = []
+    for key in keys:
+        if portion and (len(portion) + 1) * len(key[1]) > PREFILL:
+            yield portion
+            portion = []
+        portion.append(key)
+    if portion:
+        yield portion

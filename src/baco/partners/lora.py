@@ -61,11 +61,11 @@ class LoraPartner(HFPartner):
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Next-token logits after a whole sequence, without cache: float [vocabulary]."""
-        tokens = torch.tensor([list(ids)], device=self.device)
+        tokens = torch.tensor([list(ids)], device=self.place)
         out: torch.Tensor = self.model(
             input_ids=tokens, use_cache=False, logits_to_keep=1, adapter_names=[self.adapter]
         ).logits
-        return out[0, -1]
+        return out[0, -1].to(self.device)
 
     def new_cache(self) -> LoraCache:
         """Returns an empty cache for this side alone."""

@@ -1,0 +1,354 @@
+"""What memory a run needs, worked out from shapes before anything runs.
+
+A run holds weights, and per row the keys and values of both sides (slots grow by half as needed,
+so there may be half as many again as tokens) and the scores of the last few positions. While a
+partner runs, what it computes comes on top: prompts that are read together, activations, logits,
+and the score of the next token. The prediction adds these up for the longest texts that the run
+can make; `rows_within` turns it round, and says how many rows at a time fit.
+
+Models whose state is not a plain cache of keys and values (recurrent ones) are read anew at every
+pass and need no slots. Partners that are not models of transformers are not predicted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from baco.engine.loop import Lookahead, longest_draft
+from baco.engine.side import CATCH_UP, score_window
+from baco.partners.base import Partner
+from baco.partners.bridge import BridgedPartner
+from baco.partners.hf import PREFILL, HFPartner, grown_capacity
+
+Device = torch.device
+
+logger = logging.getLogger("baco")
+
+_STEP = 64
+"""Bytes per row and vocabulary entry that scoring and choosing a token need for a moment."""
+
+_HIDDEN = 8
+"""Hidden states alive at one time in a layer, as a multiple of the hidden size."""
+
+_INNER = 3
+"""Inner states alive at one time in an MLP, as a multiple of the MLP's width."""
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+_SPARE = 0.9
+"""Share of what is available that a run may plan with."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of one partner that decide its memory.
+
+    Attributes:
+        place: Where its weights and slots are.
+        device: Where its scores are.
+        weights: Bytes of its weights.
+        slot: Bytes of keys and values per row and token, all layers.
+        layers: Number of layers.
+        repeats: How often a key is repeated for the query heads that share it.
+        fed: Bytes of activations per token that is fed, a layer at a time.
+        logit: Bytes of the logits of one position.
+        scores: Entries that a score has: the vocabulary's size.
+        number: Bytes of one entry of a score.
+        window: The longest text it takes, in tokens.
+    """
+
+    place: Device
+    device: Device
+    weights: int
+    slot: int
+    layers: int
+    repeats: int
+    fed: int
+    logit: int
+    scores: int
+    number: int
+    window: int
+
+
+class Job(NamedTuple):
+    """What is to be made.
+
+    Attributes:
+        prompts: Tokens of each distinct prompt, for (base, aligned).
+        rows: Samples in all.
+        max_new_tokens: Most tokens per sample.
+        lookahead: As the engine's.
+        lags: Whether a side may be left behind for long, because the router does not read it.
+    """
+
+    prompts: Sequence[tuple[int, int]]
+    rows: int
+    max_new_tokens: int
+    lookahead: Lookahead = "auto"
+    lags: bool = True
+
+
+def shape_of(partner: Partner) -> Shape | None:
+    """Reads a partner's sizes off its model, whose weights may be on the device ``meta``.
+
+    Returns:
+        The sizes; None for partners that are not models of transformers.
+    """
+    inner = partner.partner if isinstance(partner, BridgedPartner) else partner
+    if not isinstance(inner, HFPartner):
+        return None
+    config = inner.model.config.get_text_config()
+    heads = int(config.num_attention_heads)
+    kept = int(getattr(config, "num_key_value_heads", None) or heads)
+    hidden = int(config.hidden_size)
+    width = int(getattr(config, "head_dim", None) or hidden // heads)
+    dtype = inner.model.dtype
+    size = dtype.itemsize
+    head: Any = inner.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return Shape(
+        place=inner.place,
+        device=partner.device,
+        weights=_weights(inner.model),
+        slot=2 * inner.layers * kept * width * size if inner.can_look_ahead else 0,
+        layers=inner.layers,
+        repeats=heads // kept,
+        fed=(_HIDDEN * hidden + _INNER * _mlp_width(config)) * size,
+        logit=(config.vocab_size if head is None else head.weight.shape[0]) * size,
+        scores=partner.vocabulary.size,
+        number=8 if dtype == torch.float64 else 4,
+        window=partner.context_window,
+    )
+
+
+def _weights(model: Any) -> int:
+    """Bytes of a model's parameters and buffers; of one that is to be quantised, about that."""
+    held = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    bits = getattr(model, "planned_bits", None)
+    if bits is None:
+        return sum(t.numel() * t.element_size() for t in held.values())
+    head = model.get_output_embeddings()
+    linear = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    return sum(
+        t.numel() * bits // 8 if i in linear else t.numel() * t.element_size()
+        for i, t in held.items()
+    )
+
+
+def _mlp_width(config: Any) -> int:
+    """The width of a layer's MLP; of experts, of those that one token visits."""
+    width = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+    return width * int(getattr(config, "num_experts_per_tok", None) or 1)
+
+
+class Need:
+    """The memory that a job needs, as a function of the rows decoded at a time.
+
+    Args:
+        sides: (base, aligned); the same partner twice for a single model.
+        shapes: Their sizes.
+        job: What is to be made.
+    """
+
+    def __init__(
+        self, sides: tuple[Partner, Partner], shapes: tuple[Shape, Shape], job: Job
+    ) -> None:
+        self.job = job
+        models = [getattr(side, "stack", side) for side in sides]
+        self.one_model = models[0] is models[1]
+        # Both sides of one set of weights run as two rows of one batch, without guesses.
+        strands = self.one_model and sides[0] is not sides[1]
+        self._rows_per_pass = 2 if strands else 1
+        self.longest = 0 if strands else longest_draft(job.lookahead)
+        used = [1] if sides[0] is sides[1] else [0, 1]
+        self._sides = [(k, shapes[k]) for k in used]
+        self.tokens = [self._most_tokens(shapes, prompt) for prompt in job.prompts]
+
+    def _most_tokens(self, shapes: tuple[Shape, Shape], prompt: tuple[int, int]) -> int:
+        """Most tokens that an answer to a prompt can have."""
+        rooms = [shapes[k].window - prompt[k] for k, _ in self._sides]
+        return max(0, min(self.job.max_new_tokens, *rooms))
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all weights; an adapter pair's count once."""
+        shapes = [shape for _, shape in self._sides]
+        return max(s.weights for s in shapes) if self.one_model else sum(s.weights for s in shapes)
+
+    @property
+    def row(self) -> int:
+        """Bytes that one row holds at its longest: slots and scores of all sides."""
+        return sum(self._held(k, shape) for k, shape in self._sides)
+
+    def _capacity(self, k: int) -> int:
+        """Slots of a row of one side at its longest."""
+        first = max(prompt[k] for prompt in self.job.prompts)
+        ends = (p[k] + t + self.longest for p, t in zip(self.job.prompts, self.tokens, strict=True))
+        longest, capacity = max(ends), grown_capacity(0, first)
+        while capacity < longest:
+            capacity = grown_capacity(capacity, capacity + 1)
+        return capacity
+
+    def _held(self, k: int, shape: Shape) -> int:
+        return self._capacity(k) * shape.slot + self._scores(shape)
+
+    def _scores(self, shape: Shape) -> int:
+        """Bytes of the raw and the warped scores of a row's last few positions."""
+        return score_window(self.longest) * 2 * shape.scores * shape.number
+
+    def at(self, rows: int, *, weights: bool = True) -> dict[Device, int]:
+        """Bytes on each device, at the worst moment.
+
+        Args:
+            rows: Rows decoded at a time.
+            weights: Whether weights count; they do not once they are there.
+        """
+        total: dict[Device, int] = {}
+        for number, (k, shape) in enumerate(self._sides):
+            slots = rows * self._capacity(k) * shape.slot
+            if weights and not (self.one_model and number):
+                slots += shape.weights
+            total[shape.place] = total.get(shape.place, 0) + slots
+            total[shape.device] = total.get(shape.device, 0) + rows * self._scores(shape)
+        # Sides take turns, so what a pass needs for the moment is needed once per device.
+        passing: dict[Device, int] = {}
+        for k, shape in self._sides:
+            for device, size in self._moment(k, shape, rows):
+                passing[device] = max(passing.get(device, 0), size)
+        return {device: size + passing.get(device, 0) for device, size in total.items()}
+
+    def _moment(self, k: int, shape: Shape, rows: int) -> list[tuple[Device, int]]:
+        """Bytes that a pass of one side needs on top, on either of its devices."""
+        batch = rows * self._rows_per_pass
+        fed = batch * (self.longest + 1)
+        if self.job.lags:
+            fed = max(fed, min(max(CATCH_UP, batch), batch * self.job.max_new_tokens))
+        capacity = self._capacity(k)
+        # Attention repeats the keys and values of a layer; growing holds a layer's twice.
+        layer = batch * capacity * shape.slot // shape.layers
+        pass_ = fed * (shape.fed + shape.logit) + layer * max(1, shape.repeats)
+        distinct = min(len(self.job.prompts), rows) * self._rows_per_pass
+        first = max(prompt[k] for prompt in self.job.prompts)
+        together = max(1, min(distinct, PREFILL // max(1, first)))
+        prefill = together * (
+            first * shape.fed
+            + grown_capacity(0, first) * shape.slot
+            + together * shape.logit
+            + first * shape.slot // shape.layers * shape.repeats
+        )
+        here = max(pass_, prefill)
+        step = batch * shape.scores * _STEP * shape.number // 4 + fed * shape.logit
+        copies = 2 * rows * self._scores(shape)  # when rows leave, scores are copied
+        if shape.place == shape.device:
+            return [(shape.place, max(here, step, copies))]
+        return [(shape.place, here), (shape.device, max(step, copies))]
+
+    def rows_within(
+        self, available: Mapping[Device, int], limit: int, *, weights: bool = False
+    ) -> int:
+        """How many rows at a time fit, 0 to `limit`.
+
+        Args:
+            available: Bytes that are free on each device; devices not named have no bound.
+            limit: The most that is asked for.
+            weights: Whether weights are still to be loaded.
+        """
+        low, high = 0, limit
+        while low < high:
+            rows = (low + high + 1) // 2
+            need = self.at(rows, weights=weights)
+            if all(size <= _SPARE * available.get(d, size / _SPARE) for d, size in need.items()):
+                low = rows
+            else:
+                high = rows - 1
+        return low
+
+
+def need_of(sides: tuple[Partner, Partner], job: Job) -> Need | None:
+    """Predicts what a job needs; None where a partner's sizes are not known or nothing is to do.
+
+    Args:
+        sides: (base, aligned); the same partner twice for a single model.
+        job: What is to be made.
+    """
+    base, aligned = (shape_of(side) for side in sides)
+    if base is None or aligned is None or not job.prompts:
+        return None
+    return Need(sides, (base, aligned), job)
+
+
+def available_memory(device: Device) -> int | None:
+    """Bytes that a program can still have on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + idle
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    found = [size for read in (_unused, _left_to_container) if (size := read()) is not None]
+    return min(found, default=None)
+
+
+def available_on(need: Need) -> dict[Device, int]:
+    """The available memory of every device that a job needs, as far as it is known."""
+    known = {device: available_memory(device) for device in need.at(1)}
+    return {device: size for device, size in known.items() if size is not None}
+
+
+def _unused() -> int | None:
+    """What Linux says is available; elsewhere nothing is said."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _left_to_container() -> int | None:
+    """What a control group of Linux (a container) may still use; None without a limit."""
+    folder = _CGROUP
+    try:
+        limit, used = ((folder / f"memory.{name}").read_text() for name in ("max", "current"))
+        cache = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    if limit.strip() == "max":
+        return None
+    return max(0, int(limit) - int(used) + int(cache.get("inactive_file", 0)))
+
+
+def rows_that_fit(sides: tuple[Partner, Partner], job: Job, max_rows: int) -> int:
+    """Bounds the rows decoded at a time by the memory that is available now.
+
+    Args:
+        sides: (base, aligned), loaded.
+        job: What is to be made.
+        max_rows: What was asked for.
+
+    Returns:
+        1 to `max_rows`. One row is always tried: a prediction is no proof.
+    """
+    need, wanted = need_of(sides, job), min(max_rows, job.rows)
+    if need is None:
+        return max_rows
+    fitting = need.rows_within(available_on(need), wanted)
+    if fitting == wanted:
+        return max_rows
+    logger.warning(
+        "memory is enough for %s at a time, of %d that were to be decoded together",
+        "hardly one sample" if fitting == 0 else f"{fitting} samples",
+        wanted,
+    )
+    return max(1, fitting)

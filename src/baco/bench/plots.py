@@ -218,6 +218,8 @@ def long_form(comparison: Comparison, curves: Sequence[str]) -> str | None:
         panel.set_xlabel(f"{quality.name} (lower is better)", color=INK)
         panel.set_ylabel(f"{metric.name} (higher is more diverse)", color=INK)
         quiet(panel)
+    if not axes[0].lines:
+        return None
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return as_svg(figure, "none", transparent=False)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from baco.bench import plots, tables
-from baco.bench.compare import Figures, Options, compare, router_curves
+from baco.bench.compare import Figures, Options, compare, own_curves, router_curves
 from baco.bench.examples import STYLE, examples, groups_of, shown_setting
 from baco.bench.findings import Finding, findings
 from baco.bench.results import Comparison, Discarded, read_results
@@ -320,7 +320,7 @@ def _plots(
         ("agreement", plots.agreement(shares), "How often both models hold the same top token"),
         (
             "long-form",
-            plots.long_form(comparison, figures.everything.methods if figures.everything else ()),
+            plots.long_form(comparison, own_curves(comparison)),
             "Discourse-level diversity against perplexity",
         ),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any, Literal
 
 from baco.errors import missing_extra
@@ -40,8 +41,16 @@ def as_svg(figure: Any, text: Literal["path", "none"] = "path", *, transparent: 
     out = io.StringIO()
     with rc_context({"svg.hashsalt": "baco", "svg.fonttype": text}):
         figure.savefig(out, format="svg", metadata={"Date": None}, transparent=transparent)
-    drawn = out.getvalue()
-    return drawn[drawn.index("<svg") :]
+    return trimmed(out.getvalue())
+
+
+def trimmed(svg: str) -> str:
+    """The ``svg`` element alone, with coordinates to a hundredth: a third of the bytes less."""
+    return _LONG.sub(lambda found: f"{float(found[0]):.2f}", svg[svg.index("<svg") :])
+
+
+_LONG = re.compile(r"(?<![\w.])\d+\.\d{3,}(?![\w.])")
+"""A number with more than two decimals that is not part of a name."""
 
 
 def quiet(axes: Any) -> None:

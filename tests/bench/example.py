@@ -148,7 +148,7 @@ def make_store(
         for cell in cells:
             rows, scores = [], {}
             for record in store.records(cell):
-                rng = random.Random(f"{cell.key} {record.id}")
+                rng = random.Random(f"{cell.curve} {cell.control} {record.id}")
                 scores[record.id] = values(cell, spread, rng)
                 for index in range(made.n):
                     cost = {"base_passes": 10, "aligned_passes": 30, "tokens": 20}

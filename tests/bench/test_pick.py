@@ -67,11 +67,15 @@ def test_perplexity_is_better_low(run) -> None:
 def test_cost_and_base_share(run) -> None:
     comparison, looks = run
     found = pick(comparison, looks, Wish(base_share=0.3))
-    near = min(
-        (s for s in comparison.cells if s[0] in ("baco rand", "baco p-punc")),
-        key=lambda s: abs(looks[s].base_share.mean() - 0.3),
-    )
-    assert found.best.setting == near
+    away = {
+        s: abs(looks[s].base_share.mean() - 0.3)
+        for s in comparison.cells
+        if s[0] in ("baco rand", "baco p-punc")
+    }
+    assert {c.setting for c in found.ranked} == {
+        s for s in away if away[s] <= max(0.05, min(away.values()))
+    }
+    assert found.best.worth == max(c.worth for c in found.ranked)
     cheap = pick(comparison, looks, Wish(max_cost=2.0))
     assert cheap.best.setting[0] == "baco p-punc"
     with pytest.raises(InputError, match="cheapest costs 2 passes"):
@@ -102,3 +106,11 @@ def test_what_nothing_has(run) -> None:
         pick(comparison, looks, Wish(min_quality=9.9))
     with pytest.raises(UnknownNameError, match="unknown quality metric 'beauty'"):
         pick(comparison, looks, Wish(min_quality=1, quality="beauty"))
+
+
+def test_a_run_without_scores(run) -> None:
+    from dataclasses import replace
+
+    comparison, looks = run
+    with pytest.raises(InputError, match="no quality metric has values"):
+        pick(replace(comparison, metrics=()), looks, Wish(min_quality=1))

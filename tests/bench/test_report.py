@@ -255,6 +255,35 @@ def test_without_references_nothing_can_be_compared(tmp_path: Path) -> None:
         make_report(store, Options(bootstrap=0), with_models=False)
 
 
+@pytest.mark.parametrize("limit", [1, 3])
+def test_from_a_few_prompts_nothing_can_be_told(tmp_path: Path, limit: int) -> None:
+    path = make_store(tmp_path / "s.sqlite", plan=PLAN.replace("limit = 24", f"limit = {limit}"))
+    with Store(path) as store:
+        (comparison,), _ = read_results(store)
+        looks, _ = read_looks(store, comparison)
+        figures = compare(comparison, ["BaCo"], Options(bootstrap=5))
+    assert {f.verdict for f in findings(figures, looks)} == {"cannot be told"}
+    assert any("halved" in p.why for p in figures.problems) == (limit == 1)
+
+
+def test_a_run_without_scores_still_shows_its_samples(tmp_path: Path) -> None:
+    path = make_store(tmp_path / "s.sqlite")
+    database = sqlite3.connect(path)
+    database.execute("DELETE FROM scores")
+    database.commit()
+    database.close()
+    with Store(path) as store:
+        report = make_report(store, Options(bootstrap=0), with_models=False)
+    section = report.sections[0]
+    assert section.figures.everything is None
+    assert len([d for d in section.discarded if "baco bench score" in d.why]) == 6
+    assert "lengths" in section.tables
+    assert section.examples == []
+    write_report(report, tmp_path / "out")
+    text = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    assert not re.search(r"\bnan\b", text)
+
+
 @pytest.mark.slow
 def test_two_datasets_are_averaged(tmp_path: Path) -> None:
     second = '[[datasets]]\ndataset = "tiny"\nname = "again"\nlimit = 8\n[[methods]]'

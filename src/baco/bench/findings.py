@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,9 @@ from baco.tradeoff.bootstrap import INTERVAL
 Verdict = Literal["confirmed", "not confirmed", "cannot be told"]
 
 RESAMPLES = 1000
+
+FEWEST = 4
+"""With fewer prompts nothing can be told."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def findings(figures: Figures, looks: Mapping[Setting, Look], seed: int = 0) -> 
     Returns:
         The findings, in the paper's order. What the run has no data for cannot be told.
     """
-    return [
+    found = [
         *_coverage(figures),
         *_routers(figures),
         *_aligned_pairs(figures),
@@ -60,6 +63,9 @@ def findings(figures: Figures, looks: Mapping[Setting, Look], seed: int = 0) -> 
         *_positions(figures, looks, seed),
         *_early_stops(figures, looks, seed),
     ]
+    if len(figures.comparison.records) < FEWEST:
+        return [replace(finding, verdict="cannot be told") for finding in found]
+    return found
 
 
 # -- figures of curves --------------------------------------------------------------------------
@@ -95,12 +101,10 @@ def difference(
 
 
 def _judge(found: tuple[float, float, float]) -> Verdict:
-    """Confirmed if a difference is positive with its whole interval, or by itself without one."""
+    """Confirmed if a difference is positive with its whole interval; without one, who knows."""
     value, low, _ = found
-    if math.isnan(value):
+    if math.isnan(value) or math.isnan(low):
         return "cannot be told"
-    if math.isnan(low):
-        return "confirmed" if value > 0 else "not confirmed"
     return "confirmed" if low > 0 else "not confirmed"
 
 

@@ -178,6 +178,8 @@ def pick(comparison: Comparison, looks: Mapping[Setting, Look], wish: Wish, seed
 
 def _metric(comparison: Comparison, wanted: str) -> Metric:
     found = [m for m in comparison.metrics if not m.is_diversity]
+    if not found:
+        raise InputError("no quality metric has values", hint="baco bench score computes them")
     for metric in found:
         if wanted in ("", metric.name, metric.base_name):
             return metric

@@ -6,6 +6,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,16 @@ import numpy as np
 from baco.bench.compare import Figures, normalised, own_curves, router_curves
 from baco.bench.results import Comparison
 from baco.bench.samples import TENTHS, Floats, Look
-from baco.drawing import INK, as_svg, new_figure, quiet
+from baco.drawing import INK, as_svg, new_figure, quiet, trimmed
 from baco.tradeoff import plots
 from baco.tradeoff.analysis import Analysis, Setting
 from baco.tradeoff.space import Space
 
 AT_LEAST = 0.2
 """Positions are drawn as far as so large a share of the samples reaches."""
+
+LEGIBLE = 8
+"""Curves in a plot of routers."""
 
 SHOWN = ("semantic_entropy", "nb_distinct", "vendi_emb", "emb_cos")
 """Diversity metrics by which the space of the main plot is chosen; the paper's is the first."""
@@ -30,8 +34,18 @@ def spaces(analysis: Analysis, chosen: Sequence[Space], shade: Sequence[str] = (
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spaces.svg"
         plots.plot(analysis, chosen, path, shade=shade)
-        text = path.read_text(encoding="utf-8")
-    return text[text.index("<svg") :]
+        return trimmed(path.read_text(encoding="utf-8"))
+
+
+def strongest(analysis: Analysis, level: str = "overall") -> Analysis:
+    """The analysis with the few curves of the largest Coverage, so that a plot is legible."""
+    table = analysis.levels.get(("average", level), {})
+    known = {m: table[m]["coverage"] for m in analysis.methods if m in table}
+    ranked = sorted(
+        (m for m in known if math.isfinite(known[m])), key=lambda m: known[m], reverse=True
+    )
+    best = ranked[:LEGIBLE] or list(analysis.methods)[:LEGIBLE]
+    return replace(analysis, grids={m: g for m, g in analysis.grids.items() if m in best})
 
 
 def main_space(analysis: Analysis) -> Space:
@@ -97,7 +111,10 @@ def _smooth(total: Floats, alive: Floats, reach: int) -> Floats:
 
 
 def lengths(comparison: Comparison, looks: Mapping[Setting, Look]) -> str | None:
-    """Length, early stops and loops against the control, a line for each router (Paper: §6.2)."""
+    """Length, early stops and loops: against γ, and against the base share (Paper: §6.2).
+
+    Only thresholds from 0 to 1 share an axis; base shares are comparable for all routers.
+    """
     curves = {}
     for curve in router_curves(comparison):
         found = [s for s in comparison.curves[curve] if s in looks and _finite(s[1])]
@@ -105,8 +122,8 @@ def lengths(comparison: Comparison, looks: Mapping[Setting, Look]) -> str | None
             curves[curve] = sorted(found, key=lambda s: float(s[1]))
     if not curves:
         return None
-    figure = new_figure(12.0, 3.9)
-    axes = figure.subplots(1, 4)
+    figure = new_figure(12.0, 7.0)
+    axes = figure.subplots(2, 4, sharey="col")
     panels = (
         ("length", 1.0, "tokens"),
         ("early", 100.0, "early stops, %"),
@@ -115,22 +132,36 @@ def lengths(comparison: Comparison, looks: Mapping[Setting, Look]) -> str | None
     )
     for index, (curve, settings) in enumerate(curves.items()):
         colour, marker, line, _ = plots.style(index)
-        for panel, (what, scale, _) in zip(axes, panels, strict=True):
-            panel.plot(
-                [float(s[1]) for s in settings],
-                [scale * float(getattr(looks[s], what).mean()) for s in settings],
-                color=colour,
-                marker=marker,
-                linestyle=line,
+        style = {"color": colour, "marker": marker, "linestyle": line}
+        shares = {s: float(looks[s].base_share.mean()) for s in settings}
+        by_share = sorted(settings, key=lambda s: shares[s])
+        bounded = all(0 <= float(s[1]) <= 1 for s in settings)
+        for column, (what, scale, _) in enumerate(panels):
+            height = {s: scale * float(getattr(looks[s], what).mean()) for s in settings}
+            name = curve if column == 0 else None
+            if bounded:
+                axes[0, column].plot(
+                    [float(s[1]) for s in settings],
+                    [height[s] for s in settings],
+                    markersize=4,
+                    linewidth=1.3,
+                    **style,
+                )
+            axes[1, column].plot(
+                [100 * shares[s] for s in by_share],
+                [height[s] for s in by_share],
                 markersize=4,
                 linewidth=1.3,
-                label=curve if panel is axes[0] else None,
+                label=name,
+                **style,
             )
-    for panel, (_, _, text) in zip(axes, panels, strict=True):
-        panel.set_ylabel(text)
-        panel.set_xlabel("threshold γ")
-        panel.set_ylim(bottom=0)
-        quiet(panel)
+    for column, (_, _, text) in enumerate(panels):
+        axes[0, column].set_xlabel("threshold γ")
+        axes[1, column].set_xlabel("base share, %")
+        for row in range(2):
+            axes[row, column].set_ylabel(text)
+            axes[row, column].set_ylim(bottom=0)
+            quiet(axes[row, column])
     figure.legend(loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     return as_svg(figure, "none", transparent=False)
 

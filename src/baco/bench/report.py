@@ -305,8 +305,10 @@ def _plots(
                 (plots.spaces(figures.drawn, figures.drawn.spaces), "All spaces, all methods"),
             )
     if figures.routers:
-        space = plots.main_space(figures.routers)
-        yield "routers", (plots.spaces(figures.routers, [space]), f"Routers: {space.name}")
+        few = plots.strongest(figures.routers)
+        space = plots.main_space(few)
+        caption = f"Routers: {space.name}; at most {plots.LEGIBLE}, those with most Coverage"
+        yield "routers", (plots.spaces(few, [space]), caption)
     best = next((c.curve for c in figures.chosen if c.curve in router_curves(comparison)), None)
     named = [c for c in router_curves(comparison) if "p-punc" in c][:1]
     for curve in dict.fromkeys([*named, *([best] if best else [])]):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from baco.errors import UnsupportedError
@@ -32,3 +34,17 @@ def in_vllm(name: str = "tiny", **options: object) -> Pair:
 def eager() -> Pair:
     """The bundled pair, without compiling."""
     return in_vllm(enforce_eager=True)
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[..., Pair]]:
+    """Loads a pair for one test, and frees it afterwards."""
+    loaded: list[Pair] = []
+
+    def loading(name: str = "tiny", **options: object) -> Pair:
+        loaded.append(in_vllm(name, **options))
+        return loaded[-1]
+
+    yield loading
+    for pair in loaded:
+        pair.aligned.runtime.close()  # type: ignore[attr-defined]

@@ -1,0 +1,28 @@
+"""Decodes in vLLM on two tensor-parallel ranks; prints how many answers equal the oracle's."""
+
+from __future__ import annotations
+
+import json
+
+import baco
+from baco.engine import Warp
+from support.oracle import compare, decode, requests
+
+
+def main() -> None:
+    pair = baco.load(
+        "tiny", engine="vllm", enforce_eager=True, tensor_parallel_size=2, block_size=32,
+        kv_cache_memory_bytes=64 * 2**20,
+    )  # fmt: skip
+    asked = [
+        request
+        for spec in ("p-punc@0.4", "rand@0.5", "h@1")
+        for warp in (Warp(), Warp(temperature=0))
+        for request in requests(spec, warp, count=3)
+    ]
+    tally = compare(asked, decode(pair, asked))
+    print(json.dumps([tally.equal, tally.total]))
+
+
+if __name__ == "__main__":
+    main()

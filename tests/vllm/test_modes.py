@@ -1,0 +1,119 @@
+"""The same answers however vLLM runs: compiled, preempted, from its prefix cache, on two ranks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from baco.engine import Request, Warp
+from baco.pair import Pair
+from support.oracle import compare, decode, requests
+
+GREEDY = Warp(temperature=0)
+
+
+def mixed(limit: int = 24, count: int = 4) -> list[Request]:
+    """A few routers, greedy and sampled, one batch."""
+    asked = []
+    for spec in ("p-punc@0.4", "rand@0.5", "h@1"):
+        asked += requests(spec, Warp(), count=count, limit=limit)
+        asked += requests(spec, GREEDY, limit=limit)
+    return asked
+
+
+def test_preempted_requests_go_on_where_they_were(
+    load: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.v1.core.sched.scheduler import Scheduler
+
+    preempted = []
+    plain = Scheduler._preempt_request
+
+    def counting(self: object, request: object, *args: object, **more: object) -> object:
+        preempted.append(len(request.output_token_ids))  # type: ignore[attr-defined]
+        return plain(self, request, *args, **more)
+
+    monkeypatch.setattr(Scheduler, "_preempt_request", counting)
+    # Room for about eight answers, and two dozen of them at a time.
+    pair = load(enforce_eager=True, num_gpu_blocks_override=18, max_model_len=128)
+    asked = mixed(limit=60)
+    tally = compare(asked, decode(pair, asked))
+    in_answers = sum(t > 0 for t in preempted)
+    print(f"{len(preempted)} preemptions, {in_answers} of them within answers: {tally}")
+    assert in_answers >= 5
+    assert tally.equal >= 0.95 * tally.total
+
+
+def test_compiled(load: Callable[..., Pair]) -> None:
+    pair = load()
+    asked = mixed()
+    tally = compare(asked, decode(pair, asked))
+    print(tally)
+    assert tally.equal >= 0.95 * tally.total
+
+
+def test_prefix_cache_and_chunks(eager: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Siblings share blocks; prompts that differ on one side only do not."""
+    from vllm.v1.core.kv_cache_manager import KVCacheManager
+
+    hits = []
+    plain = KVCacheManager.get_computed_blocks
+
+    def watching(self: object, request: object) -> object:
+        found = plain(self, request)
+        hits.append(found[1])
+        return found
+
+    monkeypatch.setattr(KVCacheManager, "get_computed_blocks", watching)
+    (ask,) = requests("p-punc@0.5", Warp(), prompts=("Suggest a summer trip destination.",))
+
+    def group(base: int, aligned: int, first: int, turn: int) -> list[Request]:
+        made = replace(
+            ask,
+            base_prompt=(ask.base_prompt * 40)[turn : turn + base],
+            aligned_prompt=(ask.aligned_prompt * 40)[-aligned:],
+        )
+        return [replace(made, key=first + i) for i in range(4)]
+
+    for base, aligned in ((70, 130), (130, 70), (100, 100), (33, 128)):
+        asked = group(base, aligned, 0, 0)
+        first = decode(eager, asked)
+        hits.clear()
+        again = decode(eager, group(base, aligned, 0, 0))
+        assert again == first
+        assert max(hits) >= min(base, aligned) // 32 * 32 - 32
+        # The other side's prompt is the same, this one's is not.
+        other = group(base, aligned, 0, 1)
+        hits.clear()
+        decoded = decode(eager, other)
+        assert hits[0] == 0
+        tally = compare(asked + other, first + decoded)
+        assert tally.equal >= tally.total - 1, tally
+
+
+def test_two_ranks() -> None:
+    """Tensor parallel, in processes of its own."""
+    from baco.errors import UnsupportedError
+    from baco.vllm.inside.versions import installed
+
+    try:
+        installed()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "support.two_ranks"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    equal, total = json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"{equal} of {total} equal on two ranks")
+    assert equal >= total - 1

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -36,15 +35,7 @@ def eager() -> Pair:
     return in_vllm(enforce_eager=True)
 
 
-@pytest.fixture
-def load() -> Iterator[Callable[..., Pair]]:
-    """Loads a pair for one test, and frees it afterwards."""
-    loaded: list[Pair] = []
-
-    def loading(name: str = "tiny", **options: object) -> Pair:
-        loaded.append(in_vllm(name, **options))
-        return loaded[-1]
-
-    yield loading
-    for pair in loaded:
-        pair.aligned.runtime.close()  # type: ignore[attr-defined]
+@pytest.fixture(scope="session")
+def load() -> Callable[..., Pair]:
+    """Loads a pair for one test."""
+    return in_vllm

@@ -22,13 +22,15 @@ from support import golden
 from support.oracle import PROMPTS, compare, decode, requests
 
 END = -1
+HOT = [Warp(temperature=2.5, top_p=0.95), Warp(temperature=3, top_p=1.0, top_k=12)]
+"""The bundled pair is sure of itself: only so are there enough outcomes to count."""
 
 
 @pytest.mark.parametrize("spec", ["rand@0.5", "p-punc@0.9"])
-@pytest.mark.parametrize("how", [Warp(temperature=1.6), Warp(top_p=1.0)], ids=["nucleus", "whole"])
+@pytest.mark.parametrize("how", HOT, ids=["nucleus", "top-k"])
 def test_law_of_the_second_token(eager: Pair, spec: str, how: Warp) -> None:
     """Given the first token, the second follows the closed form of the rules."""
-    (ask,) = requests(spec, how, prompts=PROMPTS[1:2], limit=2)
+    (ask,) = requests(spec, how, prompts=PROMPTS[4:5], limit=2)
     n = 2000
     asked = [
         Request(ask.base_prompt, ask.aligned_prompt, ask.router, row_key(9, "law", i), how,
@@ -53,7 +55,7 @@ def test_law_of_the_second_token(eager: Pair, spec: str, how: Warp) -> None:
         observed, wanted, keep = observed[:-1], wanted[:-1] / wanted[:-1].sum(), keep[:-1]
     result = stats.chisquare(observed, wanted * observed.sum())
     print(f"{spec}: {total} draws over {len(likely)} outcomes, p = {result.pvalue:.3f}")
-    assert len(likely) > 5
+    assert len(likely) >= 8
     assert result.pvalue > 1e-4
 
 

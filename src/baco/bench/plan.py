@@ -108,6 +108,7 @@ class MetricsPlan(Table):
         device: As `baco.metrics.score`.
         dtype: As `baco.metrics.score`.
         batch_size: Texts in one forward pass.
+        engine: What computes likelihoods, as of `baco.metrics.score`.
         judge_url: OpenAI-compatible address for metrics that need a judge.
         judge_model: The judge's name there; without an address, an aligned model that runs here.
         judge_key_env: Environment variable that holds the judge's key.
@@ -121,6 +122,7 @@ class MetricsPlan(Table):
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = Field(default=16, ge=1)
+    engine: Literal["baco", "vllm"] = "baco"
     judge_url: str = ""
     judge_model: str = ""
     judge_key_env: str = "OPENAI_API_KEY"
@@ -138,6 +140,7 @@ class RunPlan(Table):
         engine: As `baco.load`: ``baco`` or ``vllm``.
         device: As `baco.Pair`.
         dtype: As `baco.Pair`.
+        engine_options: Options of vLLM.
         max_rows: Samples decoded at a time.
         lookahead: How far partners guess ahead.
         tokens_per_second: Expected speed, for the estimate of ``--dry-run``.
@@ -147,9 +150,10 @@ class RunPlan(Table):
         measured_on: On what machine these were measured, or that they are a guess.
     """
 
-    engine: str = "baco"
     device: str = "auto"
     dtype: str = "auto"
+    engine: Literal["baco", "vllm"] = "baco"
+    engine_options: dict[str, Any] = {}
     max_rows: int = Field(default=256, ge=1)
     lookahead: int | Literal["auto", "off"] = "auto"
     tokens_per_second: float | None = Field(default=None, gt=0)

@@ -78,11 +78,16 @@ def load_pair(name: str, plan: Plan) -> Pair:
 
     from baco.pair import load
 
-    options: dict[str, Any] = {"engine": plan.run.engine, "dtype": plan.run.dtype}
+    options: dict[str, Any] = {
+        "dtype": plan.run.dtype,
+        "engine": plan.run.engine,
+        **plan.run.engine_options,
+    }
     if plan.run.device != "auto":
         options["device"] = plan.run.device
     pair = load(name, **options)
-    if pair.known and pair.known.bundled and "OMP_NUM_THREADS" not in os.environ:
+    ours = plan.run.engine == "baco"
+    if ours and pair.known and pair.known.bundled and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # on models this small, threads only wait for each other
     return pair
 

@@ -139,6 +139,7 @@ class _Scorer:
             self._workers,
             self._offline,
             self.judge,
+            engine=metrics.engine,
         )
 
     def _score(self, aligned: str, names: Sequence[str], items: Sequence[_Item]) -> None:
@@ -159,6 +160,7 @@ class _Scorer:
                 workers=self._workers,
                 offline=self._offline,
                 judge=self.judge,
+                engine=metrics.engine,
             )
         except BacoError as error:
             if len(names) == 1:

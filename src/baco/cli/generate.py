@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from baco.cli.engines import ENGINE_HELP, OPTION_HELP, engine_options
 from baco.errors import InputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -162,6 +163,11 @@ def generate(
             rich_help_panel=_MODELS,
         ),
     ] = None,
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP, rich_help_panel=_MODELS)] = "baco",
+    engine_option: Annotated[
+        list[str] | None,
+        typer.Option(help=OPTION_HELP, show_default=False, rich_help_panel=_MODELS),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(
@@ -218,6 +224,7 @@ def generate(
         raise InputError("the judge has a model but no address", hint="give --judge-url too")
     if "," not in pair and not adapter:
         known_pair(pair)
+    engine_options(engine, engine_option)
     conversations = read_prompts(prompts or [], input_file, system)
     settings: dict[str, Any] = {
         "method": method,
@@ -257,7 +264,7 @@ def generate(
             dtype=dtype,
             load_in_8bit=load_in_8bit,
             load_in_4bit=load_in_4bit,
-            shapes_only=dry_run,
+            **({"shapes_only": True} if dry_run else engine_options(engine, engine_option)),
         )
         if judge:
             from baco.judging import http_judge

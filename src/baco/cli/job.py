@@ -41,7 +41,7 @@ def load_pair(
         name: As `baco.load`.
         settings: Arguments of `make_setting`.
         adapter: A LoRA adapter, or None.
-        **options: Arguments of `Pair`.
+        **options: Further arguments of `baco.load`.
 
     Raises:
         InputError: If a setting is wrong; before anything is loaded, where that is possible.
@@ -54,7 +54,8 @@ def load_pair(
     if adapter:
         options["adapter"] = adapter
     pair = load(name, **options)
-    if pair.known and pair.known.bundled and "OMP_NUM_THREADS" not in os.environ:
+    ours = options.get("engine", "baco") == "baco"
+    if ours and pair.known and pair.known.bundled and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # on models this small, threads only wait for each other
     return Loaded(pair, make_setting(**settings, calibration=pair.calibrated))
 

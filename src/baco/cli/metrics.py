@@ -104,6 +104,9 @@ def score_file(
     ] = "",
     judge_retries: Annotated[int, typer.Option(help="Repetitions of a failed request.")] = 4,
     judge_workers: Annotated[int, typer.Option(help="Requests under way at once.")] = 8,
+    engine: Annotated[
+        str, typer.Option(help="What computes likelihoods: baco (transformers) or vllm.")
+    ] = "baco",
 ) -> None:
     """Scores groups of outputs from any tool.
 
@@ -146,6 +149,7 @@ def score_file(
             models=_models(model or []),
             device=device,
             dtype=dtype,
+            engine=engine,
             batch_size=batch_size,
             workers=workers or os.cpu_count() or 1,
             offline=offline,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from baco.cli.engines import ENGINE_HELP, OPTION_HELP, engine_options
 from baco.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ def serve(
             min=0, help="Seconds that answers get to finish on stop.", rich_help_panel=_LIMITS
         ),
     ] = 20,
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "baco",
+    engine_option: Annotated[
+        list[str] | None,
+        typer.Option(help=OPTION_HELP, show_default=False),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 ...")] = "auto",
     lookahead: Annotated[str, typer.Option(help="auto, off, or a number of tokens.")] = "auto",
@@ -102,7 +108,9 @@ def serve(
         name, equals, source = entry.partition("=")
         if name in pairs:
             raise InputError(f"the pair {name!r} is given twice", hint="name one of them NAME=PAIR")
-        options = {} if device == "auto" else {"device": device}
+        options = engine_options(engine, engine_option)
+        if device != "auto":
+            options["device"] = device
         loaded = baco.load(source if equals else name, dtype=dtype, **options)
         pairs[name] = loaded
     served = create_app(

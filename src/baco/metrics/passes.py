@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from baco.errors import BacoError, InputError
+from baco.errors import BacoError, InputError, UnknownNameError
 from baco.known_pairs import known_pair, known_pairs, locate
 from baco.metrics.cache import Cache, content_key
 from baco.metrics.models import BUNDLED, DEFAULTS, Model, ModelUnavailable, find_model
@@ -65,6 +65,7 @@ class Options:
         offline: Whether the hub may not be asked.
         judge: Chat model for the metrics that need one.
         progress: Whether to draw a progress bar on stderr.
+        engine: What computes likelihoods: ``baco`` (transformers) or ``vllm``.
     """
 
     aligned: str = ""
@@ -76,11 +77,14 @@ class Options:
     offline: bool = False
     judge: Judge | None = None
     progress: bool = False
+    engine: str = "baco"
 
     def __post_init__(self) -> None:
         for role in self.models:
             if role not in DEFAULTS:
                 raise InputError(f"unknown role {role!r}", hint=f"known: {', '.join(DEFAULTS)}")
+        if self.engine not in ("baco", "vllm"):
+            raise UnknownNameError("engine", self.engine, ("baco", "vllm"))
         if self.batch_size < 1 or self.workers < 1:
             raise InputError("the batch size and the number of workers must be at least 1")
         if self.dtype not in ("auto", "float32", "float16", "bfloat16", "float64"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from baco.metrics.models import DEFAULTS
 from baco.metrics.partition import mark, utility
 from baco.metrics.passes import Item, NotComputable, Passes, Values
 from baco.metrics.spec import METRICS, Metric
+
+if TYPE_CHECKING:
+    from baco.metrics.hf import Likelihood
+    from baco.metrics.models import Model
 
 MARKED = DEFAULTS["reward"]
 """The one reward model that the marks from 1 to 10 belong to."""
@@ -32,11 +37,12 @@ def token_likelihoods(
         the end-of-turn token included unless the output was cut at the length limit; and the
         name of the model.
     """
-    from baco.metrics.hf import Likelihood, dtype_of
+    from baco.metrics.hf import dtype_of
 
     model = passes.model(metric)
     dtype = dtype_of(passes.options, large=True)
-    kind = f"likelihood|{model.label}|{dtype}"
+    maker = "|vllm" if passes.options.engine == "vllm" else ""
+    kind = f"likelihood|{model.label}|{dtype}{maker}"
     items: list[Item] = [
         (group.conversation, text, "cut" if group.hit_limit(i) else "end")
         for group in groups
@@ -46,11 +52,22 @@ def token_likelihoods(
         passes.run(
             kind,
             items,
-            lambda missing: passes.load(kind, lambda: Likelihood(model, passes.options))(missing),
+            lambda missing: passes.load(kind, lambda: _likelihood(model, passes))(missing),
         )
     )
     rows = [np.stack([next(found) for _ in group.generations]) for group in groups]
     return rows, f"{model.label}, {dtype}"
+
+
+def _likelihood(model: Model, passes: Passes) -> Likelihood:
+    """Loads what computes likelihoods."""
+    if passes.options.engine == "vllm":
+        from baco.vllm.likelihood import VllmLikelihood
+
+        return VllmLikelihood(model, passes.options)
+    from baco.metrics.hf import Likelihood
+
+    return Likelihood(model, passes.options)
 
 
 def mean_log_likelihoods(

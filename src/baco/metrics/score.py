@@ -164,6 +164,7 @@ def score(
     judge: Judge | None = None,
     cache: bool | str | Path = True,
     progress: bool = False,
+    engine: str = "baco",
 ) -> Scores:
     """Scores groups of outputs.
 
@@ -185,6 +186,7 @@ def score(
         judge: Chat model for ``reward@judge``, ``tp_div`` and ``arousal_div``.
         cache: Whether to keep results on disk, or the folder to keep them in.
         progress: Whether to draw a progress bar on stderr.
+        engine: What computes likelihoods: ``baco`` (transformers) or ``vllm``.
 
     Returns:
         The values.
@@ -199,7 +201,7 @@ def score(
     asked = {m.name for m in expand([n for n in names if n not in GROUPS] or ["default"])}
     strict = asked if any(n not in GROUPS for n in names) else set()
     options = Options(
-        aligned, models or {}, device, dtype, batch_size, workers, offline, judge, progress
+        aligned, models or {}, device, dtype, batch_size, workers, offline, judge, progress, engine
     )
     folder = cache_folder() if cache is True else Path(cache) if cache else None
     wanted = [named_after_model(m, options) for m in expand(names)]

@@ -66,11 +66,6 @@ class Runtime:
         self._owners = itertools.count()
         self._left: list[int] = []
 
-    def close(self) -> None:
-        """Ends vLLM and frees its memory; nothing can be asked of it any more."""
-        self._engine.engine_core.shutdown()
-        del self._engine
-
     def join(self) -> int:
         """Adds an engine; returns its number."""
         owner = next(self._owners)

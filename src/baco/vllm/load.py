@@ -33,6 +33,10 @@ _MINE = {
 }
 """Options of vLLM that loading a pair sets itself."""
 
+_ALIVE: list[Any] = []
+"""Engines in this process. They share vLLM's process group, which the first to go would take away
+from the others; so they live as long as the process."""
+
 _CPU_CACHE = 2**30  # bytes; vLLM would take 90 % of all memory
 
 
@@ -50,6 +54,8 @@ def load_vllm_pair(
     base_prompt: BasePrompt = "plain",
     template: PlainTemplate | None = None,
     trust_remote_code: bool = False,
+    load_in_8bit: bool = False,
+    load_in_4bit: bool = False,
     **options: Any,
 ) -> Pair:
     """Loads both models of a pair into one vLLM engine.
@@ -67,6 +73,8 @@ def load_vllm_pair(
         base_prompt: As of `Pair`.
         template: As of `Pair`.
         trust_remote_code: As of `Pair`.
+        load_in_8bit: Refused: vLLM quantises in its own ways.
+        load_in_4bit: The same.
         **options: vLLM's own engine arguments, such as `tensor_parallel_size`.
 
     Returns:
@@ -77,15 +85,19 @@ def load_vllm_pair(
         UnknownNameError: If an option is unknown.
         PairError: If a side cannot be had, or the tokenizers differ.
     """
-    check()
+    environment()
     if (aligned is None) == (adapter is None):
         raise InputError(
             "a pair needs an aligned model or an adapter, one of the two",
             hint="give one of them",
         )
+    if load_in_8bit or load_in_4bit:
+        raise UnsupportedError(
+            "vLLM quantises in its own ways",
+            hint="give its own option quantization, or load in bfloat16",
+        )
     if not isinstance(base, str) or not isinstance(aligned, str | None):
         raise InputError("vLLM loads models itself", hint="give Hub ids or folders")
-    _environment()
     _check_options(options)
     revisions = (base_revision or revision, aligned_revision or revision)
     loading = Loading(device="cpu", dtype=dtype, trust_remote_code=trust_remote_code)
@@ -125,14 +137,34 @@ def load_vllm_pair(
     return Pair.from_sides(name or f"{sides[0].label},{sides[1].label}", sides[0], sides[1])
 
 
-def _environment() -> None:
-    """Sets what vLLM reads from its environment, where the user has not."""
+def environment() -> None:
+    """Checks vLLM, and sets what it reads from its environment, where the user has not.
+
+    Raises:
+        UnsupportedError: If it is not installed, or its version is not a tested one.
+    """
+    check()
     for key, value in {
         "VLLM_USE_V2_MODEL_RUNNER": "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "WARNING",
     }.items():
         os.environ.setdefault(key, value)
+
+
+def keep_alive(engine: Any) -> None:
+    """Keeps an engine for as long as the process lives, if it lives in this process."""
+    if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
+        _ALIVE.append(engine)
+
+
+def memory() -> dict[str, Any]:
+    """Returns options that suit a CPU, if vLLM runs on one."""
+    from vllm.platforms import current_platform
+
+    if current_platform.device_type != "cpu":
+        return {}
+    return {"dtype": "float32", "kv_cache_memory_bytes": _CPU_CACHE}
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -171,7 +203,7 @@ def _start(
             both.base.source,
             None if Path(both.base.source).expanduser().is_dir() else revisions[0],
         ),
-        "dtype": "float32" if dtype == "auto" and kind == "cpu" else dtype,
+        "dtype": dtype,
         "trust_remote_code": trust_remote_code,
         "disable_log_stats": True,
         "max_num_seqs": 256,
@@ -180,7 +212,7 @@ def _start(
     if windows:
         given["max_model_len"] = min(windows)
     if kind == "cpu":
-        given |= {"kv_cache_memory_bytes": _CPU_CACHE, "async_scheduling": False}
+        given |= memory() | ({} if dtype == "auto" else {"dtype": dtype})
     arguments = EngineArgs(**(given | options))
     try:
         engine = LLMEngine.from_engine_args(arguments)
@@ -190,6 +222,7 @@ def _start(
             f"vLLM cannot load this pair: {first[0] if first else type(error).__name__}",
             hint="its log says more (VLLM_LOGGING_LEVEL=INFO)",
         ) from error
+    keep_alive(engine)
     ends = frozenset(i for i in both.ends if i < len(both.aligned.tokenizer))
     return Runtime(engine, ends, engine.model_config.max_model_len)
 

@@ -1,0 +1,157 @@
+"""vLLM's own OpenAI server with the plugin, and `baco serve --engine vllm`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from baco.engine import Request, Warp
+from baco.engine.noise import row_key
+from baco.errors import UnsupportedError
+from baco.known_pairs import locate
+from baco.prompts import conversation_of
+from baco.routers import parse
+from baco.vllm.inside.pair import overrides
+from baco.vllm.inside.versions import installed
+from support import golden
+from support.oracle import PROMPTS, trace
+
+
+@contextmanager
+def serving(log: Path, command: list[str], ready: str, port: int) -> Iterator[str]:
+    """Runs a server for the time of a test; yields its address."""
+    environment = {**os.environ, "VLLM_USE_V2_MODEL_RUNNER": "0", "HF_HUB_OFFLINE": "1"}
+    address = f"http://127.0.0.1:{port}"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+    try:
+        for _ in range(600):
+            assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+            try:
+                if httpx.get(address + ready, timeout=5).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    try:
+        installed()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        number: int = listener.getsockname()[1]
+    return number
+
+
+@pytest.fixture(scope="module")
+def vllms_server(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
+        "--model", locate("bundled:aligned"), "--served-model-name", "tiny",
+        "--hf-overrides", json.dumps(overrides(locate("bundled:base"), None)),
+        "--dtype", "float32", "--enforce-eager", "--block-size", "32",
+        "--kv-cache-memory-bytes", str(64 * 2**20), "--generation-config", "vllm",
+        "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    with serving(tmp_path_factory.mktemp("vllm") / "log", command, "/health", port) as address:
+        yield address
+
+
+def wanted(prompt: str, spec: str, seed: int, index: int, warp: Warp) -> tuple[list, list, list]:
+    """What the oracle says to a request over HTTP, where a prompt is known by its ids."""
+    base, aligned = golden.tiny().prompt_ids(conversation_of(prompt))
+    key = row_key(seed, "ids:" + json.dumps(list(aligned)), index)
+    made = trace(Request(base, aligned, parse(spec), key, warp, max_new_tokens=20))
+    return made.tokens, made.sources, made.begins
+
+
+def test_chat_with_router_seed_and_siblings(vllms_server: str) -> None:
+    equal = total = 0
+    for prompt in PROMPTS[:3]:
+        for fields, warp in (
+            ({"temperature": 0, "n": 1}, Warp(temperature=0)),
+            ({"temperature": 1.0, "top_p": 0.9, "n": 3}, Warp()),
+        ):
+            answer = httpx.post(
+                f"{vllms_server}/v1/chat/completions",
+                json={
+                    "model": "tiny", "messages": [{"role": "user", "content": prompt}],
+                    "max_tokens": 20, "logprobs": True, "return_token_ids": True, **fields,
+                    "vllm_xargs": {
+                        "baco_router": "p-punc@0.4", "baco_seed": 5,
+                        "baco_base_prompt": f"Question: {prompt}\nAnswer:",
+                    },
+                },
+                timeout=120,
+            )  # fmt: skip
+            assert answer.status_code == 200, answer.text
+            for choice in answer.json()["choices"]:
+                codes = [int(t["logprob"]) for t in choice["logprobs"]["content"]]
+                ids = choice["token_ids"]
+                if choice["finish_reason"] == "stop":
+                    ids, codes = ids[:-1], codes[: len(ids) - 1]
+                tokens, sources, begins = wanted(prompt, "p-punc@0.4", 5, choice["index"], warp)
+                total += 1
+                equal += (ids, [c & 1 for c in codes], [c > 1 for c in codes]) == (
+                    tokens, sources, begins,
+                )  # fmt: skip
+    print(f"{equal} of {total} equal over HTTP")
+    assert total == 12
+    assert equal >= total - 1
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"vllm_xargs": {"baco_router": "p-pnuc"}}, "did you mean 'p-punc'"),
+        ({"vllm_xargs": {"baco_router": "p-punc", "baco_gamma": 7}}, "out of range"),
+        ({"vllm_xargs": {"baco_router": "judge"}}, "asks a judge"),
+        ({"vllm_xargs": {"baco_rooter": "p"}}, "did you mean 'baco_router'"),
+        ({"vllm_xargs": {"baco_method": "nudging"}}, "unknown method"),
+        ({"vllm_xargs": {"baco_method": "base", "baco_gamma": 0.1}}, "one model alone"),
+        ({"vllm_xargs": {"baco_seed": "x"}}, "must be an integer"),
+        ({"vllm_xargs": {"baco_base_prompt": ""}}, "must be text"),
+        ({"vllm_xargs": {"baco_base_ids": []}}, "list of token ids"),
+        ({"presence_penalty": 1.0}, "presence_penalty is not supported"),
+        ({"min_tokens": 3}, "min_tokens is not supported"),
+        ({"logprobs": True, "top_logprobs": 2}, "carry sources"),
+    ],
+)
+def test_mistakes_are_one_clear_line(vllms_server: str, more: dict, words: str) -> None:
+    answer = httpx.post(
+        f"{vllms_server}/v1/chat/completions",
+        json={"model": "tiny", "messages": [{"role": "user", "content": "Hi"}],
+              "max_tokens": 4, **more},
+        timeout=60,
+    )  # fmt: skip
+    assert answer.status_code == 400, answer.text
+    assert words in answer.json()["error"]["message"]
+
+
+def test_raw_text_is_read_by_both_sides_and_single_models_work(vllms_server: str) -> None:
+    for method in ("baco", "base", "aligned"):
+        answer = httpx.post(
+            f"{vllms_server}/v1/completions",
+            json={"model": "tiny", "prompt": "Question: Name a city.\nAnswer:", "max_tokens": 8,
+                  "vllm_xargs": {"baco_method": method}},
+            timeout=60,
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"][0]["text"]

@@ -1,0 +1,169 @@
+"""Pairs in vLLM as users meet them: the same samples, methods, LoRA, architectures, refusals."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import baco
+from baco.engine import Request, Warp
+from baco.engine.noise import row_key
+from baco.engine.opening import open_engine
+from baco.errors import InputError, UnknownNameError, UnsupportedError
+from baco.metrics import score
+from baco.pair import Pair
+from baco.routers import parse
+from conftest import save_tokenizer
+from support import golden
+from support.engines import drain
+from support.oracle import PROMPTS
+
+ASK = PROMPTS[0]
+
+
+@pytest.mark.parametrize("method", ["baco", "base", "aligned"])
+def test_groups_are_those_of_our_own_engine(eager: Pair, method: str) -> None:
+    more = {"router": "p-punc@0.4"} if method == "baco" else {}
+    options = {"n": 6, "method": method, "max_new_tokens": 30, "seed": 3, **more}
+    here, there = eager.generate(ASK, **options), golden.tiny().generate(ASK, **options)
+    equal = sum(a == b for a, b in zip(here, there, strict=True))
+    print(f"{method}: {equal} of 6 equal")
+    assert equal >= 5
+    assert here.stats is not None
+    assert here.stats.tokens == sum(len(s.token_ids) for s in here)
+    assert here.cost is not None
+    if method != "baco":
+        assert here.cost[("base", "aligned").index(method)] > 0
+        assert here.cost[("aligned", "base").index(method)] == 0
+
+
+def test_streams_stop_strings_and_short_stops(eager: Pair) -> None:
+    options = {"router": "rand@0.5", "max_new_tokens": 30, "seed": 1, "stop": [" the", "."]}
+    stream = eager.stream(ASK, n=3, **options)
+    shown = ["", "", ""]
+    for index, text, _ in stream:
+        shown[index] += text
+    there = golden.tiny().generate(ASK, n=3, **options)
+    assert shown == stream.group.texts == there.texts
+    assert [s.finish_reason for s in stream.group] == [s.finish_reason for s in there]
+    again = {"router": "p@1", "n": 6, "max_new_tokens": 30, "restart_shorter_than": 9}
+    assert eager.generate(ASK, **again).texts == golden.tiny().generate(ASK, **again).texts
+
+
+def test_a_run_that_is_left_frees_its_rows(eager: Pair) -> None:
+    stream = eager.stream(ASK, n=4, max_new_tokens=60)
+    next(stream)
+    del stream
+    gc.collect()
+    eager.generate(ASK, n=1, max_new_tokens=3)
+    assert not eager.aligned.runtime._live  # type: ignore[attr-defined]
+
+
+def test_a_lora_pair_is_merged(load: Callable[..., Pair]) -> None:
+    pytest.importorskip("peft")
+    pair = load("tiny-lora", enforce_eager=True)
+    options = {"n": 6, "router": "p-punc@0.4", "max_new_tokens": 30}
+    own = baco.load("tiny-lora", dtype="float64").generate(ASK, **options)
+    equal = sum(a == b for a, b in zip(pair.generate(ASK, **options), own, strict=True))
+    print(f"LoRA: {equal} of 6 equal")
+    assert equal >= 5
+
+
+def random_qwen(folder: Path, seed: int, chat: bool) -> None:
+    """Saves a small Qwen3 with random weights, the second one near the first."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    save_tokenizer(folder, chat=chat)
+    config = Qwen3Config(
+        vocab_size=400, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=512,
+        eos_token_id=None, bos_token_id=None, initializer_range=0.3, tie_word_embeddings=False,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Qwen3ForCausalLM(config)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(torch.randn_like(p) * 0.05 * seed)
+        model.save_pretrained(folder)
+
+
+def test_another_architecture(load: Callable[..., Pair], tmp_path: Path) -> None:
+    for seed, name in enumerate(("base", "aligned")):
+        random_qwen(tmp_path / name, seed, chat=name == "aligned")
+    folders = (str(tmp_path / "base"), str(tmp_path / "aligned"))
+    own = baco.load(*folders, dtype="float64")
+    pair = load(",".join(folders), enforce_eager=True)
+    asked = [
+        Request((3, 4, 5, 9 + i), tuple(range(10, 30 - i)), parse(spec), row_key(0, spec, i), warp,
+                max_new_tokens=24)
+        for spec in ("p@0.3", "rand@0.5", "pr@1")
+        for warp in (Warp(), Warp(temperature=0))
+        for i in range(3)
+    ]  # fmt: skip
+    decoded = []
+    for each in (pair, own):
+        engine = open_engine(each.base, each.aligned)
+        decoded.append(drain(engine, [engine.submit(request) for request in asked]))
+    equal = sum(a == b for a, b in zip(*decoded, strict=True))
+    print(f"Qwen3: {equal} of {len(asked)} equal")
+    assert equal >= len(asked) - 2
+    assert any(1 in sources for _, sources, _, _ in decoded[0])
+
+
+def test_what_cannot_be_done_is_refused(eager: Pair) -> None:
+    def unsure(view: object) -> torch.Tensor:
+        raise AssertionError
+
+    with pytest.raises(UnsupportedError, match="asks a judge"):
+        eager.generate(ASK, router="judge")
+    with pytest.raises(UnsupportedError, match="is a function of this process"):
+        eager.generate(ASK, router=baco.router(unsure, name="unsure"))
+    with pytest.raises(UnsupportedError, match="lock-step"):
+        eager.generate(ASK, lookahead=4)
+    with pytest.raises(InputError, match="context window 1024"):
+        eager.generate("word " * 3000)
+    with pytest.raises(UnknownNameError, match="unknown option of vLLM 'max_model_length'"):
+        baco.load("tiny", engine="vllm", max_model_length=3)
+    with pytest.raises(UnsupportedError, match="quantises in its own ways"):
+        baco.load("tiny", engine="vllm", load_in_8bit=True)
+    with pytest.raises(UnsupportedError, match="not for cuda"):
+        baco.load("tiny", engine="vllm", device="cuda")
+    with pytest.raises(UnsupportedError, match="leave out --pipeline-parallel-size"):
+        baco.load("tiny", engine="vllm", pipeline_parallel_size=2)
+
+
+def test_engines_by_name() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'vllm'"):
+        baco.load("tiny", engine="vlm")
+
+
+def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    from baco.vllm.inside import versions
+
+    monkeypatch.setattr(versions, "version", lambda name: "0.99.0")
+    with pytest.raises(UnsupportedError, match=r"not tested with vLLM 0\.99\.0.*0\.32\.0"):
+        versions.check()
+    monkeypatch.setenv("BACO_ANY_VLLM", "1")
+    versions.check()
+
+
+def test_perplexity_by_vllm(eager: Pair, tmp_path: Path) -> None:
+    """The same numbers as by transformers."""
+    group = eager.generate(ASK, n=4, max_new_tokens=20)
+    rows = [{"prompt": ASK, "generations": group.texts}]
+    options = {"aligned": "tiny", "cache": False, "dtype": "float32"}
+    here = score(rows, ["ppl", "nll"], engine="vllm", **options)
+    there = score(rows, ["ppl", "nll"], **options)
+    for name in ("ppl", "nll"):
+        assert here.means[name] == pytest.approx(there.means[name], rel=1e-4)
+
+
+def test_unknown_engine_of_likelihoods() -> None:
+    with pytest.raises(UnknownNameError, match="unknown engine 'vlm'"):
+        score([{"prompt": ASK, "generations": ["a"]}], ["dist_1"], engine="vlm")

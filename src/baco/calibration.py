@@ -483,9 +483,7 @@ def measure(
         max_new_tokens=effort.max_new_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        fingerprint=hashlib.sha256("\n".join(map(identity, conversations)).encode()).hexdigest()[
-            :16
-        ],
+        fingerprint=_fingerprint(conversations),
         version=__version__,
     )
 

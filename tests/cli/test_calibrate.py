@@ -57,11 +57,33 @@ def test_a_quality_target_reads_a_bench_run(
     assert capsys.readouterr().out.strip() == "baco at 0.3: quality 8.2"
 
 
+def test_a_quality_target_reads_the_store_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench.example import make_store
+
+    store = make_store(tmp_path / "run.sqlite")
+    ask = ["calibrate", "--run", str(store), "--json", "--target"]
+    assert run([*ask, "quality=6"]) == 0
+    careful = json.loads(capsys.readouterr().out)
+    assert run([*ask, "reward@tiny=4"]) == 0
+    bold = json.loads(capsys.readouterr().out)
+    assert careful["metric"] == bold["metric"] == "reward@tiny"
+    assert careful["quality"][0] >= 6 > bold["quality"][0] >= 4
+    assert bold["diversity"][0] > careful["diversity"][0]
+    assert "--gamma" in careful["command"]
+    assert run([*ask, "quality=99"]) == 2
+    assert "no setting fits" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--target", "high", "--points", "x.csv"], "quality=8"),
         (["--target", "quality=8"], "--points"),
+        (["--target", "quality=8", "--points", "x.csv", "--run", "x.sqlite"], "once"),
+        (["--target", "quality=8", "--run", "missing.sqlite"], "missing.sqlite"),
+        (["--run", "missing.sqlite"], "--target is missing"),
         (["--target", "quality=8", "--points", "missing.csv"], "cannot read"),
         (["--pair", "tinny"], "did you mean"),
         (["--input", "missing.txt"], "missing.txt"),

@@ -1,6 +1,7 @@
 """`baco study` as a user types it: create, links, simulate, report, export, delete."""
 
 import csv
+import io
 import json
 import os
 import socket
@@ -217,6 +218,15 @@ def test_one_annotators_data_out_and_away(study):
     assert "deleted" in run("delete", study, "A2", "--yes")
     assert opened.comments() == []
     assert "known: A1" in run("delete", study, "A2", "--yes", fails=InputError)
+
+
+def test_a_question_that_nobody_answers_deletes_nothing(study, monkeypatch, capsys):
+    from baco.cli import run as baco
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert baco(["study", "delete", str(study), "A1"]) == 2
+    assert capsys.readouterr().err.strip().endswith("the question was not answered")
+    assert Study.open(study).annotators()[0].token
 
 
 def test_serve_needs_a_study(tmp_path):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import shutil
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,21 +14,13 @@ from playwright.async_api import async_playwright, expect
 
 from baco.study.protocol import DIVERSITY, SIDES, TIE
 from baco.study.store import Study
+from support.browser import CHROMIUM, FLAGS
 
 from .example import make_study
 from .serving import server
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 PROMPTS = 2
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {

@@ -121,6 +121,9 @@ def run(arguments: list[str] | None = None) -> int:
         return _complain(f"{message} (see {where} --help)")
     except KeyboardInterrupt:
         return 130
+    except typer.Abort:  # a question that nobody was there to answer
+        print(file=sys.stderr)
+        return _complain("nothing was done: the question was not answered")
     except BrokenPipeError:
         _mute()
         return 141

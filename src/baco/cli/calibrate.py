@@ -21,7 +21,9 @@ _TABLE = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 @app.command()
 def calibrate(
-    pair: Annotated[str, typer.Option(help="The pair, as in baco generate.")] = "tiny",
+    pair: Annotated[
+        str | None, typer.Option(help="The pair, as in baco generate.", show_default="tiny")
+    ] = None,
     router: Annotated[
         list[str] | None,
         typer.Option(help="A router; may be given several times.", show_default="p-punc"),
@@ -43,11 +45,18 @@ def calibrate(
     target: Annotated[
         str | None,
         typer.Option(
-            help="quality=Q or METRIC=Q: pick the setting of a bench run that keeps a quality; "
-            "needs --points.",
+            help="quality=Q or METRIC=Q: name the setting of a bench run that keeps a quality; "
+            "needs --run or --points.",
             show_default=False,
         ),
     ] = None,
+    bench_run: Annotated[
+        Path | None,
+        typer.Option("--run", help="The store of a scored bench run.", show_default=False),
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(help="The run's dataset, if there are several.", show_default=False)
+    ] = "",
     points: Annotated[
         Path | None,
         typer.Option(help="CSV of settings: method, control, metrics.", show_default=False),
@@ -59,8 +68,29 @@ def calibrate(
     Afterwards --diversity, and the server's slider, mean the same for every calibrated router
     and pair: the share of words that the base model writes on calibration prompts.
     """
-    if target is not None or points is not None:
-        _pick(target, points, as_json=as_json)
+    if target is not None or points is not None or bench_run is not None:
+        metric, least = _target(target)
+        if (bench_run is None) == (points is None):
+            raise InputError(
+                "--target needs the figures of a bench run, once",
+                hint="--run RUN.sqlite, or --points points.csv",
+            )
+        if points is not None:
+            _pick(points, metric, least, as_json=as_json)
+            return
+        from baco.cli.bench_results import pick_setting
+
+        pick_setting(
+            bench_run,  # type: ignore[arg-type]  # it is not None here
+            min_quality=least,
+            quality="" if metric == "quality" else metric,
+            max_cost=None,
+            target="",
+            dataset=dataset,
+            pair=pair or "",
+            seed=0,
+            as_json=as_json,
+        )
         return
     import sys
 
@@ -70,7 +100,7 @@ def calibrate(
 
     given = None if input is None else read_prompts([], input, None)
     effort = Effort(prompts=prompts, samples=samples, max_new_tokens=max_new_tokens)
-    loaded = baco.load(pair)
+    loaded = baco.load(pair or "tiny")
     for name in router or ["p-punc"]:
 
         def progress(done: float, name: str = name) -> None:
@@ -99,23 +129,27 @@ def _shown(curve: Curve, path: Path) -> str:
     return "\n".join([*lines, f"  kept in {path}"])
 
 
-def _pick(target: str | None, points: Path | None, *, as_json: bool) -> None:
-    """Answers `--target`."""
+def _target(text: str | None) -> tuple[str, float]:
+    """Reads ``METRIC=Q``."""
+    match = re.fullmatch(r"([\w.@-]+)=(-?\d+(?:\.\d+)?)", text or "")
+    if match is None:
+        wrong = "--target is missing" if text is None else f"--target {text!r} cannot be read"
+        raise InputError(wrong, hint="write quality=8")
+    return match[1], float(match[2])
+
+
+def _pick(points: Path, metric: str, least: float, *, as_json: bool) -> None:
+    """Answers `--target` from a table of settings."""
     from baco.calibration import for_quality
 
-    match = re.fullmatch(r"([\w.-]+)=(-?\d+(?:\.\d+)?)", target or "")
-    if match is None:
-        raise InputError(f"--target {target!r} cannot be read", hint="write quality=8")
-    if points is None:
-        raise InputError("--target needs the figures of a bench run", hint="--points points.csv")
-    found = for_quality(points, match[1], float(match[2]))
+    found = for_quality(points, metric, least)
     row: dict[str, Any] = {
         "method": found.method,
         "control": found.control,
-        match[1]: found.quality,
+        metric: found.quality,
     }
     typer.echo(
         json.dumps(row)
         if as_json
-        else f"{found.method} at {found.control}: {match[1]} {found.quality:g}"
+        else f"{found.method} at {found.control}: {metric} {found.quality:g}"
     )

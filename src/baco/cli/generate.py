@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from baco.cli.engines import ENGINE_HELP, OPTION_HELP, engine_options
+from baco.cli.options import MODELS, Device, Dtype, LookaheadText, read_lookahead
 from baco.errors import InputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -16,7 +17,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _CONTROL = "Diversity against quality"
 _SAMPLING = "Sampling"
 _FILES = "Input and output"
-_MODELS = "Models"
 
 
 @app.command()
@@ -30,7 +30,7 @@ def generate(
         typer.Option(
             "--pair",
             help="A known pair (see baco pairs), or BASE,ALIGNED: Hub ids or folders.",
-            rich_help_panel=_MODELS,
+            rich_help_panel=MODELS,
         ),
     ] = "tiny",
     method: Annotated[
@@ -160,43 +160,27 @@ def generate(
         typer.Option(
             help="A LoRA adapter that makes the aligned side out of --pair BASE.",
             show_default=False,
-            rich_help_panel=_MODELS,
+            rich_help_panel=MODELS,
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help=ENGINE_HELP, rich_help_panel=_MODELS)] = "baco",
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP, rich_help_panel=MODELS)] = "baco",
     engine_option: Annotated[
         list[str] | None,
-        typer.Option(help=OPTION_HELP, show_default=False, rich_help_panel=_MODELS),
+        typer.Option(help=OPTION_HELP, show_default=False, rich_help_panel=MODELS),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="auto, cpu, cuda, cuda:1 or mps; or the base and the aligned side's: "
-            "cuda:0,cuda:1.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = "auto",
-    dtype: Annotated[
-        str,
-        typer.Option(help="auto, float32, bfloat16, float16 or float64.", rich_help_panel=_MODELS),
-    ] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     load_in_8bit: Annotated[
-        bool, typer.Option("--load-in-8bit", rich_help_panel=_MODELS, help="Needs bitsandbytes.")
+        bool, typer.Option("--load-in-8bit", rich_help_panel=MODELS, help="Needs bitsandbytes.")
     ] = False,
     load_in_4bit: Annotated[
-        bool, typer.Option("--load-in-4bit", rich_help_panel=_MODELS, help="Needs bitsandbytes.")
+        bool, typer.Option("--load-in-4bit", rich_help_panel=MODELS, help="Needs bitsandbytes.")
     ] = False,
-    lookahead: Annotated[
-        str,
-        typer.Option(
-            help="How far to guess ahead: auto, off or a number; changes speed only.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = "auto",
+    lookahead: LookaheadText = "auto",
     max_rows: Annotated[
         int,
         typer.Option(
-            help="Samples decoded at a time; fewer where memory is short.", rich_help_panel=_MODELS
+            help="Samples decoded at a time; fewer where memory is short.", rich_help_panel=MODELS
         ),
     ] = 256,
     dry_run: Annotated[
@@ -204,7 +188,7 @@ def generate(
         typer.Option(
             "--dry-run",
             help="Print rows, tokens, passes and memory at most; load no weights, make nothing.",
-            rich_help_panel=_MODELS,
+            rich_help_panel=MODELS,
         ),
     ] = False,
 ) -> None:
@@ -240,7 +224,7 @@ def generate(
         "seed": seed,
         "stop": stop,
         "restart_shorter_than": restart_shorter_than,
-        "lookahead": int(lookahead) if lookahead.isdigit() else lookahead,
+        "lookahead": read_lookahead(lookahead),
         "max_rows": max_rows,
         "n": n,
     }

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from baco.cli.engines import ENGINE_HELP, OPTION_HELP, engine_options
+from baco.cli.options import MODELS, Device, Dtype, LookaheadText, read_lookahead
 from baco.errors import InputError, missing_extra
-
-if TYPE_CHECKING:
-    from baco.engine import Lookahead
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -74,14 +72,14 @@ def serve(
             min=0, help="Seconds that answers get to finish on stop.", rich_help_panel=_LIMITS
         ),
     ] = 20,
-    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "baco",
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP, rich_help_panel=MODELS)] = "baco",
     engine_option: Annotated[
         list[str] | None,
-        typer.Option(help=OPTION_HELP, show_default=False),
+        typer.Option(help=OPTION_HELP, show_default=False, rich_help_panel=MODELS),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 ...")] = "auto",
-    lookahead: Annotated[str, typer.Option(help="auto, off, or a number of tokens.")] = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    lookahead: LookaheadText = "auto",
 ) -> None:
     """Serves pairs over HTTP: the API under /v1, the playground at /.
 
@@ -116,7 +114,7 @@ def serve(
     served = create_app(
         pairs,
         settings,
-        lookahead=_lookahead(lookahead),
+        lookahead=read_lookahead(lookahead),
     )
     if host not in ("127.0.0.1", "::1", "localhost") and api_key is None:
         typer.echo(f"anyone who reaches {host}:{port} can use this server: no --api-key", err=True)
@@ -149,12 +147,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen at {host}:{port}: {error.strerror}", hint="use another --port"
         ) from None
     return listener
-
-
-def _lookahead(text: str) -> Lookahead:
-    """Reads the option; the engine checks a number's range."""
-    if text in ("auto", "off"):
-        return cast("Lookahead", text)
-    if not text.isdigit():
-        raise InputError(f"look-ahead {text!r} is out of range", hint="use auto, off or a number")
-    return int(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from baco.metrics.groups import Generations
 from baco.metrics.kernels import vendi
@@ -145,52 +146,30 @@ METRICS.add(
     ),
 )
 
-METRICS.add(
-    "self_bleu",
-    Metric(
-        name="self_bleu",
-        kind="lexical",
-        direction="down",
-        range="[0, 1]",
-        theory="0",
-        theory_end=zero,
-        model="-",
-        source="Paper: App. C.1; Zhu et al. 2018",
-        compute=on_words,
-        default=True,
-    ),
+_SELF_BLEU = Metric(
+    name="self_bleu",
+    kind="lexical",
+    direction="down",
+    range="[0, 1]",
+    theory="0",
+    theory_end=zero,
+    model="-",
+    source="Paper: App. C.1; Zhu et al. 2018",
+    compute=on_words,
+    default=True,
 )
 
-METRICS.add(
-    "self_rouge_l",
-    Metric(
-        name="self_rouge_l",
-        kind="lexical",
-        direction="down",
-        range="[0, 1]",
-        theory="0",
-        theory_end=zero,
-        model="-",
-        source="Paper: App. C.1; Lin 2004",
-        compute=on_words,
-        default=True,
-    ),
-)
-
-METRICS.add(
-    "self_bleu_pairwise",
-    Metric(
+for _metric in (
+    _SELF_BLEU,
+    replace(_SELF_BLEU, name="self_rouge_l", source="Paper: App. C.1; Lin 2004"),
+    replace(
+        _SELF_BLEU,
         name="self_bleu_pairwise",
-        kind="lexical",
-        direction="down",
-        range="[0, 1]",
-        theory="0",
-        theory_end=zero,
-        model="-",
         source="Paper: App. C.1, the words in place of the formula",
-        compute=on_words,
+        default=False,
     ),
-)
+):
+    METRICS.add(_metric.name, _metric)
 
 METRICS.add(
     "vendi_ngram",

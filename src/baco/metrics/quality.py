@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -244,50 +245,38 @@ _add(
         stand_ins=("tiny", "judge"),
     )
 )
-_add(
-    Metric(
-        name="ppl",
-        kind="quality",
-        direction="down",
-        range="[1, inf)",
-        theory="",
-        theory_end=None,
-        model="aligned model",
-        source="Paper: §2, App. C.1",
-        compute=ppl,
-        default=True,
-        pairwise=False,
-        role="aligned",
-    )
+_PPL = Metric(
+    name="ppl",
+    kind="quality",
+    direction="down",
+    range="[1, inf)",
+    theory="",
+    theory_end=None,
+    model="aligned model",
+    source="Paper: §2, App. C.1",
+    compute=ppl,
+    default=True,
+    pairwise=False,
+    role="aligned",
 )
+_add(_PPL)
 _add(
-    Metric(
+    replace(
+        _PPL,
         name="ppl_geo",
-        kind="quality",
-        direction="down",
-        range="[1, inf)",
-        theory="",
-        theory_end=None,
-        model="aligned model",
         source="perplexity of the mean log-likelihood, less sensitive to outliers",
         compute=ppl_geo,
-        pairwise=False,
-        role="aligned",
+        default=False,
     )
 )
 _add(
-    Metric(
+    replace(
+        _PPL,
         name="nll",
-        kind="quality",
-        direction="down",
         range="[0, inf) nats",
-        theory="",
-        theory_end=None,
-        model="aligned model",
         source="logarithm of ppl_geo",
         compute=nll,
-        pairwise=False,
-        role="aligned",
+        default=False,
     )
 )
 _add(

@@ -197,7 +197,6 @@ function tell() {
       words += ` The free model wrote ${percent} % of the words`;
       words += run.lanes.length > 1 ? " where both worked together." : ".";
     }
-    if (about.diversity?.note) words += ` Note: ${about.diversity.note}.`;
   }
   $("status").textContent = words;
 }

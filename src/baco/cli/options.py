@@ -1,0 +1,46 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from baco.errors import InputError
+
+if TYPE_CHECKING:
+    from baco.engine import Lookahead
+
+MODELS = "Models"
+
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:1 or mps; or the base and the aligned side's: cuda:0,cuda:1.",
+        rich_help_panel=MODELS,
+    ),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(help="auto, float32, bfloat16, float16 or float64.", rich_help_panel=MODELS),
+]
+LookaheadText = Annotated[
+    str,
+    typer.Option(
+        help="How far to guess ahead: auto, off or a number; changes speed only.",
+        rich_help_panel=MODELS,
+    ),
+]
+
+
+def read_lookahead(text: str) -> Lookahead:
+    """Reads the option; the engine checks a number's range.
+
+    Raises:
+        InputError: If it is neither a word that is known nor a number.
+    """
+    if text in ("auto", "off"):
+        return cast("Lookahead", text)
+    if not text.isdecimal():
+        raise InputError(f"look-ahead {text!r} is out of range", hint="use auto, off or a number")
+    return int(text)

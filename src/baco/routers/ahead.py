@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 
-from baco.engine.rows import ALIGNED, BASE
 from baco.errors import InputError
 from baco.routers.base import Rule, View
 from baco.routers.logit import INF
+
+if TYPE_CHECKING:
+    from baco.engine.ahead import Stretch
 
 DEPTH = 4
 """Tokens that are looked at where the name gives no number."""
@@ -65,6 +68,21 @@ def named(name: str) -> Rule | None:
     return _rule(kind, depth, plain=text is None)
 
 
+# Imported late: the engine needs this package.
+
+
+def _base(view: View, depth: int) -> Stretch:
+    from baco.engine.rows import BASE
+
+    return view.stretch(BASE, depth)
+
+
+def _aligned(view: View, depth: int) -> Stretch:
+    from baco.engine.rows import ALIGNED
+
+    return view.stretch(ALIGNED, depth)
+
+
 @cache
 def _rule(kind: str, depth: int, *, plain: bool = False) -> Rule:
     """Makes one rule."""
@@ -73,15 +91,15 @@ def _rule(kind: str, depth: int, *, plain: bool = False) -> Rule:
     name = f"{kind}-ahead{suffix}"
 
     def p(view: View, gamma: torch.Tensor) -> torch.Tensor:
-        stretch = view.stretch(BASE, depth)
+        stretch = _base(view, depth)
         return (stretch.mean(stretch.top_prob) < gamma) | (gamma >= 1)
 
     def h(view: View, gamma: torch.Tensor) -> torch.Tensor:
-        stretch = view.stretch(BASE, depth)
+        stretch = _base(view, depth)
         return stretch.mean(stretch.entropy) > gamma
 
     def punc(view: View, gamma: torch.Tensor) -> torch.Tensor:
-        stretch = view.stretch(ALIGNED, depth)
+        stretch = _aligned(view, depth)
         return ~(view.vocabulary.is_punctuation[stretch.tokens] & stretch.counts).any(-1)
 
     if kind == "p":

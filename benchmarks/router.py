@@ -6,7 +6,8 @@
 Hand-made routers, each at several thresholds, are tried on the prompts that the learned one was
 trained on (the bundled world's calibration prompts). Two are taken: the setting with the largest
 reward, and the router whose curve has the largest Coverage (mean over both spaces). Then these and
-the learned router answer the held-out prompts. Takes about ten minutes on a quiet core.
+the learned router answer the held-out prompts. About 80 settings are measured, of 5 to 15 seconds
+each on a quiet core. `--only p-punc@0.2 p-punc@0.3` shows a few settings in a minute.
 """
 
 from __future__ import annotations
@@ -87,8 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--seed", type=int, default=1, help="seed of the samples")
     parser.add_argument("--every", type=int, default=1, help="use every so-many-th prompt")
+    parser.add_argument("--only", nargs="+", help="just show these specs on held-out prompts")
     options = parser.parse_args(arguments)
     pair, seed = baco.load("tiny"), options.seed
+    if options.only:
+        for spec in (*options.only, options.router):
+            measure(pair, prompts("heldout")[:: options.every], seed, router=spec)
+        return 0
 
     known = prompts("calibration")[:: options.every]
     training = references(pair, known, seed)

@@ -123,6 +123,7 @@ def test_known_pairs_are_described():
         "tiny",
         "tiny-lora",
         "tiny-sft",
+        "tiny-run",
         "tiny-aligned2",
         "smollm2-135m",
         "qwen2.5-0.5b",
@@ -150,7 +151,7 @@ def test_unknown_pairs_are_guessed(name, guess):
         known_pair(name)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-lora", "tiny-sft", "tiny-aligned2"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-lora", "tiny-sft", "tiny-run", "tiny-aligned2"])
 def test_bundled_pairs(name):
     pair = load(name)
     assert pair.name == name

@@ -9,7 +9,7 @@ from typing import Any
 
 from baco.errors import InputError
 
-_EXAMPLES = {"filter": "my_rules:allow", "reward": "my_rules:rate"}
+_EXAMPLES = {"filter": "my_rules:allow", "reward": "my_rules:rate", "measure": "my_rules:spread"}
 
 
 def load_function(spec: str, kind: str) -> Any:
@@ -17,7 +17,7 @@ def load_function(spec: str, kind: str) -> Any:
 
     Args:
         spec: ``module:function``; modules of the current folder are found too.
-        kind: What it is for, ``filter`` or ``reward``, for messages.
+        kind: What it is for, ``filter``, ``reward`` or ``measure``, for messages.
 
     Returns:
         The function.

@@ -64,6 +64,7 @@ class Pair:
         sides: The base and the aligned side: partners, prompts, bytes of tokens.
         judge: Makes the judge of a prompt, for the router ``judge``; None for the aligned model.
         known: The entry of `pairs.toml` it was loaded by, or None.
+        base_prompt: How the base side is prompted: ``plain``, or ``chat`` (two aligned models).
 
     Raises:
         PairError: If a side cannot be had (missing, gated, no network) or is of a wrong kind.
@@ -118,6 +119,7 @@ class Pair:
             ),
         )
         self._set(name or f"{sides[0].label},{sides[1].label}", *sides)
+        self.base_prompt = base_prompt
 
     @classmethod
     def from_sides(cls, name: str, base: Side, aligned: Side) -> Pair:
@@ -131,6 +133,7 @@ class Pair:
         self.sides = (base, aligned)
         self.judge: Callable[[Conversation], Judge] | None = None
         self.known: KnownPair | None = None
+        self.base_prompt = "plain"
 
     def __repr__(self) -> str:
         base, aligned = self.sides

@@ -168,6 +168,15 @@ def generate(
         list[str] | None,
         typer.Option(help=OPTION_HELP, show_default=False, rich_help_panel=MODELS),
     ] = None,
+    base_prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="How the base side is asked: plain, or chat for two aligned models or two "
+            "checkpoints of one alignment run.",
+            show_default="the pair's, else plain",
+            rich_help_panel=MODELS,
+        ),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     load_in_8bit: Annotated[
@@ -228,6 +237,8 @@ def generate(
         "max_rows": max_rows,
         "n": n,
     }
+    if base_prompt not in (None, "plain", "chat"):
+        raise InputError(f"unknown base prompt {base_prompt!r}", hint="use plain or chat")
     keep = load_filter(filter_spec) if filter_spec else None
     judge = None
     if judge_url:
@@ -249,6 +260,7 @@ def generate(
             load_in_8bit=load_in_8bit,
             load_in_4bit=load_in_4bit,
             **({"shapes_only": True} if dry_run else engine_options(engine, engine_option)),
+            **({"base_prompt": base_prompt} if base_prompt else {}),
         )
         if judge:
             from baco.judging import http_judge

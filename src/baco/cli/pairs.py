@@ -8,16 +8,47 @@ from typing import Annotated
 import typer
 
 from baco.cli.table import print_json, print_table
-from baco.known_pairs import BUNDLED, KnownPair, known_pairs
+from baco.errors import InputError
+from baco.functions import load_function
+from baco.known_pairs import BUNDLED, KnownPair, known_pair, known_pairs
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def pairs(
+    order: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure which model of this pair of two aligned models is more diverse and "
+            "should play the base (§5.3).",
+            show_default=False,
+        ),
+    ] = None,
+    input_file: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="With --order: prompts to measure on, JSONL or one per line; - for stdin.",
+            show_default="16 prompts that come with BaCo",
+        ),
+    ] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            help="With --order: module:function, called with (prompt, texts of a group), returns "
+            "a number, larger for more different texts.",
+            show_default="Distinct-2; meanings for bundled pairs",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Lists known pairs: their models, licences and memory needs."""
+    if order is not None:
+        _order(order, input_file, measure, as_json=as_json)
+        return
+    if input_file or measure:
+        raise InputError("--input and --measure are for --order", hint="name a pair: --order PAIR")
     if as_json:
         for pair in known_pairs().values():
             print_json({**asdict(pair), "memory_gb": pair.memory_gb()})
@@ -32,6 +63,31 @@ def pairs(
     print(
         "\nMemory is that of both models' weights in bfloat16; in float32, the default on a CPU, "
         "it is twice that.\nAny other pair: --pair BASE,ALIGNED with Hub ids or folders."
+    )
+
+
+def _order(name: str, input_file: str | None, measure: str | None, *, as_json: bool) -> None:
+    """Measures a pair's order and says what follows."""
+    if "," not in name:
+        known_pair(name)
+    function = load_function(measure, "measure") if measure else None
+    from baco.cli.inputs import read_prompts
+
+    prompts = None if input_file is None else read_prompts([], input_file, None)
+
+    import baco
+    from baco.methods.aaco import order
+
+    loaded = baco.load(name, **({} if "," not in name else {"base_prompt": "chat"}))
+    found = order(loaded, prompts, measure=function, name=measure or "")
+    if as_json:
+        print_json(asdict(found))
+        return
+    print(
+        f"{found.base} is more diverse ({found.measure} {found.diversity[0]:g}) than "
+        f"{found.aligned} ({found.diversity[1]:g}) on {found.prompts} prompts x "
+        f"{found.samples} samples: it should play the base, "
+        + ("so turn the pair round." if found.swapped else "as it does.")
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baco.engine import Engine, Request, Warp, reference
+from baco.engine import Cost, Engine, Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.errors import BacoError, InputError
 from baco.partners.fake import FakeCache, FakePartner
@@ -147,6 +147,42 @@ def test_cancelled_rows_leave_and_the_others_do_not_notice() -> None:
     for (tokens, *_), (full, *_) in zip(rest, kept, strict=True):
         assert full[len(full) - len(tokens) :] == tokens
     assert seen
+
+
+def test_cancelled_rows_tell_what_they_cost() -> None:
+    pair = fake_pair(end=-9)
+    requests = some_requests("p@0.5", Warp(), count=3, limit=30)
+    engine = Engine(*pair, max_rows=2)
+    numbers = [engine.submit(r) for r in requests]
+    emitted = 0
+    while emitted < 5:
+        emitted += sum(len(e.tokens) for e in engine.step() if e.row == numbers[0])
+    cost = engine.cancel(numbers[0])
+    assert cost is not None
+    assert cost.tokens == emitted
+    assert cost.base_passes > 0
+    assert cost.base_passes + cost.aligned_passes <= sum(engine.stats[:2])
+    assert cost.aligned_token_rows >= len(requests[0].aligned_prompt) + emitted - 1
+    assert engine.cancel(numbers[2]) == Cost()  # it waits: nothing was spent on it
+    assert engine.cancel(999) is None
+    drain(engine, numbers)
+    assert engine.stats.tokens < 2 * 30
+
+
+def test_rows_of_narrow_and_wide_nuclei_share_a_batch() -> None:
+    """Greedy rows keep one token, filtered rows a few, unfiltered ones the whole vocabulary."""
+    pair = random_pair("llama")
+    warps = [Warp(temperature=0), Warp(top_p=0.3), Warp(), Warp(temperature=3, top_p=0.99),
+             Warp(top_p=1)]  # fmt: skip
+    requests = [
+        Request((10, 11), (20, 21), parse("p-punc@0.05"), row_key(0, "p", i),
+                how, base_warp=base, max_new_tokens=10)
+        for i, (how, base) in enumerate((a, b) for a in warps for b in (None, warps[-1], warps[0]))
+    ]  # fmt: skip
+    wanted = expected(pair, requests)  # type: ignore[arg-type]
+    for order in (requests, requests[::-1]):
+        rows = run(Engine(*pair, max_rows=4), order)
+        assert (rows if order is requests else rows[::-1]) == wanted
 
 
 def test_programs_that_nobody_uses_are_forgotten() -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from baco.engine import ALIGNED, BASE, Warp, noise
 from baco.engine.ahead import Stretch
-from baco.engine.step import Choice, Context, Scores, score, step
+from baco.engine.step import Choice, Context, Nucleus, Scores, score, step
 from baco.engine.units import START, State
 from baco.routers import CASCADES, ROUTERS, parse
 from baco.routers.base import Router, View
@@ -34,7 +34,8 @@ def one(logits: torch.Tensor, how: Warp) -> Scores:
 
 
 def many(scores: Scores) -> Scores:
-    return Scores(scores.raw.expand(N, -1), scores.warped.expand(N, -1), scores.ends)
+    nucleus = Nucleus(*(x.expand(N, -1) for x in scores.nucleus))
+    return Scores(scores.raw.expand(N, -1), nucleus, scores.ends)
 
 
 def ahead(side: int, depth: int, asked: torch.Tensor) -> Stretch:

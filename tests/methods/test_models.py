@@ -76,6 +76,7 @@ def test_stop_strings_end_the_text_before_them(random_pair):
     whole = random_pair.generate(ASK, n=4, max_new_tokens=30)
     stop = whole[2].text[8:11]
     cut = random_pair.generate(ASK, n=4, max_new_tokens=30, stop=stop)
+    assert cut.forwards_per_token is not None
     for before, after in zip(whole, cut, strict=True):
         at = before.text.find(stop)
         if at < 0:

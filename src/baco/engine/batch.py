@@ -1,13 +1,17 @@
-"""The rows being decoded, as tensors: one entry per row, the same order everywhere."""
+"""The rows being decoded, as arrays: one entry per row, the same order everywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from baco.engine.rows import Cost, Finish, Request
+
+Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass
@@ -25,7 +29,9 @@ class Row:
         finish: Why it ended, or None.
         reported: How many tokens events have told of.
         state: Unit state, kept while the row is out of the batch.
-        cost: What it cost so far, drafts included.
+        drafted: Tokens that a partner or a third party guessed for it.
+        accepted: Guesses that were right.
+        cost: What looking ahead cost, and its partners' passes before it last left the batch.
     """
 
     number: int
@@ -38,12 +44,19 @@ class Row:
     finish: Finish | None = None
     reported: int = 0
     state: int = 0
+    drafted: int = 0
+    accepted: int = 0
     cost: Cost = field(default_factory=Cost)
+
+    @property
+    def account(self) -> Cost:
+        """What it emitted and what was guessed for it."""
+        return Cost(drafted=self.drafted, accepted=self.accepted, tokens=len(self.tokens))
 
 
 @dataclass(eq=False)
 class Batch:
-    """Tensors over n rows.
+    """Arrays over n rows, on the host: only scores are worth a device.
 
     Attributes:
         keys: Noise keys, int64 [n].
@@ -53,58 +66,59 @@ class Batch:
         source: Current source, int64 [n].
         drafted: Length of the draft that follows the emitted tokens, int64 [n].
         tip_state: Unit state after the draft, int64 [n].
-        closed: Whether the draft ends with an end token, bool [n].
+        closed: 1 where the draft ends with an end token, int64 [n].
         failed: The side whose guess failed last, -1 if none since, int64 [n].
         waited: Cycles without a token, int64 [n].
         program: Index of the row's program, int64 [n].
+        over: 1 where the row has finished and is about to leave, int64 [n].
         tokens: Emitted tokens, then the draft, int64 [n, width].
         drafter: Who drafted the token at each place, in which situation (see `policy`),
             int64 [n, width].
     """
 
-    keys: torch.Tensor
-    t: torch.Tensor
-    limit: torch.Tensor
-    state: torch.Tensor
-    source: torch.Tensor
-    drafted: torch.Tensor
-    tip_state: torch.Tensor
-    closed: torch.Tensor
-    failed: torch.Tensor
-    waited: torch.Tensor
-    program: torch.Tensor
-    tokens: torch.Tensor
-    drafter: torch.Tensor
+    keys: Integers
+    t: Integers
+    limit: Integers
+    state: Integers
+    source: Integers
+    drafted: Integers
+    tip_state: Integers
+    closed: Integers
+    failed: Integers
+    waited: Integers
+    program: Integers
+    over: Integers
+    tokens: Integers
+    drafter: Integers
 
     @classmethod
-    def of(cls, rows: Sequence[Row], device: torch.device) -> Batch:
+    def of(cls, rows: Sequence[Row]) -> Batch:
         """Makes the batch of some rows, without drafts."""
 
-        def vector(values: list[int]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.int64, device=device)
+        def vector(values: list[int]) -> Integers:
+            return np.array(values, dtype=np.int64)
 
-        state = vector([r.state for r in rows])
-        zero = torch.zeros_like(state)
+        zero = np.zeros(len(rows), dtype=np.int64)
         width = max((len(r.tokens) for r in rows), default=0) + 64
-        tokens = torch.zeros(len(rows), width, dtype=torch.int64)
+        tokens = np.zeros((len(rows), width), dtype=np.int64)
         for i, row in enumerate(rows):
-            if row.tokens:
-                tokens[i, : len(row.tokens)] = torch.tensor(row.tokens)
-        tokens = tokens.to(device)
+            tokens[i, : len(row.tokens)] = row.tokens
+        state = vector([r.state for r in rows])
         return cls(
             keys=vector([r.request.key for r in rows]),
             t=vector([len(r.tokens) for r in rows]),
             limit=vector([r.limit for r in rows]),
             state=state,
             source=vector([r.sources[-1] if r.sources else 0 for r in rows]),
-            drafted=zero,
-            tip_state=state.clone(),
-            closed=zero.bool(),
+            drafted=zero.copy(),
+            tip_state=state.copy(),
+            closed=zero.copy(),
             failed=zero - 1,
-            waited=zero.clone(),
+            waited=zero.copy(),
             program=vector([r.program for r in rows]),
+            over=zero.copy(),
             tokens=tokens,
-            drafter=torch.zeros_like(tokens),
+            drafter=np.zeros_like(tokens),
         )
 
     def joined(self, other: Batch) -> Batch:
@@ -114,20 +128,20 @@ class Batch:
         other.widen(width)
         return Batch(
             **{
-                f.name: torch.cat([getattr(self, f.name), getattr(other, f.name)])
+                f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)])
                 for f in fields(self)
             }
         )
 
     def kept(self, rows: Sequence[int]) -> Batch:
         """Returns the batch of these rows, in this order."""
-        index = torch.tensor(list(rows), dtype=torch.int64, device=self.t.device)
+        index = np.array(rows, dtype=np.int64)
         return Batch(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def widen(self, width: int) -> None:
         """Makes room for tokens up to a width."""
         missing = width - self.tokens.shape[1]
         if missing > 0:
-            pad = self.tokens.new_zeros(len(self.tokens), missing)
-            self.tokens = torch.cat([self.tokens, pad], 1)
-            self.drafter = torch.cat([self.drafter, pad], 1)
+            pad = np.zeros((len(self.tokens), missing), dtype=np.int64)
+            self.tokens = np.concatenate([self.tokens, pad], 1)
+            self.drafter = np.concatenate([self.drafter, pad], 1)

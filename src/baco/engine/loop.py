@@ -18,12 +18,14 @@ other rows.
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from baco.engine.ahead import Ahead
-from baco.engine.batch import Batch, Row
+from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.drafts import Ask, Drafter, make_drafter
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Request
@@ -32,7 +34,6 @@ from baco.engine.step import Choice, Context, step
 from baco.engine.warp import Warp
 from baco.errors import BacoError, InputError, UnsupportedError
 from baco.partners.base import Partner, RowCache
-from baco.partners.lora import LoraPartner, Strand
 from baco.routers import parse
 from baco.routers.base import Router
 
@@ -51,6 +52,28 @@ class Program(NamedTuple):
     router: Router
     warps: tuple[Warp, Warp]
     end_rule: bool
+
+
+class Decided(NamedTuple):
+    """A `Choice` on the host; the same fields, as arrays [n]."""
+
+    token: Integers
+    source: Integers
+    begins: Flags
+    state: Integers
+    needs_base: Flags
+    needs_aligned: Flags
+
+    @classmethod
+    def of(cls, choice: Choice) -> Decided:
+        """Brings a choice from the device."""
+        arrays: list[Any] = [x.cpu().numpy() for x in choice]
+        return cls(*arrays)
+
+    def rows(self, mask: Flags) -> Decided:
+        """Returns the decisions about some rows."""
+        arrays: list[Any] = [x[mask] for x in self]
+        return Decided(*arrays)
 
 
 class Stats(NamedTuple):
@@ -104,7 +127,7 @@ class Engine:
             )
         if max_rows < 1:
             raise InputError(f"max_rows {max_rows} is out of range", hint="use at least 1")
-        self._shared = _shared_cache(base, aligned)
+        self._shared, strands = _shared_cache(base, aligned)
         self.longest = longest_draft(lookahead)
         if not (base.can_look_ahead and aligned.can_look_ahead):
             if isinstance(lookahead, int):
@@ -114,13 +137,13 @@ class Engine:
                 )
             self.longest = 0
         self.drafter = make_drafter(draft, aligned) if self.longest else None
-        if self._shared and not self.drafter:
-            # One pass scores both sides at the same place: there is no time to guess in.
+        self._single = base is aligned
+        if (self._shared or self._single) and not self.drafter:
+            # A pass scores all that is needed at the same place: there is no time to guess in.
             self.longest = 0
         self.max_rows = max_rows
         self.vocabulary = aligned.vocabulary
         window = score_window(self.longest)
-        strands = [Strand(self._shared, k) if self._shared else None for k in (0, 1)]
         self.sides = (
             Side(aligned, 1, window, strands[0]),
             Side(base, 0, window, strands[1]),
@@ -134,7 +157,8 @@ class Engine:
         self._cancelled: set[int] = set()
         self._rows: list[Row] = []
         self._programs: list[Program] = []
-        self._batch = Batch.of([], aligned.device)
+        self._is_end = self.vocabulary.is_end.cpu().numpy()
+        self._batch = Batch.of([])
 
     @property
     def idle(self) -> bool:
@@ -189,9 +213,21 @@ class Engine:
         self._waiting.append(row)
         return row.number
 
-    def cancel(self, number: int) -> None:
-        """Drops a row before the next cycle; no further event tells of it. Unknown: nothing."""
-        self._cancelled.add(number)
+    def cancel(self, number: int) -> Cost | None:
+        """Drops a row before the next cycle; no further event tells of it.
+
+        Returns:
+            What it has cost, or None if no such row is being decoded.
+        """
+        for i, row in enumerate(self._rows):
+            if row.number == number:
+                self._cancelled.add(number)
+                return self._cost(i)
+        for row in self._waiting:
+            if row.number == number:
+                self._cancelled.add(number)
+                return row.cost + row.account
+        return None
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
@@ -209,7 +245,7 @@ class Engine:
         if not self._rows:
             return []
         # 2) One partner runs.
-        before = self._batch.t.clone()
+        before = self._batch.t.copy()
         side = self._choose()
         if not self._run(side):
             return []
@@ -217,9 +253,9 @@ class Engine:
         self._resolve(side)
         self._guess(side)
         self._ask_drafter()
-        self._batch.waited = torch.where(self._batch.t > before, 0, self._batch.waited + 1)
+        self._batch.waited = np.where(self._batch.t > before, 0, self._batch.waited + 1)
         # 5) Finished rows leave.
-        events = [event for row in self._rows if (event := self._event(row))]
+        events = [event for i in range(len(self._rows)) if (event := self._event(i))]
         self._leave([i for i, row in enumerate(self._rows) if row.finish])
         return events
 
@@ -231,7 +267,7 @@ class Engine:
             new.append(self._waiting.popleft())
         if new:
             self._rows += new
-            self._batch = self._batch.joined(Batch.of(new, self._batch.t.device))
+            self._batch = self._batch.joined(Batch.of(new))
             for side in self.sides:
                 side.add([row.request for row in new])
 
@@ -264,11 +300,7 @@ class Engine:
         self._programs = [self._programs[old] for old in used]
         for row in rows:
             row.program = number[row.program]
-        self._batch.program = torch.tensor(
-            [row.program for row in self._rows],
-            dtype=torch.int64,
-            device=self._batch.program.device,
-        )
+        self._batch.program = np.array([row.program for row in self._rows], dtype=np.int64)
 
     def _drop_cancelled(self) -> None:
         if self._cancelled:
@@ -285,11 +317,10 @@ class Engine:
             ) from cause
         half = len(self._rows) // 2
         out = list(range(half, len(self._rows)))
-        states = self._batch.state.tolist()
         for i in reversed(out):
             row = self._rows[i]
-            row.state = states[i]
-            row.cost += self._passes(i)
+            row.state = int(self._batch.state[i])
+            row.cost = self._cost(i)._replace(drafted=0, accepted=0, tokens=0)  # still counted
             self._waiting.appendleft(row)
         self._leave(out)
         self.max_rows = half
@@ -299,18 +330,16 @@ class Engine:
     def _choose(self) -> int:
         """Picks the side to run, by what the rows are missing."""
         batch = self._batch
-        have = [side.fed >= batch.t for side in self.sides]
         # A row that one side has scored and that is unresolved waits for the other side.
-        missing = (~have[ALIGNED], ~have[BASE])
+        missing = tuple(side.fed < batch.t for side in self.sides)
         self._alone = missing[ALIGNED] & missing[BASE]
-        if self._shared or self.sides[0].partner is self.sides[1].partner:
+        if self._shared or self._single:
             return ALIGNED
-        reads = torch.tensor(
-            [[name in p.router.reads for name in SOURCE_NAMES] for p in self._programs],
-            device=batch.t.device,
-        )[batch.program]
-        aligned, base = self.sides
-        opening = ((aligned.fed < 0) & reads[:, ALIGNED], (base.fed < 0) & reads[:, BASE])
+        opening = tuple(
+            (side.fed < 0)
+            & np.array([name in p.router.reads for p in self._programs])[batch.program]
+            for name, side in zip(SOURCE_NAMES, self.sides, strict=True)
+        )
         return self.policy.choose(
             missing, opening, batch.source, batch.drafted, batch.closed, batch.failed, batch.waited
         )
@@ -321,7 +350,7 @@ class Engine:
         width, needed = batch.tokens.shape[1], int((batch.t + batch.drafted).max()) + 2
         if needed > width:
             batch.widen(max(needed, width * 3 // 2))
-        until = batch.t + batch.drafted - batch.closed.long()
+        until = batch.t + batch.drafted - batch.closed
         try:
             if self._shared:
                 run_together(self.sides, self._shared, batch.tokens, batch.t, until)
@@ -335,28 +364,25 @@ class Engine:
     def _resolve(self, number: int) -> None:
         """Resolves, row by row and position by position, what can be."""
         batch = self._batch
-        rows = torch.arange(len(self._rows), device=batch.t.device)
         alone = self._alone & (batch.source == number)
         trials, first = int(alone.sum()), True
+        rows = np.arange(len(self._rows))
         while len(rows):
-            progressed = [self._resolve_program(k, rows) for k in self._present(rows)]
-            rows = torch.cat(progressed)
+            rows = np.concatenate([self._resolve_program(k, rows) for k in self._present(rows)])
             if first:
                 self.policy.resolves[number].add(int(alone[rows].sum()), trials)
                 first = False
-            unfinished = [i for i in rows.tolist() if not self._rows[i].finish]
-            rows = rows.new_tensor(unfinished)
-            if len(rows):
-                t = batch.t[rows]
-                rows = rows[(self.sides[0].fed[rows] >= t) | (self.sides[1].fed[rows] >= t)]
+            rows = rows[batch.over[rows] == 0]
+            t = batch.t[rows]
+            rows = rows[(self.sides[0].fed[rows] >= t) | (self.sides[1].fed[rows] >= t)]
 
-    def _present(self, rows: torch.Tensor) -> list[int]:
+    def _present(self, rows: Integers) -> list[int]:
         """The programs of some rows."""
         if len(self._programs) == 1:
             return [0]
         return sorted(set(self._batch.program[rows].tolist()))
 
-    def _resolve_program(self, program: int, rows: torch.Tensor) -> torch.Tensor:
+    def _resolve_program(self, program: int, rows: Integers) -> Integers:
         """Resolves one position of the rows of one program; returns those that could be."""
         batch = self._batch
         router, warps, end_rule = self._programs[program]
@@ -376,52 +402,62 @@ class Engine:
         assert aligned is not None
         assert base is not None
         knows = router.needs_history or router.looks_ahead
-        members = [self._rows[i] for i in rows.tolist()] if knows else []
-        choice = step(
-            base,
-            aligned,
-            Context(batch.keys[rows], t, batch.state[rows], batch.source[rows]),
-            router,
-            warps,
-            self.vocabulary,
-            end_rule=end_rule,
-            history=[row.tokens for row in members] if router.needs_history else None,
-            ahead=self._ahead.over(members) if router.looks_ahead else None,
+        members = [self._rows[i] for i in rows] if knows else []
+        choice = Decided.of(
+            step(
+                base,
+                aligned,
+                self._context(batch.keys[rows], t, batch.state[rows], batch.source[rows]),
+                router,
+                warps,
+                self.vocabulary,
+                end_rule=end_rule,
+                history=[row.tokens for row in members] if router.needs_history else None,
+                ahead=self._ahead.over(members) if router.looks_ahead else None,
+            )
         )
-        ready = (~choice.needs_base | have_base) & (~choice.needs_aligned | have_aligned)
-        if not bool(ready.all()):
-            rows, choice = rows[ready], Choice(*(x[ready] for x in choice))
+        ready = (have_base | ~choice.needs_base) & (have_aligned | ~choice.needs_aligned)
+        if not ready.all():
+            rows, choice = rows[ready], choice.rows(ready)
         if len(rows):
             self._commit(rows, choice)
         return rows
 
-    def _commit(self, rows: torch.Tensor, choice: Choice) -> None:
+    def _context(self, *facts: Integers) -> Context:
+        """Brings keys, positions, unit states and sources to the device."""
+        together = torch.from_numpy(np.stack(facts)).to(self.vocabulary.is_end.device)
+        return Context(*together.unbind())
+
+    def _commit(self, rows: Integers, choice: Decided) -> None:
         """Emits one token per row and squares it with the drafts."""
         batch = self._batch
         t = batch.t[rows]
+        is_end = self._is_end[choice.token]
         had = batch.drafted[rows] > 0
         hit = had & (batch.tokens[rows, t] == choice.token)
-        self._count(rows, t, had, hit)
-        state = self.vocabulary.units.advance(batch.state[rows], choice.token)
+        failed = had & ~hit
+        if had.any():
+            self._count(rows, t, had, hit)
+        by = batch.drafter[rows, t] // SITUATIONS
         batch.tokens[rows, t] = choice.token
         batch.t[rows] = t + 1
-        batch.state[rows] = state
+        batch.state[rows] = choice.state
         batch.source[rows] = choice.source
-        batch.drafted[rows] = torch.where(hit, batch.drafted[rows] - 1, 0)
-        batch.closed[rows] &= hit
-        by = batch.drafter[rows, t] // SITUATIONS
-        batch.failed[rows] = torch.where(had & ~hit & (by < 2), by, -1)
-        batch.tip_state[rows] = torch.where(hit, batch.tip_state[rows], state)
-        if not bool((hit | ~had).all()):
-            valid = torch.full_like(batch.t, 1 << 60)
-            valid[rows] = torch.where(had & ~hit, t, 1 << 60)
+        batch.drafted[rows] = np.where(hit, batch.drafted[rows] - 1, 0)
+        batch.closed[rows] *= hit
+        batch.failed[rows] = np.where(failed & (by < 2), by, -1)
+        batch.tip_state[rows] = np.where(hit, batch.tip_state[rows], choice.state)
+        batch.over[rows] = is_end | (t + 1 >= batch.limit[rows])
+        if failed.any():
+            valid = np.full_like(batch.t, 1 << 60)
+            valid[rows[failed]] = t[failed]
             for side in self.sides:
                 side.forget_after(valid)
 
-        is_end = self.vocabulary.is_end[choice.token].tolist()
-        full = (t + 1 >= batch.limit[rows]).tolist()
-        emitted = zip(rows.tolist(), *(x.tolist() for x in choice[:3]), is_end, full, strict=True)
-        for i, token, source, begins, end, last in emitted:
+        emitted = zip(
+            rows.tolist(), *(x.tolist() for x in choice[:3]), is_end.tolist(), strict=True
+        )
+        for i, token, source, begins, end in emitted:
             row = self._rows[i]
             if end:
                 row.finish = "stop"
@@ -430,21 +466,26 @@ class Engine:
             row.sources.append(source)
             row.begins.append(begins)
             self._emitted += 1
-            if last:
+            if len(row.tokens) >= row.limit:
                 row.finish = "length"
 
     def _count(
-        self, rows: torch.Tensor, t: torch.Tensor, had: torch.Tensor, hit: torch.Tensor
+        self,
+        rows: Integers,
+        t: Integers,
+        had: Flags,
+        hit: Flags,
     ) -> None:
         """Keeps the account of guesses."""
-        if not bool(had.any()):
-            return
-        by = self._batch.drafter[rows, t]
-        for number, rate in enumerate(self.policy.accepts):
-            mine = had & (by == number)
-            rate.add(int((mine & hit).sum()), int(mine.sum()))
+        by = self._batch.drafter[rows, t][had]
+        trials = np.bincount(by, minlength=THIRD + 1)
+        hits = np.bincount(by, weights=hit[had], minlength=THIRD + 1)
+        for rate, right, tried in zip(self.policy.accepts, hits, trials.tolist(), strict=True):
+            rate.add(int(right), tried)
         for i, h in zip(rows[had].tolist(), hit[had].tolist(), strict=True):
-            self._rows[i].cost += Cost(drafted=1, accepted=int(h))
+            row = self._rows[i]
+            row.drafted += 1
+            row.accepted += h
 
     def _guess(self, number: int) -> None:
         """Lets the side that ran add its guess where it has scored the place after the draft."""
@@ -452,35 +493,30 @@ class Engine:
             return
         batch, side = self._batch, self.sides[number]
         tip = batch.t + batch.drafted
-        able = (side.fed == tip) & ~batch.closed & (batch.drafted < self.longest)
-        able &= tip < batch.limit
-        rows = torch.tensor(
-            [i for i in able.nonzero().flatten().tolist() if not self._rows[i].finish],
-            dtype=torch.int64,
-            device=tip.device,
-        )
+        able = (side.fed == tip) & (batch.closed == 0) & (batch.drafted < self.longest)
+        able &= (tip < batch.limit) & (batch.over == 0)
+        rows = np.flatnonzero(able)
         for program in self._present(rows) if len(rows) else ():
             mine = rows[batch.program[rows] == program]
-            scores = side.scores(mine, tip[mine])
+            at = tip[mine]
+            scores = side.scores(mine, at)
             assert scores is not None
             keys = self._noise_of_guesses(batch.keys[mine])
-            context = Context(keys, tip[mine], batch.tip_state[mine], batch.source[mine])
+            context = self._context(keys, at, batch.tip_state[mine], batch.source[mine])
             _, warps, end_rule = self._programs[program]
-            choice = step(
-                scores, scores, context, self._own, warps, self.vocabulary, end_rule=end_rule
+            choice = Decided.of(
+                step(scores, scores, context, self._own, warps, self.vocabulary, end_rule=end_rule)
             )
-            batch.tokens[mine, tip[mine]] = choice.token
             failed = batch.failed[mine]
-            situation = torch.where(failed == number, RETRYING, TAKING_OVER)
-            situation = torch.where((failed < 0) | (batch.drafted[mine] > 0), LEADING, situation)
-            batch.drafter[mine, tip[mine]] = number * SITUATIONS + situation
-            batch.tip_state[mine] = self.vocabulary.units.advance(
-                batch.tip_state[mine], choice.token
-            )
-            batch.closed[mine] = self.vocabulary.is_end[choice.token]
+            situation = np.where(failed == number, RETRYING, TAKING_OVER)
+            situation[(failed < 0) | (batch.drafted[mine] > 0)] = LEADING
+            batch.tokens[mine, at] = choice.token
+            batch.drafter[mine, at] = number * SITUATIONS + situation
+            batch.tip_state[mine] = choice.state
+            batch.closed[mine] = self._is_end[choice.token]
             batch.drafted[mine] += 1
 
-    def _noise_of_guesses(self, keys: torch.Tensor) -> torch.Tensor:
+    def _noise_of_guesses(self, keys: Integers) -> Integers:
         """Guesses share the rows' noise; benchmarks override this to show what that is worth."""
         return keys
 
@@ -489,47 +525,45 @@ class Engine:
         if self.drafter is None:
             return
         batch = self._batch
-        asks, places = [], []
-        facts = zip(
-            *(
-                x.tolist()
-                for x in (batch.t, batch.drafted, batch.closed, batch.tip_state, batch.limit)
-            ),
-            strict=True,
-        )
-        for i, (row, (t, drafted, closed, state, limit)) in enumerate(
-            zip(self._rows, facts, strict=True)
-        ):
-            room = min(self.longest, limit - t) - drafted
-            if row.finish or closed or drafted > 1 or room < 1:
-                continue
-            draft = batch.tokens[i, t : t + drafted].tolist()
-            text = (*row.request.aligned_prompt, *row.tokens, *draft)
-            asks.append(
-                Ask(row.number, text, row.request.key, t + drafted, state, row.request.warp, room)
-            )
-            places.append(i)
-        if not asks:
+        room = np.minimum(self.longest, batch.limit - batch.t) - batch.drafted
+        able = (batch.over == 0) & (batch.closed == 0) & (batch.drafted <= 1) & (room > 0)
+        places = np.flatnonzero(able).tolist()
+        if not places:
             return
+        asks = []
+        for i in places:
+            row, t = self._rows[i], int(batch.t[i])
+            tip = t + int(batch.drafted[i])
+            text = (*row.request.aligned_prompt, *row.tokens, *batch.tokens[i, t:tip].tolist())
+            asks.append(
+                Ask(row.number, text, row.request.key, tip, int(batch.tip_state[i]),
+                    row.request.warp, int(room[i]))
+            )  # fmt: skip
         batch.widen(max(ask.t + ask.room for ask in asks) + 2)
         for i, ask, guesses in zip(places, asks, self.drafter.guess(asks), strict=True):
-            for k, token in enumerate(guesses):
-                batch.tokens[i, ask.t + k] = token
-                batch.drafter[i, ask.t + k] = THIRD
-                batch.drafted[i] += 1
-                batch.tip_state[i : i + 1] = self.vocabulary.units.advance(
-                    batch.tip_state[i : i + 1], batch.tokens[i, ask.t + k : ask.t + k + 1]
-                )
-                if bool(self.vocabulary.is_end[token]):
-                    batch.closed[i] = True
-                    break
+            self._take(i, ask, guesses)
+
+    def _take(self, i: int, ask: Ask, guesses: list[int]) -> None:
+        """Adds a third party's guesses to the draft of row i, up to an end token."""
+        batch, device = self._batch, self.vocabulary.is_end.device
+        state = torch.tensor([ask.state], device=device)
+        for k, token in enumerate(guesses):
+            batch.tokens[i, ask.t + k] = token
+            batch.drafter[i, ask.t + k] = THIRD
+            batch.drafted[i] += 1
+            state = self.vocabulary.units.advance(state, torch.tensor([token], device=device))
+            if self._is_end[token]:
+                batch.closed[i] = 1
+                break
+        batch.tip_state[i] = int(state)
 
     # --- telling -------------------------------------------------------------------------------
 
-    def _passes(self, i: int) -> Cost:
-        """What both partners spent on a row since it joined the batch."""
+    def _cost(self, i: int) -> Cost:
+        """What a row has cost so far, also before it joined the batch this time."""
+        row = self._rows[i]
         aligned, base = self.sides
-        return Cost(
+        passes = Cost(
             base_passes=int(base.row_passes[i]),
             aligned_passes=int(aligned.row_passes[i]),
             base_token_rows=int(base.row_tokens[i]),
@@ -537,31 +571,35 @@ class Engine:
             base_prompt_tokens=int(base.row_prompts[i]),
             aligned_prompt_tokens=int(aligned.row_prompts[i]),
         )
+        return row.cost + row.account + passes
 
-    def _event(self, row: Row) -> Event | None:
+    def _event(self, i: int) -> Event | None:
+        row = self._rows[i]
         start, row.reported = row.reported, len(row.tokens)
         if row.finish is None and start == row.reported:
             return None
-        cost = None
-        if row.finish:
-            cost = row.cost + self._passes(self._rows.index(row)) + Cost(tokens=len(row.tokens))
         return Event(
             row.number,
             row.tokens[start:],
             row.sources[start:],
             row.begins[start:],
             row.finish,
-            cost,
+            self._cost(i) if row.finish else None,
         )
 
 
-def _shared_cache(base: Partner, aligned: Partner) -> RowCache | None:
-    """Returns a cache for both sides if they are one set of weights, else None."""
+def _shared_cache(
+    base: Partner, aligned: Partner
+) -> tuple[RowCache | None, Sequence[RowCache | None]]:
+    """Returns a cache for both sides if they are one set of weights, and each side's view of it."""
+    from baco.partners.lora import LoraPartner, Strand  # it builds on the engine
+
     if not (isinstance(base, LoraPartner) and isinstance(aligned, LoraPartner)):
-        return None
+        return None, (None, None)
     if base is aligned or base.stack is not aligned.stack:
-        return None
-    return aligned.shared_cache(base)
+        return None, (None, None)
+    shared = aligned.shared_cache(base)
+    return shared, (Strand(shared, 0), Strand(shared, 1))
 
 
 def longest_draft(lookahead: Lookahead) -> int:

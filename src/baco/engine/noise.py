@@ -45,19 +45,19 @@ def _signed(value: int) -> int:
 
 def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Logical right shift of int64 (torch's own keeps the sign)."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
     """SplitMix64's finaliser on int64 of any shape."""
-    x = (x ^ _shift(x, 30)) * _signed(_MIX1)
-    x = (x ^ _shift(x, 27)) * _signed(_MIX2)
-    return x ^ _shift(x, 31)
+    x = (x ^ _shift(x, 30)).mul_(_signed(_MIX1))
+    x = x.bitwise_xor_(_shift(x, 27)).mul_(_signed(_MIX2))
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def _unit_interval(x: torch.Tensor) -> torch.Tensor:
     """Maps int64 bits to float64 in the open interval (0, 1)."""
-    return (_shift(x, 11).to(torch.float64) + 0.5) * 2.0**-53
+    return _shift(x, 11).to(torch.float64).add_(0.5).mul_(2.0**-53)
 
 
 def counter(keys: torch.Tensor, stream: int, t: torch.Tensor) -> torch.Tensor:
@@ -76,14 +76,13 @@ def uniform(keys: torch.Tensor, stream: int, t: torch.Tensor) -> torch.Tensor:
     return _unit_interval(_mix(counter(keys, stream, t)))
 
 
-def gumbel(keys: torch.Tensor, t: torch.Tensor, size: int) -> torch.Tensor:
-    """Returns G(t, v) for every token id v: standard Gumbel, float64 [n, size].
+def gumbel(keys: torch.Tensor, t: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Returns G(t, v) of some token ids v: standard Gumbel, float64 [n, k].
 
     Args:
         keys: int64 [n], from `row_key`.
         t: int64 [n], number of tokens emitted before this step.
-        size: Number of token ids.
+        ids: int64 [n, k], or [k] for the same in all rows.
     """
-    ids = torch.arange(1, size + 1, device=keys.device)
-    bits = _mix(counter(keys, TOKEN, t)[:, None] + ids * _signed(_GOLDEN))
-    return -torch.log(-torch.log(_unit_interval(bits)))
+    bits = _mix(counter(keys, TOKEN, t)[:, None] + (ids + 1) * _signed(_GOLDEN))
+    return _unit_interval(bits).log_().neg_().log_().neg_()

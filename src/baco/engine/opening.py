@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from baco.engine.loop import Engine, Lookahead, Stats
-from baco.engine.rows import Event, Request
+from baco.engine.rows import Cost, Event, Request
 from baco.partners.base import Partner
 
 
@@ -26,8 +26,8 @@ class Decoder(Protocol):
         """Adds a row, and returns its number."""
         ...
 
-    def cancel(self, number: int) -> None:
-        """Drops a row."""
+    def cancel(self, number: int) -> Cost | None:
+        """Drops a row; returns what it has cost, if that is known."""
         ...
 
     def step(self) -> list[Event]:

@@ -12,7 +12,12 @@ passes per token. Where one partner is cheap it leads for longer.
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baco.engine.batch import Flags, Integers
 
 LEADING, RETRYING, TAKING_OVER = 0, 1, 2
 """When a side guesses: after its own or checked tokens; after its own guess has just failed; after
@@ -58,13 +63,13 @@ class Policy:
 
     def choose(
         self,
-        missing: tuple[torch.Tensor, torch.Tensor],
-        opening: tuple[torch.Tensor, torch.Tensor],
-        source: torch.Tensor,
-        drafted: torch.Tensor,
-        closed: torch.Tensor,
-        failed: torch.Tensor,
-        waited: torch.Tensor,
+        missing: Sequence[Flags],
+        opening: Sequence[Flags],
+        source: Integers,
+        drafted: Integers,
+        closed: Integers,
+        failed: Integers,
+        waited: Integers,
     ) -> int:
         """Picks the side to run next.
 
@@ -74,7 +79,7 @@ class Policy:
             opening: For each side, rows that it will have to open sooner or later, bool [n].
             source: Current sources, int64 [n].
             drafted: Length of each row's draft, int64 [n].
-            closed: Rows whose draft ends with an end token, bool [n].
+            closed: 1 for rows whose draft ends with an end token, int64 [n].
             failed: The side whose guess failed last, -1 if none has since, int64 [n].
             waited: Cycles that each row has gone without a token, int64 [n]; what waits gains
                 weight, so that no row waits for ever.
@@ -92,30 +97,27 @@ class Policy:
     def _worth(
         self,
         side: int,
-        missing: tuple[torch.Tensor, torch.Tensor],
-        source: torch.Tensor,
-        drafted: torch.Tensor,
-        closed: torch.Tensor,
-        failed: torch.Tensor,
-    ) -> torch.Tensor:
+        missing: Sequence[Flags],
+        source: Integers,
+        drafted: Integers,
+        closed: Integers,
+        failed: Integers,
+    ) -> NDArray[np.float64]:
         """Expected tokens, now or by a guess, from one pass of a side: float [n]."""
         mine, other = missing[side], missing[1 - side]
         trust = min(self.accepts[(1 - side) * SITUATIONS + LEADING].value, 0.999)
         # The other side has led: this pass resolves its guesses as far as they are right.
-        chain = (1 - trust ** (drafted + 1).double()) / (1 - trust)
+        chain = (1 - trust ** (drafted + 1.0)) / (1 - trust)
         # Nobody has spoken: the current source may resolve alone, and leaves a guess.
-        alone = torch.where(source == side, self.resolves[side].value, 0.0).double()
-        more = torch.zeros_like(alone)
+        alone = np.where(source == side, self.resolves[side].value, 0.0)
+        more = np.zeros_like(alone)
         if self.longest:
-            own = self.accepts[side * SITUATIONS : (side + 1) * SITUATIONS]
-            guess = torch.full_like(alone, own[LEADING].value)
-            guess[failed == side] = own[RETRYING].value
-            guess[failed == 1 - side] = own[TAKING_OVER].value
-            alone = alone + guess
-            # This side has led already: one more guess on top of its own.
-            more = torch.where(
-                closed | (drafted >= self.longest),
-                0.0,
-                own[LEADING].value ** (drafted + 1).double(),
+            leading, retrying, taking_over = (
+                rate.value for rate in self.accepts[side * SITUATIONS : (side + 1) * SITUATIONS]
             )
-        return torch.where(mine, torch.where(other, alone, chain), more)
+            guess = np.where(failed == side, retrying, leading)
+            alone = alone + np.where(failed == 1 - side, taking_over, guess)
+            # This side has led already: one more guess on top of its own.
+            open_ = (closed == 0) & (drafted < self.longest)
+            more = np.where(open_, leading ** (drafted + 1.0), 0.0)
+        return np.where(mine, np.where(other, alone, chain), more)

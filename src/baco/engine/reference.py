@@ -20,7 +20,7 @@ from baco.engine import noise
 from baco.engine.ahead import Stretch
 from baco.engine.reference_rules import decide, margin_of, rollout
 from baco.engine.rows import ALIGNED, BASE, Finish, Request
-from baco.engine.step import Context, Scores
+from baco.engine.step import Context, Nucleus, Scores
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
@@ -250,7 +250,10 @@ def _route(
             log_raw, log_p = np.log(raw[side]), np.log(p[side])
         return Scores(
             torch.tensor(log_raw, device=device)[None],
-            torch.tensor(log_p, device=device)[None],
+            Nucleus(
+                torch.arange(len(log_p), device=device)[None],
+                torch.tensor(log_p, device=device)[None],
+            ),
             vocabulary.is_end,
         )
 

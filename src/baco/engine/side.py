@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from baco.engine.batch import Integers
 from baco.engine.rows import Request
-from baco.engine.step import Scores, score
-from baco.engine.warp import Warp
+from baco.engine.step import Nucleus, Scores, score
+from baco.engine.warp import Warp, in_order
 from baco.partners.base import Partner, RowCache
 
 UNOPENED = -1
@@ -22,6 +25,77 @@ def score_window(longest: int) -> int:
     return longest + 2
 
 
+class Ring(NamedTuple):
+    """What a partner said of the latest positions of each row, one line per row and slot.
+
+    Attributes:
+        raw: log P, float [rows * window, v].
+        log_probs: log P~ of the tokens that it holds, float [rows * window, k].
+        ids: These tokens, int64 [rows * window, k]; None if all are listed, in order.
+    """
+
+    raw: torch.Tensor
+    log_probs: torch.Tensor
+    ids: torch.Tensor | None
+
+    @classmethod
+    def empty(cls, lines: int, like: Scores) -> Ring:
+        """Makes a ring for scores of some shape and kind."""
+        v, k = like.raw.shape[1], like.nucleus.ids.shape[1]
+        return cls(
+            like.raw.new_zeros(lines, v),
+            like.raw.new_zeros(lines, k),
+            like.nucleus.ids.new_zeros(lines, k) if k < v else None,
+        )
+
+    def lines(self, at: torch.Tensor) -> Ring:
+        """Returns some lines, as a copy."""
+        ids = None if self.ids is None else self.ids[at]
+        return Ring(self.raw[at], self.log_probs[at], ids)
+
+    def longer(self, more: int) -> Ring:
+        """Returns the ring with empty lines after its own."""
+
+        def grown(x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x, x.new_zeros(more, x.shape[1])])
+
+        ids = None if self.ids is None else grown(self.ids)
+        return Ring(grown(self.raw), grown(self.log_probs), ids)
+
+    def wider(self, k: int) -> Ring:
+        """Returns the ring with room for k tokens per line."""
+        if self.ids is None or k <= self.ids.shape[1]:
+            return self
+        if k == self.raw.shape[1]:
+            return Ring(self.raw, in_order(self.ids, self.log_probs, k)[1], None)
+        missing = (0, k - self.ids.shape[1])
+        pad = torch.nn.functional.pad
+        log_probs = pad(self.log_probs, missing, value=-torch.inf)
+        return Ring(self.raw, log_probs, pad(self.ids, missing))
+
+    def write(self, at: torch.Tensor, scores: Scores) -> None:
+        """Puts scores into some lines; there must be room."""
+        self.raw.index_copy_(0, at, scores.raw)
+        ids, log_probs = scores.nucleus
+        if self.ids is None:
+            self.log_probs.index_copy_(0, at, in_order(ids, log_probs, self.raw.shape[1])[1])
+            return
+        missing = self.ids.shape[1] - ids.shape[1]
+        if missing:
+            pad = torch.nn.functional.pad
+            ids, log_probs = pad(ids, (0, missing)), pad(log_probs, (0, missing), value=-torch.inf)
+        self.ids.index_copy_(0, at, ids)
+        self.log_probs.index_copy_(0, at, log_probs)
+
+    def read(self, at: torch.Tensor) -> Nucleus:
+        """Returns P~ of some lines."""
+        log_probs = self.log_probs[at]
+        if self.ids is None:
+            ids = torch.arange(log_probs.shape[1], device=at.device)
+            return Nucleus(ids.expand(log_probs.shape), log_probs)
+        return Nucleus(self.ids[at], log_probs)
+
+
 class Side:
     """What the loop knows of one partner; row i here is row i of the batch.
 
@@ -29,11 +103,21 @@ class Side:
     response tokens has said what it thinks of position p. These scores stand in a ring, position
     p in slot p modulo the window, because only positions from the row's t on matter.
 
+    Accounts are kept on the host, in numpy; scores stay on the partner's device.
+
     Args:
         partner: The partner.
         which: Which of a request's prompts and warps are this side's: 0 base, 1 aligned.
         window: Width of the ring: the longest draft plus two.
         cache: The partner's cache, if it is not the partner's own to make.
+
+    Attributes:
+        fed: Response tokens each row was fed, `UNOPENED` before its prompt, int64 [n].
+        row_passes: Passes that served each row, int64 [n].
+        row_tokens: Tokens fed for each row, int64 [n].
+        row_prompts: How many of them were of its prompt, int64 [n].
+        passes: Passes made.
+        token_rows: Tokens fed, over all rows.
     """
 
     def __init__(
@@ -43,7 +127,7 @@ class Side:
         self.window = window
         self.passes = 0
         self.token_rows = 0
-        self.fed = torch.zeros(0, dtype=torch.int64, device=partner.device)
+        self.fed = np.zeros(0, dtype=np.int64)
         self.row_passes = self.fed
         self.row_tokens = self.fed
         self.row_prompts = self.fed
@@ -52,29 +136,27 @@ class Side:
         self._prompts: list[tuple[int, ...]] = []
         self._warps: list[Warp] = []
         self._prompt_lengths = self.fed
-        self._ring: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._ring: Ring | None = None
 
     def add(self, requests: Sequence[Request]) -> None:
         """Appends rows; they are opened when the partner first runs for them."""
         prompts = [(r.base_prompt, r.aligned_prompt)[self._which] for r in requests]
         self._prompts += prompts
         self._warps += [r.warps[self._which] for r in requests]
-        lengths = torch.tensor([len(p) for p in prompts], device=self.fed.device)
-        self._prompt_lengths = torch.cat([self._prompt_lengths, lengths])
-        self.fed = torch.cat([self.fed, torch.full_like(lengths, UNOPENED)])
-        zero = torch.zeros_like(lengths)
-        self.row_passes = torch.cat([self.row_passes, zero])
-        self.row_tokens = torch.cat([self.row_tokens, zero])
-        self.row_prompts = torch.cat([self.row_prompts, zero])
+        lengths = np.array([len(p) for p in prompts], dtype=np.int64)
+        zero = np.zeros_like(lengths)
+        self._prompt_lengths = np.concatenate([self._prompt_lengths, lengths])
+        self.fed = np.concatenate([self.fed, zero + UNOPENED])
+        self.row_passes = np.concatenate([self.row_passes, zero])
+        self.row_tokens = np.concatenate([self.row_tokens, zero])
+        self.row_prompts = np.concatenate([self.row_prompts, zero])
         self._cache.add(len(prompts))
         if self._ring is not None:
-            self._ring = tuple(  # type: ignore[assignment]
-                torch.cat([x, x.new_zeros(len(prompts), *x.shape[1:])]) for x in self._ring
-            )
+            self._ring = self._ring.longer(len(prompts) * self.window)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps these rows, in this order."""
-        index = torch.tensor(list(rows), dtype=torch.int64, device=self.fed.device)
+        index = np.array(rows, dtype=np.int64)
         self._prompts = [self._prompts[i] for i in rows]
         self._warps = [self._warps[i] for i in rows]
         self._prompt_lengths = self._prompt_lengths[index]
@@ -84,14 +166,16 @@ class Side:
         self.row_prompts = self.row_prompts[index]
         self._cache.keep(rows)
         if self._ring is not None:
-            self._ring = (self._ring[0][index], self._ring[1][index])
+            lines = index[:, None] * self.window + np.arange(self.window)
+            self._ring = self._ring.lines(self._on_device(lines.ravel()))
 
-    def forget_after(self, positions: torch.Tensor) -> None:
+    def forget_after(self, positions: Integers) -> None:
         """Forgets response tokens beyond the first `positions[i]` of each row, int64 [n]."""
-        self.fed = torch.minimum(self.fed, positions)
-        self._cache.truncate(self._prompt_lengths + self.fed.clamp(min=0))
+        self.fed = np.minimum(self.fed, positions)
+        kept = self._prompt_lengths + np.maximum(self.fed, 0)
+        self._cache.truncate(torch.from_numpy(kept))
 
-    def run(self, tokens: torch.Tensor, t: torch.Tensor, until: torch.Tensor) -> None:
+    def run(self, tokens: Integers, t: Integers, until: Integers) -> None:
         """Runs the partner once: opens new rows, feeds the others all they have not seen.
 
         Args:
@@ -104,30 +188,29 @@ class Side:
             prompts = self.openings(new, tokens, t)
             self.opened(new, t, prompts, self._cache.open(prompts, new.tolist()))
             self.passes += 1
-            until = until.index_copy(0, new, t[new])  # their drafts wait for the next run
+            until = until.copy()
+            until[new] = t[new]  # their drafts wait for the next run
         behind = int((until - self.fed).max())
         width = max(self.window, CATCH_UP // max(1, len(self.fed)))
         while behind > 0:
             fresh, counts = self.unseen(tokens, until, min(behind, width))
-            self.heard(self._cache.feed(fresh, counts), counts)
+            logits = self._cache.feed(torch.from_numpy(fresh), torch.from_numpy(counts))
+            self.heard(logits, counts)
             self.passes += 1
             behind -= width
 
-    def unopened(self) -> torch.Tensor:
+    def unopened(self) -> Integers:
         """The rows that the partner has not seen yet: int64 [k]."""
-        return (self.fed == UNOPENED).nonzero().flatten()
+        return np.flatnonzero(self.fed == UNOPENED)
 
-    def openings(
-        self, rows: torch.Tensor, tokens: torch.Tensor, t: torch.Tensor
-    ) -> list[tuple[int, ...]]:
+    def openings(self, rows: Integers, tokens: Integers, t: Integers) -> list[tuple[int, ...]]:
         """What new rows are opened with: their prompts and emitted tokens."""
-        emitted = t.tolist()
-        return [(*self._prompts[i], *tokens[i, : emitted[i]].tolist()) for i in rows.tolist()]
+        return [(*self._prompts[i], *tokens[i, : t[i]].tolist()) for i in rows.tolist()]
 
     def opened(
         self,
-        rows: torch.Tensor,
-        t: torch.Tensor,
+        rows: Integers,
+        t: Integers,
         openings: Sequence[tuple[int, ...]],
         logits: torch.Tensor,
     ) -> None:
@@ -141,70 +224,70 @@ class Side:
                 self.row_prompts[i] += len(self._prompts[i])
         self.row_passes[rows] += 1
         self.fed[rows] = t[rows]
-        self._remember(rows, logits[:, None], t[rows][:, None])
+        self._remember(rows, logits, t[rows])
 
-    def unseen(
-        self, tokens: torch.Tensor, until: torch.Tensor, width: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def unseen(self, tokens: Integers, until: Integers, width: int) -> tuple[Integers, Integers]:
         """The next tokens for each row, padded [n, width], and how many count [n]."""
-        counts = (until - self.fed).clamp(0, width)
-        places = self.fed.clamp(min=0)[:, None] + torch.arange(width, device=tokens.device)
-        return tokens.gather(1, places.clamp(max=tokens.shape[1] - 1)), counts
+        counts = np.clip(until - self.fed, 0, width)
+        places = np.maximum(self.fed, 0)[:, None] + np.arange(width)
+        places = np.minimum(places, tokens.shape[1] - 1)
+        return np.take_along_axis(tokens, places, 1), counts
 
-    def heard(self, logits: torch.Tensor, counts: torch.Tensor) -> None:
+    def heard(self, logits: torch.Tensor, counts: Integers) -> None:
         """Takes note of a feed: logits [n, q, v] after each of the `counts` tokens."""
         self.token_rows += int(counts.sum())
-        self.row_tokens += counts
-        self.row_passes += counts > 0
+        self.row_tokens = self.row_tokens + counts
+        self.row_passes = self.row_passes + (counts > 0)
         self.fed = self.fed + counts
         # Only the last positions can still matter: the ring holds no more.
-        for back in range(min(logits.shape[1], self.window)):
-            rows = (counts > back).nonzero().flatten()
-            if len(rows):
-                at = counts[rows] - 1 - back
-                self._remember(rows, logits[rows, at][:, None], (self.fed[rows] - back)[:, None])
+        n, q = logits.shape[:2]
+        back = counts[:, None] - 1 - np.arange(q)
+        rows, places = np.nonzero((back >= 0) & (back < self.window))
+        flat = logits.flatten(0, 1)
+        if len(rows) < n * q:
+            flat = flat[self._on_device(rows * q + places)]
+        self._remember(rows, flat, (self.fed - counts)[rows] + places + 1)
 
-    def _remember(self, rows: torch.Tensor, logits: torch.Tensor, positions: torch.Tensor) -> None:
-        """Scores logits [k, m, v] at positions [k, m] and puts them into the ring."""
+    def _on_device(self, index: Integers) -> torch.Tensor:
+        return torch.from_numpy(index).to(self.partner.device)
+
+    def _remember(self, rows: Integers, logits: torch.Tensor, positions: Integers) -> None:
+        """Scores logits [m, v] of rows [m] at positions [m] and puts them into the ring."""
+        lines = self._on_device(rows * self.window + positions % self.window)
         for how, members in self._by_warp(rows):
-            scores = score(logits[members], how, self.partner.vocabulary)
+            mine = slice(None) if members is None else self._on_device(members)
+            scores = score(logits[mine], how, self.partner.vocabulary)
             if self._ring is None:
-                shape = (len(self.fed), self.window, scores.raw.shape[-1])
-                self._ring = (scores.raw.new_zeros(shape), scores.raw.new_zeros(shape))
-            slots = positions[members] % self.window
-            self._ring[0][rows[members][:, None], slots] = scores.raw
-            self._ring[1][rows[members][:, None], slots] = scores.warped
+                self._ring = Ring.empty(len(self.fed) * self.window, scores)
+            self._ring = self._ring.wider(scores.nucleus.ids.shape[1])
+            self._ring.write(lines[mine], scores)
 
-    def _by_warp(self, rows: torch.Tensor) -> list[tuple[Warp, torch.Tensor | slice]]:
-        """Groups rows by their warps: (warp, indices into `rows`)."""
+    def _by_warp(self, rows: Integers) -> list[tuple[Warp, Integers | None]]:
+        """Groups rows by their warps: (warp, indices into `rows`; None for all of them)."""
         if self._warps.count(self._warps[0]) == len(self._warps):
-            return [(self._warps[0], slice(None))]
+            return [(self._warps[0], None)]
         groups: dict[Warp, list[int]] = {}
         for k, i in enumerate(rows.tolist()):
             groups.setdefault(self._warps[i], []).append(k)
-        return [(how, torch.tensor(ks, device=rows.device)) for how, ks in groups.items()]
+        return [(how, np.array(ks)) for how, ks in groups.items()]
 
-    def scores(self, rows: torch.Tensor, positions: torch.Tensor) -> Scores | None:
+    def scores(self, rows: Integers, positions: Integers) -> Scores | None:
         """Returns what the partner said of one position per row; None before it ever ran.
 
         Rows that it has not scored there hold nonsense.
         """
         if self._ring is None:
             return None
-        slots = positions % self.window
-        return Scores(
-            self._ring[0][rows, slots],
-            self._ring[1][rows, slots],
-            self.partner.vocabulary.is_end,
-        )
+        at = self._on_device(rows * self.window + positions % self.window)
+        return Scores(self._ring.raw, self._ring.read(at), self.partner.vocabulary.is_end, at)
 
 
 def run_together(
     sides: Sequence[Side],
     cache: RowCache,
-    tokens: torch.Tensor,
-    t: torch.Tensor,
-    until: torch.Tensor,
+    tokens: Integers,
+    t: Integers,
+    until: Integers,
 ) -> None:
     """Runs both sides in one forward pass of shared weights; arguments as for `Side.run`.
 
@@ -221,15 +304,16 @@ def run_together(
             side.opened(new, t, both[k], logits[k::2])
         first.passes += 1
         second.row_passes[new] -= 1
-        until = until.index_copy(0, new, t[new])
+        until = until.copy()
+        until[new] = t[new]
     width = int(max((until - side.fed).max() for side in sides))
     if width <= 0:
         return
     fed = [side.unseen(tokens, until, width) for side in sides]
-    fresh = torch.stack([f for f, _ in fed], 1).flatten(0, 1)
-    counts = torch.stack([c for _, c in fed], 1).flatten()
-    logits = cache.feed(fresh, counts)
-    before = second.row_passes.clone()
+    fresh = np.stack([f for f, _ in fed], 1).reshape(-1, width)
+    counts = np.stack([c for _, c in fed], 1).ravel()
+    logits = cache.feed(torch.from_numpy(fresh), torch.from_numpy(counts))
+    before = second.row_passes
     for k, side in enumerate(sides):
         side.heard(logits[k::2], counts[k::2])
     second.row_passes = before

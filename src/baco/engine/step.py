@@ -25,7 +25,7 @@ import torch
 from baco.engine import noise
 from baco.engine.rows import ALIGNED, BASE
 from baco.engine.vocabulary import Vocabulary
-from baco.engine.warp import Warp, warp
+from baco.engine.warp import Warp, in_order, nucleus
 from baco.routers.base import Router, View
 
 if TYPE_CHECKING:
@@ -34,19 +34,44 @@ if TYPE_CHECKING:
 _NONE = -torch.inf
 
 
+class Nucleus(NamedTuple):
+    """The tokens that P~ holds, per row.
+
+    Attributes:
+        ids: Token ids, int64 [n, k].
+        log_probs: log P~ of each, float [n, k]; -inf where a row holds fewer than k.
+    """
+
+    ids: torch.Tensor
+    log_probs: torch.Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
     """What one partner says about the next token of each row.
 
     Attributes:
-        raw: log P, the log-softmax of the raw logits with forbidden tokens at -inf; float [n, v].
-        warped: log P~, after temperature and filters; float [n, v].
+        lines: log P, the log-softmax of the raw logits with forbidden tokens at -inf;
+            float [m, v].
+        nucleus: P~, after temperature and filters; n rows.
         ends: bool [v]; the vocabulary's end tokens.
+        at: Which line is each row's, int64 [n]; None if they are the rows.
     """
 
-    raw: torch.Tensor
-    warped: torch.Tensor
+    lines: torch.Tensor
+    nucleus: Nucleus
     ends: torch.Tensor
+    at: torch.Tensor | None = None
+
+    @cached_property
+    def raw(self) -> torch.Tensor:
+        """The log-probabilities log P of every token: float [n, v]."""
+        return self.lines if self.at is None else self.lines[self.at]
+
+    @cached_property
+    def warped(self) -> torch.Tensor:
+        """The log-probabilities log P~ of every token: float [n, v]."""
+        return in_order(*self.nucleus, self.lines.shape[-1])[1]
 
     @cached_property
     def top_token(self) -> torch.Tensor:
@@ -75,7 +100,8 @@ class Scores:
 
     def rows(self, index: torch.Tensor) -> Scores:
         """Returns the scores of some rows (an index or a mask)."""
-        return Scores(self.raw[index], self.warped[index], self.ends)
+        nucleus = Nucleus(*(x[index] for x in self.nucleus))
+        return Scores(self.raw[index], nucleus, self.ends)
 
 
 def score(logits: torch.Tensor, how: Warp, vocabulary: Vocabulary) -> Scores:
@@ -92,8 +118,8 @@ def score(logits: torch.Tensor, how: Warp, vocabulary: Vocabulary) -> Scores:
     logits = logits[..., : vocabulary.size]
     if logits.dtype not in (torch.float32, torch.float64):
         logits = logits.float()
-    raw = torch.log_softmax(logits.masked_fill(~vocabulary.allowed, _NONE), -1)
-    return Scores(raw, warp(raw, how), vocabulary.is_end)
+    raw = torch.log_softmax(logits.masked_fill(vocabulary.forbidden, _NONE), -1)
+    return Scores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end)
 
 
 class Context(NamedTuple):
@@ -119,6 +145,7 @@ class Choice(NamedTuple):
         token: The emitted token, int64 [n]; an end token means the row stops.
         source: Who emitted it, int64 [n].
         begins: Whether it begins a new unit, bool [n].
+        state: Unit state after it, int64 [n].
         needs_base: Whether the decision needed the base partner's scores, bool [n].
         needs_aligned: The same for the aligned partner.
     """
@@ -126,33 +153,55 @@ class Choice(NamedTuple):
     token: torch.Tensor
     source: torch.Tensor
     begins: torch.Tensor
+    state: torch.Tensor
     needs_base: torch.Tensor
     needs_aligned: torch.Tensor
 
 
-def _pick(mask: torch.Tensor, when_true: torch.Tensor, when_false: torch.Tensor) -> torch.Tensor:
-    """Row-wise choice: `mask` [n] between two [n, v] tensors."""
-    return torch.where(mask[:, None], when_true, when_false)
+def _pick(from_base: torch.Tensor, base: Nucleus, aligned: Nucleus) -> Nucleus:
+    """Row-wise choice, by a mask [n]; the narrower nucleus is padded."""
+    if base is aligned:
+        return base
+    width = max(base.ids.shape[1], aligned.ids.shape[1])
+    mask = from_base[:, None]
+    return Nucleus(
+        torch.where(mask, _padded(base.ids, width, 0), _padded(aligned.ids, width, 0)),
+        torch.where(
+            mask, _padded(base.log_probs, width, _NONE), _padded(aligned.log_probs, width, _NONE)
+        ),
+    )
+
+
+def _padded(x: torch.Tensor, width: int, value: float) -> torch.Tensor:
+    """Widens [n, k] to [n, width]."""
+    missing = width - x.shape[1]
+    return torch.nn.functional.pad(x, (0, missing), value=value) if missing else x
 
 
 def _best(
-    log_probs: torch.Tensor, allowed: torch.Tensor, gumbel: torch.Tensor
+    nucleus: Nucleus, allowed: torch.Tensor, context: Context
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns argmax of log P~ + G over the allowed tokens, and whether there is any: [n], [n]."""
-    perturbed = (log_probs + gumbel).masked_fill(~allowed, _NONE)
-    value, token = perturbed.max(-1)
-    return token, value > _NONE
+    """Returns argmax of log P~ + G over the allowed tokens, and whether there is any: [n], [n].
+
+    Args:
+        nucleus: P~.
+        allowed: bool [n, k], over the nucleus.
+        context: Where the rows stand: the noise of a token depends on nothing else.
+    """
+    gumbel = noise.gumbel(context.keys, context.t, nucleus.ids).to(nucleus.log_probs.dtype)
+    value, place = torch.where(allowed, nucleus.log_probs + gumbel, _NONE).max(-1)
+    return nucleus.ids.gather(-1, place[:, None])[:, 0], value > _NONE
 
 
-def unit_ends(scores: Scores, begins: torch.Tensor, context: Context) -> torch.Tensor:
+def unit_ends(nucleus: Nucleus, begins: torch.Tensor, context: Context) -> torch.Tensor:
     """Rule 1: draws whether the current unit ends, bool [n].
 
     Args:
-        scores: The current source's scores.
-        begins: B(q), bool [n, v].
+        nucleus: The current source's P~.
+        begins: Which of its tokens are in B(q), bool [n, k].
         context: Where the rows stand.
     """
-    probs = scores.warped.exp()
+    probs = nucleus.log_probs.exp()
     inside = (probs * begins).sum(-1)
     outside = (probs * ~begins).sum(-1)
     u = noise.uniform(context.keys, noise.UNIT, context.t)
@@ -194,42 +243,46 @@ def step(
 
     Paper: §3 Eqs. 1-2, App. A, A.1.
     """
-    gumbel = noise.gumbel(context.keys, context.t, base.warped.shape[-1]).to(base.warped.dtype)
     from_base = context.source == BASE
     start = context.t == 0
-    begins = vocabulary.units.begins(context.state)
+
+    def begins_of(nucleus: Nucleus) -> torch.Tensor:
+        return vocabulary.units.begins_token(context.state[:, None], nucleus.ids)
 
     # 1) Does the unit end? Only the current source is asked.
-    source_scores = Scores(
-        _pick(from_base, base.raw, aligned.raw),
-        _pick(from_base, base.warped, aligned.warped),
-        vocabulary.is_end,
-    )
-    ends = unit_ends(source_scores, begins, context)
+    source = _pick(from_base, base.nucleus, aligned.nucleus)
+    begins = begins_of(source)
+    ends = unit_ends(source, begins, context)
 
     # 2) Who speaks? Inside a unit the source stays; at its end the router decides.
     routed = ends & ~start
     proposals = None
     if router.needs_text:
-        proposals = tuple(_best(s.warped, begins, gumbel)[0] for s in (base, aligned))
+        proposals = tuple(
+            _best(s.nucleus, begins_of(s.nucleus), context)[0] for s in (base, aligned)
+        )
     view = View(base, aligned, vocabulary, context, routed, history, proposals, ahead)
     to_base = torch.where(routed, router.decide(view), from_base & ~start)
-    needs_base = from_base | (routed & ("base" in router.reads)) | (ends & to_base)
-    needs_aligned = (
-        ~from_base | (routed & ("aligned" in router.reads)) | (ends & ~to_base)
-    ) | start
+    needs_base = from_base | (ends & to_base)
+    needs_aligned = ~from_base | (ends & ~to_base)
+    if "base" in router.reads:
+        needs_base = needs_base | routed
+    if "aligned" in router.reads:
+        needs_aligned = needs_aligned | routed
     needs_base = needs_base & ~start
+    needs_aligned = needs_aligned | start
 
     # 3) The token: from B where the unit ends, else from the rest.
-    allowed = torch.where(ends[:, None], begins, ~begins)
-    speaker = _pick(to_base, base.warped, aligned.warped)
-    token, found = _best(speaker, allowed, gumbel)
+    speaker = _pick(to_base, base.nucleus, aligned.nucleus)
+    if speaker is not source:
+        begins = begins_of(speaker)
+    token, found = _best(speaker, begins == ends[:, None], context)
     if not bool(found.all()):
         # P~_r has no token in B: the source keeps speaking.
-        kept, _ = _best(source_scores.warped, allowed, gumbel)
+        kept, _ = _best(source, begins_of(source) == ends[:, None], context)
         token = torch.where(found, token, kept)
         to_base = torch.where(found, to_base, from_base)
-        speaker = _pick(to_base, base.warped, aligned.warped)
+        speaker = _pick(to_base, base.nucleus, aligned.nucleus)
 
     # 4) The end rule.
     is_end = vocabulary.is_end[token]
@@ -237,23 +290,19 @@ def step(
         needs_aligned = needs_aligned | is_end
         refused = is_end & ~aligned.top_is_end
         if bool(refused.any()):
-            token, to_base = _without_ends(
-                refused,
-                token,
-                to_base,
-                speaker,
-                source_scores,
-                from_base,
-                allowed,
-                gumbel,
-                how,
-                vocabulary,
+            second, to_base = _without_ends(
+                refused, to_base, speaker, source, (base, aligned), context, how, vocabulary
             )
+            token = torch.where(refused, second, token)
+            ends = torch.where(
+                refused, vocabulary.units.begins_token(context.state, token), ends
+            )  # the last resort may go on with the unit
 
     return Choice(
         token,
         torch.where(to_base, BASE, ALIGNED),
-        begins.gather(-1, token[:, None])[:, 0],
+        ends,
+        vocabulary.units.advance(context.state, token),
         needs_base,
         needs_aligned,
     )
@@ -261,28 +310,38 @@ def step(
 
 def _without_ends(
     refused: torch.Tensor,
-    token: torch.Tensor,
     to_base: torch.Tensor,
-    speaker: torch.Tensor,
-    source: Scores,
-    from_base: torch.Tensor,
-    allowed: torch.Tensor,
-    gumbel: torch.Tensor,
+    speaker: Nucleus,
+    source: Nucleus,
+    scores: tuple[Scores, Scores],
+    context: Context,
     how: tuple[Warp, Warp],
     vocabulary: Vocabulary,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rule 4's second choice for the refused rows; returns (token, to_base) for all rows."""
-    open_ = allowed & ~vocabulary.is_end
-    second, found = _best(speaker, open_, gumbel)
+
+    def open_in(nucleus: Nucleus) -> torch.Tensor:
+        begins = vocabulary.units.begins_token(context.state[:, None], nucleus.ids)
+        return begins & ~vocabulary.is_end[nucleus.ids]
+
+    from_base = context.source == BASE
+    token, found = _best(speaker, open_in(speaker), context)
     if not bool((found | ~refused).all()):
-        third, found_third = _best(source.warped, open_, gumbel)
-        second = torch.where(found, second, third)
+        third, found_third = _best(source, open_in(source), context)
+        token = torch.where(found, token, third)
         to_base = torch.where(refused & ~found, from_base, to_base)
         found = found | found_third
         if not bool((found | ~refused).all()):
             # Even the source's nucleus holds only ends: its whole distribution without them.
-            bare = source.raw.masked_fill(vocabulary.is_end, _NONE)
-            again = _pick(from_base, warp(bare, how[0]), warp(bare, how[1]))
-            last, _ = _best(again, torch.ones_like(open_), gumbel)
-            second = torch.where(found, second, last)
-    return torch.where(refused, second, token), to_base
+            base, aligned = (
+                Nucleus(
+                    *nucleus(
+                        torch.log_softmax(s.raw.masked_fill(vocabulary.is_end, _NONE), -1), warps
+                    )
+                )
+                for s, warps in zip(scores, how, strict=True)
+            )
+            again = _pick(from_base, base, aligned)
+            last, _ = _best(again, torch.ones_like(again.ids, dtype=torch.bool), context)
+            token = torch.where(found, token, last)
+    return token, to_base

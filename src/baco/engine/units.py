@@ -364,7 +364,12 @@ class UnitTable:
         return self._begins[torch.where(pending, _PENDING, states & 0xFF)]
 
     def begins_token(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Returns whether each row's token would begin a new unit: bool [n]."""
+        """Returns whether tokens would begin a new unit after the states: bool.
+
+        Args:
+            states: int64 of any shape.
+            tokens: int64, of the same shape or one it broadcasts with.
+        """
         pending = states >> 8 != 0
         return self._begins[torch.where(pending, _PENDING, states & 0xFF), tokens]
 

@@ -31,6 +31,11 @@ class Vocabulary:
     is_function_word: torch.Tensor
 
     @cached_property
+    def forbidden(self) -> torch.Tensor:
+        """What is not allowed: bool [size]."""
+        return ~self.allowed
+
+    @cached_property
     def end_ids(self) -> frozenset[int]:
         """The end tokens as a set of ids."""
         return frozenset(self.is_end.nonzero().flatten().tolist())

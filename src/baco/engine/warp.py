@@ -12,6 +12,8 @@ import torch
 
 from baco.errors import InputError
 
+_HEAD = 32  # tokens that are sorted first; more only where the filters keep them all
+
 
 @dataclass(frozen=True)
 class Warp:
@@ -54,47 +56,83 @@ class Warp:
             )
 
 
-def warp(logits: torch.Tensor, how: Warp) -> torch.Tensor:
-    """Computes log P~ from logits.
+def nucleus(log_probs: torch.Tensor, how: Warp) -> tuple[torch.Tensor, torch.Tensor]:
+    """Computes P~ from P, over the tokens that it keeps.
+
+    Few tokens survive the filters as a rule, so all further work is on a short list of them.
 
     Args:
-        logits: Float [..., vocabulary]; -inf where a token is forbidden.
+        log_probs: log P, float [n, vocabulary]; -inf where a token is forbidden.
+        how: Temperature and filters.
+
+    Returns:
+        Token ids, int64 [n, k], and log P~ of each, float [n, k]. Rows with fewer tokens than k
+        are padded with ids of log P~ = -inf. If k is the whole vocabulary, ids are in order.
+    """
+    if how.temperature == 0:
+        top = log_probs.argmax(-1, keepdim=True)
+        return top, torch.zeros_like(top, dtype=log_probs.dtype)
+    if how.temperature != 1:
+        log_probs = torch.log_softmax(log_probs / how.temperature, -1)
+    size = log_probs.shape[-1]
+    if how.top_p == 1 and how.min_p == 0 and not 0 < how.top_k < size:
+        ids = torch.arange(size, device=log_probs.device)
+        return ids.expand(log_probs.shape), log_probs
+    head = min(size, max(_HEAD, how.top_k + 1))
+    while True:
+        values, ids = log_probs.topk(head, -1)
+        floor, mass = _floor(values, how, size)
+        # Enough when the last of the head is dropped: what comes after it is no likelier.
+        if head == size or not bool((values[..., -1:] >= floor).any()):
+            break
+        head = min(size, head * 8)
+    kept = values >= floor
+    total = mass.gather(-1, kept.sum(-1, keepdim=True) - 1)
+    values = (values - total.log()).masked_fill_(~kept, -torch.inf)
+    return (ids, values) if head < size else in_order(ids, values, size)
+
+
+def in_order(
+    ids: torch.Tensor, log_probs: torch.Tensor, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lists all tokens in the order of their ids: `nucleus`'s result as [n, size]."""
+    full = log_probs.new_full((len(log_probs), size), -torch.inf)
+    every = torch.arange(size, device=ids.device).expand(full.shape)
+    return every, full.scatter_(-1, ids, log_probs)
+
+
+def _floor(values: torch.Tensor, how: Warp, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the least log P that is kept, [n, 1], and the cumulated P, [n, k].
+
+    Args:
+        values: The largest log P in descending order, [n, k].
+        how: The filters.
+        size: Number of token ids.
+    """
+    mass = values.exp().cumsum(-1)
+    floor = values.new_full((len(values), 1), -torch.inf)
+    top_p: float | torch.Tensor = how.top_p
+    if 0 < how.top_k < size:
+        floor = values[..., how.top_k - 1 : how.top_k]
+        top_p = top_p * mass.gather(-1, (values >= floor).sum(-1, keepdim=True) - 1)
+    if how.top_p < 1:
+        crossing = (mass < top_p).sum(-1, keepdim=True).clamp_(max=values.shape[-1] - 1)
+        floor = torch.maximum(floor, values.gather(-1, crossing))
+    if how.min_p > 0:
+        floor = torch.maximum(floor, values[..., :1] + math.log(how.min_p))
+    return floor, mass
+
+
+def warp(logits: torch.Tensor, how: Warp) -> torch.Tensor:
+    """Computes log P~ of every token from logits.
+
+    Args:
+        logits: Float [n, vocabulary]; -inf where a token is forbidden.
         how: Temperature and filters.
 
     Returns:
         Log-probabilities, same shape and dtype; -inf for what the filters drop; each row's
         probabilities sum to 1.
     """
-    if how.temperature == 0:
-        top = logits.argmax(-1, keepdim=True)
-        return torch.full_like(logits, -torch.inf).scatter(-1, top, 0.0)
-    scaled = logits if how.temperature == 1 else logits / how.temperature
-    log_probs = torch.log_softmax(scaled, -1)
-    if 0 < how.top_k < logits.shape[-1]:
-        log_probs = _drop_below(log_probs, log_probs.topk(how.top_k, -1).values[..., -1:])
-    if how.top_p < 1:
-        log_probs = _drop_below(log_probs, _nucleus_floor(log_probs, how.top_p))
-    if how.min_p > 0:
-        least = log_probs.amax(-1, keepdim=True) + math.log(how.min_p)
-        log_probs = _drop_below(log_probs, least)
-    return log_probs
-
-
-def _drop_below(log_probs: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
-    """Drops what is less likely than `floor` [..., 1] and renormalises the rest."""
-    return torch.log_softmax(log_probs.masked_fill(log_probs < floor, -torch.inf), -1)
-
-
-def _nucleus_floor(log_probs: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Returns the log-probability of the token with which the mass reaches top_p, [..., 1]."""
-    size = log_probs.shape[-1]
-    head = min(size, 32)
-    while True:
-        # Nuclei are small as a rule: sort a short head first, more only where that is not enough.
-        values = log_probs.topk(head, -1).values
-        mass = values.exp().cumsum(-1)
-        if head == size or bool((mass[..., -1] >= top_p).all()):
-            break
-        head = min(size, head * 8)
-    crossing = (mass < top_p).sum(-1, keepdim=True).clamp(max=head - 1)
-    return values.gather(-1, crossing)
+    ids, kept = nucleus(torch.log_softmax(logits, -1), how)
+    return in_order(ids, kept, logits.shape[-1])[1]

@@ -160,10 +160,9 @@ class Decoding:
         over = event.finish is not None or reader.stopped
         if over:
             del self._rows[event.row]
-            if event.finish is None:
-                self._engine.cancel(event.row)
-            known = row.cost is not None and event.cost is not None
-            row.cost = row.cost + event.cost if known else None  # type: ignore[operator]
+            spent = event.cost if event.finish else self._engine.cancel(event.row)
+            known = row.cost is not None and spent is not None
+            row.cost = row.cost + spent if known else None  # type: ignore[operator]
             if self._too_short(row, event.finish):
                 self._submit(row.task, row.attempt + 1, row.cost)
                 return

@@ -165,8 +165,10 @@ class Writer:
         device = logits.device
         keys = torch.tensor([self._keys[asks[i].row] for i in going], device=device)
         places = torch.tensor([asks[i].start + k for i in going], device=device)
-        gumbel = noise.gumbel(keys, places, scores.warped.shape[-1]).to(scores.warped.dtype)
-        chosen = (scores.warped + gumbel).argmax(-1)
+        ids, log_probs = scores.nucleus
+        gumbel = noise.gumbel(keys, places, ids).to(log_probs.dtype)
+        best = (log_probs + gumbel).argmax(-1, keepdim=True)
+        chosen = ids.gather(-1, best)[:, 0]
         return chosen.tolist(), scores.top_prob.tolist()
 
 

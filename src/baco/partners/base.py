@@ -37,8 +37,9 @@ class RowCache(Protocol):
         """Feeds the next tokens of every row in one forward pass.
 
         Args:
-            tokens: int64 [n, q]; row i's first `counts[i]` entries count, the rest is padding.
-            counts: int64 [n], 0..q.
+            tokens: int64 [n, q], on the host; row i's first `counts[i]` entries count, the rest
+                is padding.
+            counts: int64 [n], 0..q, on the host.
 
         Returns:
             Logits after each fed token, float [n, q, vocabulary]; padding rows are undefined.
@@ -46,7 +47,11 @@ class RowCache(Protocol):
         ...
 
     def truncate(self, lengths: torch.Tensor) -> None:
-        """Forgets everything after the first `lengths[i]` fed tokens of each row, int64 [n]."""
+        """Forgets everything after the first `lengths[i]` fed tokens of each row.
+
+        Args:
+            lengths: int64 [n], on the host.
+        """
         ...
 
     def keep(self, rows: Sequence[int]) -> None:

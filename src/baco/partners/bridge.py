@@ -234,12 +234,11 @@ class BridgedCache:
             )
             keep.append(same)
             fresh.append(own[same:])
-        device = tokens.device
-        self._cache.truncate(torch.tensor(keep, device=device))
+        self._cache.truncate(torch.tensor(keep))
         width = max(len(f) for f in fresh)
         if width:
-            padded = torch.tensor([f + [0] * (width - len(f)) for f in fresh], device=device)
-            lengths = torch.tensor([len(f) for f in fresh], device=device)
+            padded = torch.tensor([f + [0] * (width - len(f)) for f in fresh])
+            lengths = torch.tensor([len(f) for f in fresh])
             logits = self._cache.feed(padded, lengths)
             for row, f in enumerate(fresh):
                 if f:

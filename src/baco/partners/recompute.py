@@ -41,7 +41,7 @@ class RecomputeCache:
             self._ids[i] += tuple(new[:count])
             out.append(self.partner.all_logits(self._ids[i])[-count:] if count else torch.zeros(0))
         size = next(o.shape[-1] for o in out if o.ndim == 2)
-        logits = torch.zeros(*tokens.shape, size, dtype=out[0].dtype, device=tokens.device)
+        logits = torch.zeros(*tokens.shape, size, dtype=out[0].dtype, device=self.partner.device)
         for i, each in enumerate(out):
             if each.ndim == 2:
                 logits[i, : len(each)] = each

@@ -76,10 +76,9 @@ class Texts:
             self._book(row, len(fresh[place]))
         width = max(len(f) for f in fresh)
         if width:
-            device = self.partner.device
-            self._cache.truncate(torch.tensor(keep, device=device))
-            padded = torch.tensor([[*f, *[0] * (width - len(f))] for f in fresh], device=device)
-            logits = self._cache.feed(padded, torch.tensor([len(f) for f in fresh], device=device))
+            self._cache.truncate(torch.tensor(keep))
+            padded = torch.tensor([[*f, *[0] * (width - len(f))] for f in fresh])
+            logits = self._cache.feed(padded, torch.tensor([len(f) for f in fresh]))
             self.passes += 1
             for row, _ in texts:
                 place = self._places[row]

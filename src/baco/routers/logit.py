@@ -14,6 +14,8 @@ INF = math.inf
 
 def rand(view: View, gamma: torch.Tensor) -> torch.Tensor:
     """`rand`: by chance."""
+    if not bool((gamma > 0).any()):
+        return gamma > 0  # no need to draw
     return view.u_route < gamma
 
 

@@ -501,10 +501,13 @@ def _figures_csv(figures: Figures) -> str:
         "pairs": (figures.others, some),
         **{f"category {name}": (a, ("average",)) for name, a in figures.categories.items()},
     }
-    lines: list[str] = []
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
     for name, (analysis, levels) in parts.items():
         if analysis:
-            head, *rows = figures_csv(rows_of([analysis], levels)).splitlines()
-            lines = lines or [f"table,{head}"]
-            lines += [f"{name},{row}" for row in rows]
-    return "\n".join([*lines, ""])
+            head, *rows = csv.reader(io.StringIO(figures_csv(rows_of([analysis], levels))))
+            width = head.index("grid")  # what is compared is in points.csv, once
+            if not out.tell():
+                writer.writerow(["table", *head[:width]])
+            writer.writerows([name, *row[:width]] for row in rows)
+    return out.getvalue()

@@ -37,7 +37,7 @@ LINES: tuple[Any, ...] = (
     (0, (8, 2, 1, 2)),
 )
 
-HATCHES = ("//", "\\\\", "..", "xx", "--", "++", "oo", "||")
+HATCHES = ("//", "\\\\", "||", "xx", "--", "++", "///", "\\\\\\")
 
 MARGIN = 0.24
 """How far outside the unit box points are still drawn at their place; others sit at the rim."""

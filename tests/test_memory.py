@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import baco
 from baco import memory
-from baco.engine import Engine, Request
+from baco.engine import Engine, Request, Warp
 from baco.engine.noise import row_key
 from baco.memory import Job, need_of
 from baco.partners.hf import HFPartner
@@ -41,7 +41,8 @@ def peak(sides: tuple[HFPartner, HFPartner], job: Job, spec: str) -> int:
     """Bytes that a run allocates at its worst moment, on top of the weights."""
     requests = [
         Request(tuple(range(5, 5 + base)), tuple(range(5, 5 + aligned)), parse(spec),
-                row_key(0, "p", i), max_new_tokens=job.max_new_tokens)
+                row_key(0, "p", i), Warp() if job.filtered else Warp(top_p=1),
+                max_new_tokens=job.max_new_tokens)
         for i in range(job.rows)
         for base, aligned in [job.prompts[i % len(job.prompts)]]
     ]  # fmt: skip
@@ -76,6 +77,18 @@ def test_what_is_predicted_is_what_is_used(prompts, rows, limit, lookahead):
     assert need is not None
     predicted = need.at(rows, weights=False)[CPU]
     assert used <= predicted <= TOLERANCE * used
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_without_filters():
+    pair = baco.load("tiny")
+    sides = (never_ending(pair.base), never_ending(pair.aligned))
+    job = Job([(20, 30)], 6, 40, "auto", lags=False, filtered=False)
+    peak(sides, job, "pr@0.5")
+    used = peak(sides, job, "pr@0.5")
+    need = need_of(sides, job)
+    assert need is not None
+    assert used <= need.at(6, weights=False)[CPU] <= 2 * used
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

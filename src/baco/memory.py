@@ -33,6 +33,9 @@ logger = logging.getLogger("baco")
 _STEP = 64
 """Bytes per row and vocabulary entry that scoring and choosing a token need for a moment."""
 
+_ID = 8
+"""Bytes of a token id: each token that filters left is kept with its own."""
+
 _HIDDEN = 8
 """Hidden states alive at one time in a layer, as a multiple of the hidden size."""
 
@@ -85,6 +88,7 @@ class Job(NamedTuple):
         max_new_tokens: Most tokens per sample.
         lookahead: As the engine's.
         lags: Whether a side may be left behind for long, because the router does not read it.
+        filtered: Whether filters such as top-p leave few tokens of the vocabulary.
     """
 
     prompts: Sequence[tuple[int, int]]
@@ -92,6 +96,7 @@ class Job(NamedTuple):
     max_new_tokens: int
     lookahead: Lookahead = "auto"
     lags: bool = True
+    filtered: bool = True
 
 
 def shape_of(partner: Partner) -> Shape | None:
@@ -202,8 +207,9 @@ class Need:
         return self._capacity(k) * shape.slot + self._scores(shape)
 
     def _scores(self, shape: Shape) -> int:
-        """Bytes of the raw and the warped scores of a row's last few positions."""
-        return score_window(self.longest) * 2 * shape.scores * shape.number
+        """Bytes of the scores of a row's last few positions: raw ones, and what filters left."""
+        entry = 2 * shape.number + (0 if self.job.filtered else _ID)
+        return score_window(self.longest) * entry * shape.scores
 
     def at(self, rows: int, *, weights: bool = True) -> dict[Device, int]:
         """Bytes on each device, at the worst moment.

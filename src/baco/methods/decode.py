@@ -48,7 +48,10 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> J
     """
     reads = setting.router.reads if setting.router else SOURCE_NAMES
     lags = len(reads) < len(SOURCE_NAMES)
-    return Job(prompts, rows, setting.sampling.max_new_tokens, setting.lookahead, lags)
+    warp = setting.sampling.warp
+    filtered = warp.top_p < 1 or warp.top_k > 0 or warp.min_p > 0 or warp.temperature == 0
+    limit = setting.sampling.max_new_tokens
+    return Job(prompts, rows, limit, setting.lookahead, lags, filtered)
 
 
 class Decoding:

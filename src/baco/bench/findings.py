@@ -195,12 +195,20 @@ def _two_aligned(pair: str) -> bool:
 
 
 def _other_curves(figures: Figures, *, aligned: bool) -> dict[str, str | None]:
+    """Curves of other pairs: those of two aligned models, or the others.
+
+    Two checkpoints of one alignment run are both prompted as chats too: where the plan calls
+    curves AACO, only these are of two aligned models.
+    """
     comparison = figures.comparison
-    return {
-        curve: twin
-        for curve, twin in other_pairs(comparison).items()
-        if _two_aligned(comparison.cells[comparison.curves[curve][0]].pair) == aligned
+    others = other_pairs(comparison)
+    two = {
+        curve
+        for curve in others
+        if _two_aligned(comparison.cells[comparison.curves[curve][0]].pair)
     }
+    named = {curve for curve in two if "aaco" in curve.lower()}
+    return {c: twin for c, twin in others.items() if (c in (named or two)) == aligned}
 
 
 def _aligned_pairs(figures: Figures) -> list[Finding]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from baco.bench.cells import Cell
 from baco.bench.plan import Plan
 from baco.bench.records import Record
 from baco.bench.store import Store
-from baco.errors import BacoError
+from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache
 from baco.metrics.groups import Generations
 from baco.metrics.passes import Options, Passes
@@ -258,3 +259,16 @@ def generations(store: Store, cell: Cell) -> Iterator[Generations]:
             {**_passed(record), **about, "record": record.id, "category": record.category},
             f"{cell.title}, {record.id}",
         )
+
+
+def all_generations(path: Path) -> list[Generations]:
+    """The complete groups of a store's plan, as metrics take them.
+
+    Raises:
+        InputError: If the file is no store, or holds no complete group.
+    """
+    with Store(path) as store:
+        found = [group for cell in store.cells() for group in generations(store, cell)]
+    if not found:
+        raise InputError(f"{path} holds no complete group yet", hint="baco bench run fills it")
+    return found

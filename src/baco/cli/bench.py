@@ -89,6 +89,8 @@ def run(
 
     if executor not in EXECUTORS:
         raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
+    if workers < 1:
+        raise InputError(f"{workers} workers are too few", hint="use at least 1")
     with Store(path, create=True) as opened:
         prepare(plan, opened)
     with watching(path, Console(stderr=True), lambda line: typer.echo(line, err=True)):

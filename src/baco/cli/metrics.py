@@ -13,6 +13,9 @@ import typer
 from baco.errors import InputError
 
 if TYPE_CHECKING:
+    from baco.metrics.groups import Generations
+
+if TYPE_CHECKING:
     from baco.metrics.judge import Judge
 
 app = typer.Typer(
@@ -45,7 +48,7 @@ def score_file(
         Path,
         typer.Argument(
             help='JSON lines or Parquet: {"prompt": ..., "generations": [...]} a row, NoveltyBench '
-            "files, or samples as `baco generate --json` writes them."
+            "files, samples as `baco generate --json` writes them, or a store of `baco bench run`."
         ),
     ],
     metrics: Annotated[
@@ -112,7 +115,6 @@ def score_file(
 
     Fields that are not known pass through. A number always comes with the model that made it.
     """
-    from baco.metrics.groups import read_groups
     from baco.metrics.report import check_format, write_scores
     from baco.metrics.score import score
     from baco.metrics.spec import expand
@@ -120,7 +122,7 @@ def score_file(
     expand([name for name in metrics.split(",") if name.strip()])
     for path in output or ():
         check_format(path)
-    groups = read_groups(file)
+    groups = _groups(file)
     judge: Judge | None = None
     if judge_url:
         from baco.metrics.chat import ChatJudge
@@ -171,6 +173,18 @@ def score_file(
     print_table(SUMMARY, summary_rows(scores))
     for line in remarks(scores):
         typer.echo(line, err=True)
+
+
+def _groups(file: Path) -> list[Generations]:
+    """Reads groups from a file or from a store of the bench."""
+    from baco.bench.store import is_store
+    from baco.metrics.groups import read_groups
+
+    if is_store(file):
+        from baco.bench.score import all_generations
+
+        return all_generations(file)
+    return read_groups(file)
 
 
 def _models(pairs: list[str]) -> dict[str, str]:

@@ -35,7 +35,9 @@ def create(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="JSONL files of groups or samples, as FILE or METHOD=FILE.", show_default=False
+            help="JSONL files of groups or samples, or a store of baco bench run, as FILE or "
+            "METHOD=FILE.",
+            show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The study file to write.")],

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from baco.errors import InputError
+from baco.bench.store import is_store
+from baco.errors import InputError, UnknownNameError
+from baco.prompts import Conversation
 
 QUALITY = "quality"
 """Name of the automatic quality among a response's scores."""
@@ -58,12 +60,15 @@ def read_groups(path: Path, *, name: str = "", quality: str = QUALITY) -> list[G
     """Reads one file of groups or samples.
 
     Args:
-        path: JSONL. A row with ``generations`` is a group; a row with ``text`` is one sample, as
-            `baco generate --json` and the bench's JSONL export write it. The quality field and
-            the values of an optional ``scores`` object are numbers, or lists with one number per
+        path: A store of `baco bench run`, or JSONL. A row with ``generations`` is a group; a row
+            with ``text`` is one sample, as `baco generate --json` and the bench's JSONL export
+            write it. The quality field and the values of an optional ``scores`` object are
+            numbers, or lists with one number per
             generation.
-        name: The method's name; by default the row's ``method``, else the file's stem.
-        quality: The field that holds automatic quality.
+        name: The method's name; by default the row's ``method``, else the file's stem. Of a store
+            the one curve to take; by default all.
+        quality: The field that holds automatic quality; of a store the metric, by default the
+            first quality metric of its plan.
 
     Returns:
         The groups, in the file's order.
@@ -71,6 +76,8 @@ def read_groups(path: Path, *, name: str = "", quality: str = QUALITY) -> list[G
     Raises:
         InputError: If a row is malformed, or a group or sample occurs twice.
     """
+    if is_store(path):
+        return _from_store(path, name, quality)
     found: dict[tuple[str, str, str], tuple[dict[int, Response], dict[str, float]]] = {}
     for where, row in _rows(path):
         prompt = row.get("prompt")
@@ -94,6 +101,49 @@ def read_groups(path: Path, *, name: str = "", quality: str = QUALITY) -> list[G
         Group(*key, tuple(responses[index] for index in sorted(responses)), scores)
         for key, (responses, scores) in found.items()
     ]
+
+
+def _from_store(path: Path, name: str, quality: str) -> list[Group]:
+    """Reads the groups of a bench run: a method is a curve, its setting the control."""
+    from baco.bench.store import Store
+
+    groups = []
+    with Store(path) as store:
+        metric = store.plan.metrics.quality[0] if quality == QUALITY else quality
+        cells = store.cells()
+        curves = dict.fromkeys(cell.curve for cell in cells)
+        if name and name not in curves:
+            raise UnknownNameError("method", name, curves)
+        for cell in cells:
+            if name and cell.curve != name:
+                continue
+            scores: dict[str, dict[str, float]] = {}
+            for score in store.scores(cell):
+                if math.isfinite(score.value):
+                    scores.setdefault(score.record, {})[score.metric] = score.value
+            for record, samples in store.groups(cell):
+                values = scores.get(record.id, {})
+                if metric in values:
+                    values[QUALITY] = values[metric]
+                groups.append(
+                    Group(
+                        cell.curve,
+                        "" if cell.control is None else f"{cell.control}",
+                        _words(record.prompt),
+                        tuple(Response(sample["text"]) for sample in samples),
+                        values,
+                    )
+                )
+    if not groups:
+        raise InputError(f"{path} holds no complete group yet", hint="baco bench run fills it")
+    return groups
+
+
+def _words(prompt: Conversation) -> str:
+    """A prompt as annotators read it."""
+    if len(prompt) == 1:
+        return prompt[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt)
 
 
 def read_scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:

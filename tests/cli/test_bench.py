@@ -1,0 +1,115 @@
+"""`baco bench` as a user types it, with a small plan on the bundled pair."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from baco import cli
+
+PLAN = """
+pairs = ["tiny"]
+n = 2
+[[datasets]]
+dataset = "tiny"
+limit = 2
+[sampling]
+max_new_tokens = 16
+[[methods]]
+method = "aligned"
+[[methods]]
+method = "baco"
+router = "p-punc"
+controls = [0.2, 0.4]
+[metrics]
+quality = ["reward@tiny"]
+diversity = ["dist_1", "nb_distinct@tiny"]
+"""
+
+
+class Result(NamedTuple):
+    """What a command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Baco = Callable[..., Result]
+
+
+@pytest.fixture
+def baco(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Baco:
+    """Runs `baco bench` in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BACO_CACHE", str(tmp_path / "cache"))
+
+    def call(*arguments: str) -> Result:
+        code = cli.run(["bench", *arguments])
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+def test_from_plan_to_export(tmp_path: Path, baco: Baco) -> None:
+    (tmp_path / "mine.toml").write_text(PLAN)
+    needs = baco("run", "mine.toml", "--dry-run")
+    assert needs.returncode == 0, needs.stderr
+    assert dict(line.split("\t") for line in needs.stdout.splitlines())["samples"] == "12"
+    assert not (tmp_path / "mine.sqlite").exists()
+    made = baco("run", "mine.toml", "--executor", "processes", "--workers", "2")
+    assert made.returncode == 0, made.stderr
+    assert "mine.sqlite holds 12 samples of 3 cells" in made.stderr
+    assert "12 samples (" in made.stderr  # plain lines, as this is no terminal
+    assert "\x1b" not in made.stderr
+    scored = baco("score", "mine.toml")
+    assert scored.returncode == 0, scored.stderr
+    assert "18 new values" in scored.stderr
+    assert "0 new values" in baco("score", "mine.sqlite").stderr
+    status = baco("status", "mine.toml").stdout
+    assert re.search(r"\tbaco p-punc\t0.2 ✓  0.4 ✓", status)
+    assert "tokens a second" in status
+    written = baco("export", "mine.sqlite", "--out", "all.jsonl")
+    assert "12 samples in all.jsonl" in written.stderr
+    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert len(rows) == 12
+    assert {row["curve"] for row in rows} == {"aligned", "baco p-punc"}
+
+
+def test_init(tmp_path: Path, baco: Baco) -> None:
+    made = baco("init", "wildchat-llama-3-8b")
+    assert made.returncode == 0
+    assert "n = 10" in (tmp_path / "wildchat-llama-3-8b.toml").read_text()
+    again = baco("init", "wildchat-llama-3-8b")
+    assert again.returncode == 2
+    assert again.stderr == (
+        "baco: wildchat-llama-3-8b.toml exists already (name another with --out)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "tinny"], "unknown plan 'tinny' (did you mean 'tiny'?"),
+        (["run", "tiny", "--executor", "rays"], "unknown executor 'rays' (use local"),
+        (["run", "tiny", "--workers", "0"], "0 workers are too few"),
+        (["score", "tiny"], "there is no store tiny.sqlite (baco bench run makes one)"),
+        (["status", "none.sqlite"], "there is no store none.sqlite"),
+        (["export", "tiny", "--out", "x.jsonl"], "there is no store tiny.sqlite"),
+        (["init", "nothing"], "unknown plan 'nothing'"),
+        (["score", "tiny", "--workers", "-1"], "-1 workers are too few"),
+    ],
+)
+def test_mistakes(tmp_path: Path, baco: Baco, arguments: list[str], message: str) -> None:
+    result = baco(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("*.sqlite*"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,9 @@ from baco.registry import Registry
 
 NOVELTY_BENCH = "yimingzhang/novelty-bench"
 """Home of NoveltyBench and its prompts from WildChat on the hub."""
+
+_PARAPHRASES = 10
+"""As many as NoveltyBench has; where the grammar knows fewer, they come again."""
 
 _KNOWN = ("id", "prompt", "messages", "category")
 
@@ -59,14 +64,23 @@ def load_dataset(source: Source) -> Dataset:
 
 @DATASETS.register("tiny")
 def tiny(source: Source) -> list[Record]:
-    """The held-out prompts of the bundled pair's world."""
-    from baco.tiny.world import prompts
+    """The held-out prompts of the bundled pair's world, with other wordings of the same."""
+    from baco.tiny.grammar import expand
+    from baco.tiny.world import phrasings, prompts, understand
 
     _no_options(source)
-    return [
-        Record(p.id, conversation_of(p.text), p.category, {"kind": p.kind})
-        for p in prompts("heldout")
-    ]
+    found = []
+    for p in prompts("heldout"):
+        question = understand(p.text)
+        assert question is not None  # the world knows its own prompts
+        asks = phrasings(question.kind, "heldout")
+        slots = dict(question.slots)
+        texts = (expand(ask, slots, random.Random(seed)) for seed in range(9) for ask in asks)
+        other = [text for text in dict.fromkeys(texts) if text != p.text]
+        paraphrases = list(itertools.islice(itertools.cycle(other), _PARAPHRASES))
+        extra = {"kind": p.kind, "paraphrases": paraphrases}
+        found.append(Record(p.id, conversation_of(p.text), p.category, extra))
+    return found
 
 
 @DATASETS.register("jsonl")

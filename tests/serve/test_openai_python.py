@@ -109,6 +109,7 @@ def test_stop_strings_end_answers(client: openai.OpenAI) -> None:
     assert cut.choices[0].message.content == text[: text.index(stop)]
     assert cut.choices[0].finish_reason == "stop"
     assert cut.choices[0].baco["finish"] == "stop_string"
+    assert cut.choices[0].baco["forwards_per_token"] > 0
     streamed = client.chat.completions.create(
         model="toy", messages=ASK, seed=4, max_tokens=30, stop=stop, stream=True
     )

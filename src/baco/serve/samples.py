@@ -205,10 +205,8 @@ class Sample:
             reader.add(token, self._name(spoke), begins)
         tally.emitted += len(event.tokens)
         finish: str | None = "stop_string" if reader.stopped else event.finish
-        if event.cost is not None and tally.cost is not None:
-            tally.cost += event.cost
-        elif finish and event.finish is None:
-            tally.cost = None
+        if event.finish:
+            self.pay(event.cost)
         if finish == "stop" and len(reader.ids) < self._hold:
             tally.restarts += 1
             self._begin()
@@ -224,6 +222,11 @@ class Sample:
         if not pieces and not finish:
             return None, False
         return Update(self.index, pieces, None, finish, tally if finish else None), False
+
+    def pay(self, cost: Cost | None) -> None:
+        """Books what a row has cost; None if that is not known."""
+        spent = self._tally.cost
+        self._tally.cost = None if spent is None or cost is None else spent + cost
 
     def _name(self, source: int) -> str:
         """Who wrote a token; a single model's engine calls every token aligned."""

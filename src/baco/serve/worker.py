@@ -264,7 +264,7 @@ class Worker:
             if update.finish:
                 del self._rows[method, event.row]
                 if event.finish is None:
-                    engine.cancel(event.row)
+                    sample.pay(engine.cancel(event.row))
             news.setdefault(id(job), (job, []))[1].append(update)
         for job, updates in news.values():
             if job.scorers:

@@ -111,7 +111,8 @@ class Sample:
         sources: ``base`` or ``aligned`` for each token.
         base_share: Units begun by the base model / units.
         switches: Changes of source between units.
-        attempts: How often it was drawn; more than 1 only where short stops are drawn again.
+        attempts: How often it was drawn; more than 1 where short stops are drawn again, or
+            no answer was found.
         details: What else the method has to tell, ready for JSON: the paraphrase that was asked,
             say; None for nothing.
         cost: What the engine spent on it, all attempts together; None if read from a file.
@@ -235,7 +236,7 @@ class Group(Sequence[Sample]):
 
     @property
     def restarts(self) -> int:
-        """How many draws were thrown away because they stopped too short."""
+        """How many draws were thrown away: they stopped too short, or held no answer."""
         return sum(sample.attempts - 1 for sample in self.samples)
 
     @property
@@ -279,7 +280,7 @@ class Group(Sequence[Sample]):
             f"{self.distinct} of {n} answers distinct as text",
         ]
         if self.restarts:
-            words.append(f"{self.restarts} short stops drawn again")
+            words.append(f"{self.restarts} draws thrown away")
         return ", ".join(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baco.engine import Cost, Engine, Request, Warp, reference
+from baco.engine.blend import Blend
 from baco.engine.noise import row_key
 from baco.errors import BacoError, InputError
 from baco.partners.fake import FakeCache, FakePartner
@@ -36,8 +38,15 @@ def some_requests(spec: str, how: Warp, count: int = 4, limit: int = 24) -> list
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize(
     "how",
-    [Warp(), Warp(temperature=0), Warp(temperature=1.3, top_p=1), Warp(top_k=5, top_p=0.6)],
-    ids=["default", "greedy", "hot", "filters"],
+    [
+        Warp(),
+        Warp(temperature=0),
+        Warp(temperature=1.3, top_p=1),
+        Warp(top_k=5, top_p=0.6),
+        Warp(top_p=1, top_n_sigma=1.2, xtc=0.2),
+        Warp(top_p=1, typical=0.8),
+    ],
+    ids=["default", "greedy", "hot", "filters", "sigma-xtc", "typical"],
 )
 def test_every_router_equals_the_oracle(spec: str, how: Warp) -> None:
     pair = fake_pair()
@@ -46,6 +55,36 @@ def test_every_router_equals_the_oracle(spec: str, how: Warp) -> None:
     for lookahead, rows in (("off", 16), ("auto", 3), (1, 1), (3, 16)):
         engine = Engine(*pair, lookahead=lookahead, max_rows=rows)  # type: ignore[arg-type]
         assert run(engine, requests) == wanted, (lookahead, rows)
+
+
+BLENDS = [
+    Blend("linear", 0.5), Blend("linear", 0.9), Blend("geometric", 0.3), Blend("contrast", 0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", BLENDS, ids=str)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_blends_equal_the_oracle(how: Blend, temperature: float) -> None:
+    pair = fake_pair()
+    alone = some_requests("rand@0", Warp(temperature=temperature))
+    requests = [replace(request, blend=how, end_rule=False) for request in alone]
+    wanted = expected(pair, requests)
+    for lookahead, rows in (("off", 16), ("auto", 3), (1, 1), (3, 16)):
+        engine = Engine(*pair, lookahead=lookahead, max_rows=rows)  # type: ignore[arg-type]
+        assert run(engine, requests + alone)[: len(requests)] == wanted, (lookahead, rows)
+        assert engine.stats.base_passes > 0
+
+
+@pytest.mark.parametrize("kind", ["linear", "geometric"])
+def test_a_blend_of_one_is_that_one(kind: str) -> None:
+    pair = fake_pair()
+    for weight, partner, side in ((0.0, pair[0], "base_prompt"), (1.0, pair[1], "aligned_prompt")):
+        for request in some_requests("rand@0", Warp(), count=6):
+            prompt = getattr(request, side)
+            alone = replace(request, base_prompt=prompt, aligned_prompt=prompt, end_rule=False)
+            [wanted] = run(Engine(partner, partner), [alone])
+            mixed = replace(request, blend=Blend(kind, weight), end_rule=False)  # type: ignore[arg-type]
+            assert run(Engine(*pair), [mixed]) == [wanted]
 
 
 @settings(max_examples=25)

@@ -16,6 +16,9 @@ WARPS = st.builds(
     top_p=st.one_of(st.just(1.0), st.floats(0.05, 0.99)),
     top_k=st.integers(0, 12),
     min_p=st.one_of(st.just(0.0), st.floats(0.01, 1)),
+    top_n_sigma=st.one_of(st.just(float("inf")), st.floats(0.1, 3)),
+    typical=st.one_of(st.just(1.0), st.floats(0.05, 0.99)),
+    xtc=st.one_of(st.just(1.0), st.floats(0.01, 0.6)),
 )
 
 
@@ -54,6 +57,26 @@ def test_top_p_keeps_the_token_that_crosses() -> None:
     assert warp(p.log(), Warp(top_p=0.6)).exp()[0].tolist() == pytest.approx([0.625, 0.375, 0])
 
 
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        # The logits' standard deviation is 0.86; 0.3 is 0.51 nats below 0.5, which is 0.59 of it.
+        ({"top_n_sigma": 0.0}, [1, 0, 0, 0]),
+        ({"top_n_sigma": 0.6}, [0.625, 0.375, 0, 0]),
+        # Entropy 1.14 nats: 0.3 (1.20) is the most typical, then 0.5 (0.69), then 0.15 (1.90).
+        ({"typical": 0.2}, [0, 1, 0, 0]),
+        ({"typical": 0.7}, [0.625, 0.375, 0, 0]),
+        # Half the time only the least likely of the top choices and what is below it.
+        ({"xtc": 0.3}, [0.25, 0.15 + 0.3, 0.075 + 0.15, 0.025 + 0.05]),
+        ({"xtc": 0.4}, [0.5, 0.3, 0.15, 0.05]),
+        ({"xtc": 0.1}, [0.25, 0.15, 0.075 + 0.375, 0.025 + 0.125]),
+    ],
+)
+def test_filters_of_other_samplers(how: dict[str, float], expected: list[float]) -> None:
+    p = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64)
+    assert warp(p.log(), Warp(top_p=1, **how)).exp()[0].tolist() == pytest.approx(expected)
+
+
 def test_ties_stay_together() -> None:
     p = torch.full((1, 4), 0.25, dtype=torch.float64)
     for how in (Warp(top_p=0.3), Warp(top_k=1, top_p=1)):
@@ -69,6 +92,9 @@ def test_ties_stay_together() -> None:
         ({"top_p": 1.1}, "top-p 1.1 is out of range"),
         ({"top_k": -1}, "top-k -1 is out of range"),
         ({"min_p": 2}, "min-p 2 is out of range"),
+        ({"top_n_sigma": -1}, "top-n-sigma -1 is out of range"),
+        ({"typical": 0}, "typical 0 is out of range"),
+        ({"xtc": 1.5}, "xtc 1.5 is out of range"),
     ],
 )
 def test_bad_values(kwargs: dict[str, float], message: str) -> None:

@@ -113,7 +113,7 @@ def test_short_stops_are_drawn_again_a_bounded_number_of_times():
     assert {s.attempts for s in again} == {1, 2, 3, 4}
     assert any(len(s.token_ids) < 4 for s in again if s.attempts == 4)
     assert again.restarts == sum(s.attempts - 1 for s in again)
-    assert f"{again.restarts} short stops drawn again" in again.summary
+    assert f"{again.restarts} draws thrown away" in again.summary
     assert again.cost.aligned_passes > first.cost.aligned_passes
 
 

@@ -19,6 +19,9 @@ BASE_STYLE = "bold magenta"
 
 Style = Literal["colour", "marks", "plain"]
 
+_INSTEAD = {"withheld": "(withheld by the filter)", "failed": "(no answer was found)"}
+"""What is shown of samples without a text, by their finish reason."""
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -103,8 +106,9 @@ class Printer:
 
     def sample(self, sample: Sample) -> None:
         """Prints one sample under its number."""
-        if sample.finish_reason == "withheld":
-            body = Text("(withheld by the filter)", "dim" if self.style == "colour" else "")
+        instead = _INSTEAD.get(sample.finish_reason)
+        if instead:
+            body = Text(instead, "dim" if self.style == "colour" else "")
         elif self.style == "colour":
             body = coloured(sample)
         else:

@@ -26,12 +26,13 @@ import torch
 
 from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Flags, Integers, Row
+from baco.engine.blend import Blend, blend
 from baco.engine.drafts import Ask, Drafter, make_drafter
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Request
 from baco.engine.side import Side, run_together, score_window
-from baco.engine.step import Choice, Context, step
-from baco.engine.warp import Warp
+from baco.engine.step import Choice, Context, Nucleus, Scores, step
+from baco.engine.warp import Warp, nucleus
 from baco.errors import BacoError, InputError, UnsupportedError
 from baco.partners.base import Partner, RowCache
 from baco.routers import parse
@@ -52,6 +53,7 @@ class Program(NamedTuple):
     router: Router
     warps: tuple[Warp, Warp]
     end_rule: bool
+    blend: Blend | None
 
 
 class Decided(NamedTuple):
@@ -94,6 +96,11 @@ class Stats(NamedTuple):
     aligned_token_rows: int
     tokens: int
     draft_cost: float = 0.0
+
+    def __add__(self, other: object) -> Stats:
+        if not isinstance(other, Stats):
+            return NotImplemented
+        return Stats(*(a + b for a, b in zip(self, other, strict=True)))  # type: ignore[arg-type]
 
 
 class Engine:
@@ -205,7 +212,7 @@ class Engine:
                     hint="shorten the prompt or use a model with a longer context",
                 )
             limit = min(limit, window - len(prompt))
-        program = Program(request.router, request.warps, request.end_rule)
+        program = Program(request.router, request.warps, request.end_rule, request.blend)
         if program not in self._programs:
             self._programs.append(program)
         row = Row(self._numbers, request, limit, self._programs.index(program))
@@ -385,12 +392,12 @@ class Engine:
     def _resolve_program(self, program: int, rows: Integers) -> Integers:
         """Resolves one position of the rows of one program; returns those that could be."""
         batch = self._batch
-        router, warps, end_rule = self._programs[program]
+        router, warps, end_rule, how = self._programs[program]
         if len(self._programs) > 1:
             rows = rows[batch.program[rows] == program]
         t = batch.t[rows]
         have_aligned, have_base = (side.fed[rows] >= t for side in self.sides)
-        if router.needs_history or router.looks_ahead:
+        if router.needs_history or router.looks_ahead or how:
             both = have_aligned & have_base
             rows, t = rows[both], t[both]
             have_aligned = have_base = both[both]
@@ -401,6 +408,9 @@ class Engine:
         base = base or aligned
         assert aligned is not None
         assert base is not None
+        if how:
+            raw = blend(base.raw, aligned.raw, how)
+            base = aligned = Scores(raw, Nucleus(*nucleus(raw, warps[1])), self.vocabulary.is_end)
         knows = router.needs_history or router.looks_ahead
         members = [self._rows[i] for i in rows] if knows else []
         choice = Decided.of(
@@ -503,7 +513,7 @@ class Engine:
             assert scores is not None
             keys = self._noise_of_guesses(batch.keys[mine])
             context = self._context(keys, at, batch.tip_state[mine], batch.source[mine])
-            _, warps, end_rule = self._programs[program]
+            _, warps, end_rule, _ = self._programs[program]
             choice = Decided.of(
                 step(scores, scores, context, self._own, warps, self.vocabulary, end_rule=end_rule)
             )

@@ -18,6 +18,7 @@ import torch
 
 from baco.engine import noise
 from baco.engine.ahead import Stretch
+from baco.engine.blend import PLAUSIBLE, Blend
 from baco.engine.reference_rules import decide, margin_of, rollout
 from baco.engine.rows import ALIGNED, BASE, Finish, Request
 from baco.engine.step import Context, Nucleus, Scores
@@ -95,15 +96,26 @@ def _softmax(logits: Floats) -> Floats:
 
 
 def warp(probs: Floats, how: Warp) -> Floats:
-    """P~ from P: temperature, top-k, top-p, min-p, in this order; ties stay together."""
+    """P~ from P: temperature, then the filters in the order of `Warp`; ties stay together."""
     if how.temperature == 0:
         out = np.zeros_like(probs)
         out[probs.argmax()] = 1
         return out
     with np.errstate(divide="ignore"):
         p = _softmax(np.log(probs) / how.temperature)
+    if how.top_n_sigma < math.inf:
+        logits = np.log(p[p > 0])
+        p = np.where(p >= p.max() * np.exp(-how.top_n_sigma * logits.std()), p, 0)
+        p = p / p.sum()
     if 0 < how.top_k < len(p):
         p = np.where(p >= np.sort(p)[-how.top_k], p, 0)
+        p = p / p.sum()
+    if how.typical < 1:
+        there: Floats = p[p > 0]
+        distance = np.abs(-np.log(there) + (there * np.log(there)).sum())
+        nearest = np.argsort(distance, kind="stable")
+        crossing = min(int((np.cumsum(there[nearest]) < how.typical).sum()), len(there) - 1)
+        p[p > 0] = np.where(distance <= distance[nearest[crossing]], there, 0)
         p = p / p.sum()
     if how.top_p < 1:
         order = np.sort(p)[::-1]
@@ -113,6 +125,9 @@ def warp(probs: Floats, how: Warp) -> Floats:
     if how.min_p > 0:
         p = np.where(p >= how.min_p * p.max(), p, 0)
         p = p / p.sum()
+    if how.xtc < 1 and (p >= how.xtc).any():
+        cut = np.where(p > p[p >= how.xtc].min(), 0, p)
+        p = (p + cut / cut.sum()) / 2
     return p
 
 
@@ -125,6 +140,23 @@ def _choose(p: Floats, allowed: Bools, g: Floats) -> tuple[int | None, float]:
     best = int(value.argmax())
     second = np.delete(value, best).max() if len(value) > 1 else -np.inf
     return best, float(value[best] - second)
+
+
+def _blend(base: Floats, aligned: Floats, how: Blend) -> Floats:
+    """One distribution of two, by the formulas of `Blend`."""
+    w = how.weight
+    if how.kind == "linear":
+        mixed: Floats = w * aligned + (1 - w) * base
+        return mixed
+    out: Floats
+    if how.kind == "geometric":
+        out = aligned**w * base ** (1 - w)
+    else:
+        out = np.zeros_like(aligned)
+        kept = aligned >= PLAUSIBLE * aligned.max()
+        out[kept] = aligned[kept] * (aligned[kept] / base[kept]) ** w
+    out = out / out.sum()
+    return out
 
 
 def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
@@ -166,6 +198,9 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
                 margins.append(
                     Margin(t, "argmax", _choose(raw[side], raw[side] > 0, 0 * p[side])[1])
                 )
+        if request.blend:
+            raw[BASE] = raw[ALIGNED] = _blend(raw[BASE], raw[ALIGNED], request.blend)
+            p[BASE] = p[ALIGNED] = warp(raw[BASE], request.warps[1])
         g = gumbel(request.key, t, size)
         q = torch.tensor([state], device=vocabulary.is_end.device)
         b = units.begins(q)[0].cpu().numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from baco.engine.blend import Blend
 from baco.engine.warp import Warp
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Request:
         base_warp: The base side's own warps, or None for `warp`.
         max_new_tokens: Limit on emitted tokens (the end token excluded); at least 1.
         end_rule: Whether ends need the aligned model's consent (A.1); off for single models.
+        blend: Makes one distribution of both partners', from which every token is drawn as from a
+            single model; None to let them take turns.
     """
 
     base_prompt: tuple[int, ...]
@@ -45,6 +48,7 @@ class Request:
     base_warp: Warp | None = None
     max_new_tokens: int = 512
     end_rule: bool = True
+    blend: Blend | None = None
 
     @property
     def warps(self) -> tuple[Warp, Warp]:

@@ -17,24 +17,35 @@ _HEAD = 32  # tokens that are sorted first; more only where the filters keep the
 
 @dataclass(frozen=True)
 class Warp:
-    """How P becomes P~: temperature, top-k, top-p, min-p, in this order.
+    """How P becomes P~: temperature, top-nσ, top-k, typical, top-p, min-p, XTC, in this order.
 
     Attributes:
         temperature: Divides the logits; 0 means one-hot on the largest (default 1).
         top_p: Keep the most likely tokens until their mass reaches this, in (0, 1]; 1 is off.
         top_k: Keep the k most likely tokens; 0 is off.
         min_p: Keep tokens at least this times as likely as the likeliest, in [0, 1]; 0 is off.
+        top_n_sigma: Keep tokens whose logit is at most this many standard deviations of all
+            logits below the largest; infinity is off.
+        typical: Keep the tokens whose surprise is nearest the entropy until their mass reaches
+            this, in (0, 1]; 1 is off.
+        xtc: In one step of two, drop all tokens of at least this probability but the least likely
+            of them, in (0, 1]; 1 is off. Steps are drawn independently, so the law is that of the
+            mean of both distributions, which is what P~ is.
 
     Raises:
         InputError: If a value is out of its range.
 
-    Paper: §4 (T = 1.0, top-p 0.9, no top-k).
+    Paper: §4 (T = 1.0, top-p 0.9, no top-k). Min-p: arXiv 2407.01082; top-nσ: 2411.07641;
+    typical: 2202.00666; XTC: text-generation-webui, pull request 6335.
     """
 
     temperature: float = 1.0
     top_p: float = 0.9
     top_k: int = 0
     min_p: float = 0.0
+    top_n_sigma: float = math.inf
+    typical: float = 1.0
+    xtc: float = 1.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -54,6 +65,17 @@ class Warp:
             raise InputError(
                 f"min-p {self.min_p} is out of range", hint="use 0 <= min-p <= 1; 0 switches it off"
             )
+        if not self.top_n_sigma >= 0:
+            raise InputError(
+                f"top-n-sigma {self.top_n_sigma} is out of range",
+                hint="use 0 or more; infinity switches it off",
+            )
+        for name, value in (("typical", self.typical), ("xtc", self.xtc)):
+            if not 0 < value <= 1:
+                raise InputError(
+                    f"{name} {value} is out of range",
+                    hint=f"use 0 < {name} <= 1; 1 switches it off",
+                )
 
 
 def nucleus(log_probs: torch.Tensor, how: Warp) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,6 +97,9 @@ def nucleus(log_probs: torch.Tensor, how: Warp) -> tuple[torch.Tensor, torch.Ten
     if how.temperature != 1:
         log_probs = torch.log_softmax(log_probs / how.temperature, -1)
     size = log_probs.shape[-1]
+    if how.top_n_sigma < math.inf or how.typical < 1 or how.xtc < 1:
+        ids = torch.arange(size, device=log_probs.device)
+        return ids.expand(log_probs.shape), _all_filters(log_probs, how)
     if how.top_p == 1 and how.min_p == 0 and not 0 < how.top_k < size:
         ids = torch.arange(size, device=log_probs.device)
         return ids.expand(log_probs.shape), log_probs
@@ -136,3 +161,54 @@ def warp(logits: torch.Tensor, how: Warp) -> torch.Tensor:
     """
     ids, kept = nucleus(torch.log_softmax(logits, -1), how)
     return in_order(ids, kept, logits.shape[-1])[1]
+
+
+def _all_filters(log_probs: torch.Tensor, how: Warp) -> torch.Tensor:
+    """Applies the filters one after another to log P at temperature 1, over all tokens."""
+
+    def plain(log_probs: torch.Tensor, **filters: float) -> torch.Tensor:
+        kept = nucleus(log_probs, Warp(**{"top_p": 1, **filters}))  # type: ignore[arg-type]
+        return in_order(*kept, log_probs.shape[-1])[1]
+
+    if how.top_n_sigma < math.inf:
+        reach = how.top_n_sigma * _deviation(log_probs)
+        log_probs = _drop_below(log_probs, log_probs.amax(-1, keepdim=True) - reach)
+    log_probs = plain(log_probs, top_k=how.top_k)
+    if how.typical < 1:
+        log_probs = _typical(log_probs, how.typical)
+    log_probs = plain(log_probs, top_p=how.top_p, min_p=how.min_p)
+    if how.xtc < 1:
+        log_probs = _without_top_choices(log_probs, how.xtc)
+    return log_probs
+
+
+def _deviation(log_probs: torch.Tensor) -> torch.Tensor:
+    """Returns the standard deviation of the logits that are not forbidden, [..., 1]."""
+    known = log_probs > -torch.inf
+    count = known.sum(-1, keepdim=True)
+    mean = log_probs.masked_fill(~known, 0).sum(-1, keepdim=True) / count
+    return (((log_probs - mean).masked_fill(~known, 0) ** 2).sum(-1, keepdim=True) / count).sqrt()
+
+
+def _typical(log_probs: torch.Tensor, mass: float) -> torch.Tensor:
+    """Keeps the tokens nearest the expected surprise that together have this mass."""
+    probs = log_probs.exp()
+    entropy = -(probs * log_probs.masked_fill(probs == 0, 0)).sum(-1, keepdim=True)
+    distance = (-log_probs - entropy).abs()
+    nearest, order = distance.sort(-1)
+    below = (probs.gather(-1, order).cumsum(-1) < mass).sum(-1, keepdim=True)
+    reach = nearest.gather(-1, below.clamp(max=log_probs.shape[-1] - 1))
+    return torch.log_softmax(log_probs.masked_fill(distance > reach, -torch.inf), -1)
+
+
+def _without_top_choices(log_probs: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Mixes a distribution half and half with itself without its top choices but the last."""
+    top = log_probs >= math.log(threshold)
+    last = log_probs.masked_fill(~top, torch.inf).amin(-1, keepdim=True)
+    cut = torch.log_softmax(log_probs.masked_fill(log_probs > last, -torch.inf), -1)
+    return torch.logaddexp(log_probs, cut) - math.log(2)
+
+
+def _drop_below(log_probs: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    """Drops what is less likely than `floor` [..., 1] and renormalises the rest."""
+    return torch.log_softmax(log_probs.masked_fill(log_probs < floor, -torch.inf), -1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from baco.engine.loop import Lookahead, Stats
+from baco.engine.rows import Cost
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.group import Sample
@@ -27,6 +28,9 @@ COLDEST, HOTTEST = 1e-3, 1e3
 MAX_ATTEMPTS = 4
 """A short stop is drawn again at most three times."""
 
+MAX_ASKS = 11
+"""Where no answer is found in what a model wrote, it is asked again at most ten times."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -36,11 +40,18 @@ class Task:
         prompt: The checked prompt.
         index: The sample's place in its group.
         paraphrases: Other wordings of the prompt's last message that its data set has.
+        asked: What the models are given in the prompt's place; None for the prompt. Methods
+            set it, and the rest.
+        details: What the sample is to tell of it.
+        spent: What was spent on the task before.
     """
 
     prompt: Conversation
     index: int
     paraphrases: tuple[str, ...] = ()
+    asked: Conversation | None = None
+    details: dict[str, Any] | None = field(default=None, hash=False)
+    spent: Cost | None = field(default_factory=Cost, compare=False)
 
 
 class Chunk(NamedTuple):
@@ -179,6 +190,7 @@ class Method:
         whole_group: Whether a sample may depend on the others of its group, and on their number.
         multiple: The group's size must be a multiple of this.
         top_p: The top-p it uses unless told otherwise.
+        restarts: Whether it can draw short stops again.
     """
 
     name: str
@@ -194,6 +206,7 @@ class Method:
     whole_group: bool = False
     multiple: int = 1
     top_p: float = 0.9
+    restarts: bool = True
 
     @property
     def takes_router(self) -> bool:

@@ -12,11 +12,13 @@ from baco.engine.rows import SOURCE_NAMES, Cost, Event, Finish, Request
 from baco.errors import InputError
 from baco.group import Sample, base_share, switches
 from baco.memory import Job, rows_that_fit
-from baco.methods.base import MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
+from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
+from baco.methods.found import Find, cut, failed
 from baco.methods.reader import Reader
 from baco.prompts import Conversation, as_json, identity
 
 if TYPE_CHECKING:
+    from baco.engine.blend import Blend
     from baco.routers.base import Router
     from baco.sides import Side
 
@@ -64,6 +66,9 @@ class Decoding:
         router_for: Makes the router of a prompt.
         source_names: What the engine's sources (0, 1) are called.
         end_rule: Whether ends need the aligned model's consent.
+        blend: Makes one distribution of both models'.
+        find: Finds the answer in what was written; where there is none it is written again.
+        room: How many more tokens than the answer the models may write around it.
 
     Raises:
         InputError: If a prompt does not fit into a context window.
@@ -78,6 +83,9 @@ class Decoding:
         router_for: Callable[[Conversation], Router],
         source_names: tuple[str, str] = SOURCE_NAMES,
         end_rule: bool = True,
+        blend: Blend | None = None,
+        find: Find | None = None,
+        room: int = 0,
     ) -> None:
         self._tasks = tasks
         self._setting = setting
@@ -85,6 +93,9 @@ class Decoding:
         self._router_for = router_for
         self._source_names = source_names
         self._end_rule = end_rule
+        self._blend = blend
+        self._find = find
+        self._room = room
         self._requests: dict[Conversation, Request] = {}
         self._rows: dict[int, Row] = {}
         partners = (sides[0].partner, sides[1].partner)
@@ -95,7 +106,7 @@ class Decoding:
             max_rows = rows_that_fit(partners, self._job(), setting.max_rows)
             self._engine = open_engine(*partners, lookahead=setting.lookahead, max_rows=max_rows)
         for number in range(len(tasks)):
-            self._submit(number, attempt=0, cost=Cost())
+            self._submit(number, attempt=0, cost=tasks[number].spent)
 
     def updates(self) -> Iterator[Update]:
         """Decodes everything.
@@ -114,7 +125,9 @@ class Decoding:
 
     def _job(self) -> Job:
         """What there is to do, for predicting its memory."""
-        requests = [self._request(prompt) for prompt in {t.prompt: None for t in self._tasks}]
+        requests = [
+            self._request(prompt) for prompt in {t.asked or t.prompt: 0 for t in self._tasks}
+        ]
         lengths = [(len(r.base_prompt), len(r.aligned_prompt)) for r in requests]
         return job_of(lengths, len(self._tasks), self._setting)
 
@@ -122,7 +135,7 @@ class Decoding:
         task, sampling = self._tasks[number], self._setting.sampling
         key = row_key(sampling.seed, identity(task.prompt), task.index, attempt)
         try:
-            row = self._engine.submit(replace(self._request(task.prompt), key=key))
+            row = self._engine.submit(replace(self._request(task.asked or task.prompt), key=key))
         except InputError as error:
             words = " ".join(task.prompt[-1].content.split())
             shown = words if len(words) <= 40 else f"{words[:37]}..."
@@ -132,7 +145,7 @@ class Decoding:
             number,
             Reader(
                 self._sides[1].token_bytes,
-                sampling.stop,
+                () if self._find else sampling.stop,
                 hold=sampling.restart_shorter_than if may_restart else 0,
             ),
             attempt,
@@ -149,8 +162,9 @@ class Decoding:
                 router=self._router_for(prompt),
                 key=0,
                 warp=self._setting.sampling.warp,
-                max_new_tokens=self._setting.sampling.max_new_tokens,
+                max_new_tokens=self._setting.sampling.max_new_tokens + self._room,
                 end_rule=self._end_rule,
+                blend=self._blend,
             )
         return self._requests[prompt]
 
@@ -170,10 +184,28 @@ class Decoding:
                 self._submit(row.task, row.attempt + 1, row.cost)
                 return
             reader.finish()
+        if self._find:
+            yield from self._search(row, event.finish, self._find) if over else ()
+            return
         for text, name in reader.release(final=over):
             yield Chunk(row.task, text, name)
         if over:
             yield Done(row.task, self._sample(row, event.finish))
+
+    def _search(self, row: Row, finish: Finish | None, find: Find) -> Iterator[Update]:
+        """Looks for the answer in what a finished row wrote; asks again where there is none."""
+        sample, sampling = self._sample(row, finish), self._setting.sampling
+        found = find(sample.text)
+        if found is None and row.attempt < MAX_ASKS - 1:
+            self._submit(row.task, row.attempt + 1, row.cost)
+            return
+        if found is None:
+            sample = failed(sample)
+        else:
+            sample = cut(sample, found, sampling.stop, sampling.max_new_tokens)
+        for text, source in zip(sample.tokens, sample.sources, strict=True):
+            yield Chunk(row.task, text, source)
+        yield Done(row.task, sample)
 
     def _too_short(self, row: Row, finish: Finish | None) -> bool:
         """Whether a row stopped by itself too soon and may be drawn again."""
@@ -203,5 +235,6 @@ class Decoding:
             base_share=base_share(reader.sources, reader.begins),
             switches=switches(reader.sources, reader.begins),
             attempts=row.attempt + 1,
+            details=task.details,
             cost=row.cost,
         )

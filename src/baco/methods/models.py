@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baco.engine.loop import Stats
 from baco.errors import InputError
@@ -21,7 +21,6 @@ from baco.routers.learned import strangers
 if TYPE_CHECKING:
     from baco.pair import Pair
     from baco.routers.base import Router
-    from baco.sides import Side
 
 
 logger = logging.getLogger("baco")
@@ -50,8 +49,19 @@ def run_baco(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Up
     yield from Decoding(tasks, setting, sides=pair.sides, router_for=router_for).updates()
 
 
-def _run_alone(side: Side, name: str, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
-    """One model alone: it is both sides, and its ends need nobody's consent."""
+def run_alone(
+    pair: Pair, name: str, tasks: Sequence[Task], setting: Setting, **how: Any
+) -> Iterator[Update]:
+    """One model alone: it is both sides, and its ends need nobody's consent.
+
+    Args:
+        pair: The pair.
+        name: Which model: ``base`` or ``aligned``.
+        tasks: What to make.
+        setting: How.
+        **how: Further arguments of `Decoding`.
+    """
+    side = pair.sides[0 if name == "base" else 1]
     router = parse("rand", 0)  # reads nothing and always goes to the engine's aligned side
     decoding = Decoding(
         tasks,
@@ -60,6 +70,7 @@ def _run_alone(side: Side, name: str, tasks: Sequence[Task], setting: Setting) -
         router_for=lambda _: router,
         source_names=(name, name),
         end_rule=False,
+        **how,
     )
     for update in decoding.updates():
         yield _as_base(update) if name == "base" else update
@@ -89,12 +100,12 @@ def _as_base(update: Update) -> Update:
 
 def run_base(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The base model alone."""
-    yield from _run_alone(pair.sides[0], "base", tasks, setting)
+    yield from run_alone(pair, "base", tasks, setting)
 
 
 def run_aligned(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model alone."""
-    yield from _run_alone(pair.sides[1], "aligned", tasks, setting)
+    yield from run_alone(pair, "aligned", tasks, setting)
 
 
 METHODS = (

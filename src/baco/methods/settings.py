@@ -71,6 +71,11 @@ def make_setting(
     chosen = METHODS[method]
     if n is not None:
         chosen.check_n(n)
+    if restart_shorter_than and not chosen.restarts:
+        raise InputError(
+            f"the method {method!r} cannot draw short stops again",
+            hint="leave out restart-shorter-than",
+        )
     if control is not None:
         given = {"gamma": gamma, "temperature": temperature, "min_p": min_p}
         for name in (chosen.alias, "diversity" if chosen.takes_router else None):

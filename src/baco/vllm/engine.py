@@ -17,6 +17,7 @@ import torch
 from baco.engine.loop import Lookahead, Stats
 from baco.engine.rows import Cost, Event, Finish, Request
 from baco.engine.vocabulary import Vocabulary
+from baco.engine.warp import Warp
 from baco.errors import BacoError, InputError, UnsupportedError
 from baco.vllm.inside.requests import of_request
 
@@ -222,8 +223,14 @@ class VllmEngine:
 
         Raises:
             InputError: If a prompt is empty or fills the context window, or the limit is < 1.
-            UnsupportedError: If its router cannot run in vLLM.
+            UnsupportedError: If its router, its filters or its blend cannot run in vLLM.
         """
+        how = request.warp
+        if request.blend or how != Warp(how.temperature, how.top_p, how.top_k, how.min_p):
+            raise UnsupportedError(
+                "logit ensembles, top-n-sigma, typical and xtc are not available from vLLM pairs",
+                hint="use another method, or the engine baco",
+            )
         limit = request.max_new_tokens
         if limit < 1:
             raise InputError(f"max_new_tokens {limit} is out of range", hint="use at least 1")

@@ -1,0 +1,116 @@
+"""The ensembles: answers of both models side by side, or one distribution made of two.
+
+Paper: §4 (ensemble baselines).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from baco.engine.blend import Blend
+from baco.methods.base import HOTTEST, PAIR_OF_MODELS, Method, Setting, Task, Update
+from baco.methods.decode import Decoding
+from baco.methods.models import run_alone
+from baco.methods.needs import ONE_TOKENIZER
+from baco.methods.runs import Account
+from baco.routers import parse
+
+if TYPE_CHECKING:
+    from baco.pair import Pair
+
+
+def run_response_ensemble(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """Half of the answers by each model: by turns, the aligned one first."""
+    account = Account(setting)
+    for name, rest in (("aligned", 0), ("base", 1)):
+        numbers = [i for i, task in enumerate(tasks) if task.index % 2 == rest]
+        if numbers:
+            run = run_alone(pair, name, [tasks[i] for i in numbers], setting)
+            yield from account.pass_on(run, numbers)
+    yield account.stats
+
+
+def _run_blend(
+    kind: Literal["linear", "geometric", "contrast"],
+    pair: Pair,
+    tasks: Sequence[Task],
+    setting: Setting,
+) -> Iterator[Update]:
+    """Every token from one distribution made of both models'; it counts as the aligned model's."""
+    assert isinstance(setting.control, float)
+    router = parse("rand", 0)  # reads nothing: there is only one distribution
+    yield from Decoding(
+        tasks,
+        setting,
+        sides=pair.sides,
+        router_for=lambda _: router,
+        end_rule=False,
+        blend=Blend(kind, setting.control),
+    ).updates()
+
+
+def run_logit_ensemble(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """The mean of both models' probabilities, weighted."""
+    yield from _run_blend("linear", pair, tasks, setting)
+
+
+def run_geometric(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """The mean of both models' logits, weighted."""
+    yield from _run_blend("geometric", pair, tasks, setting)
+
+
+def run_contrastive(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """The aligned model's logits, moved further away from the base model's."""
+    yield from _run_blend("contrast", pair, tasks, setting)
+
+
+_BOTH = PAIR_OF_MODELS | {ONE_TOKENIZER}
+
+METHODS = (
+    Method(
+        "response-ensemble",
+        "ensemble",
+        "temperature",
+        "§4",
+        run_response_ensemble,
+        default=1.0,
+        low=0.0,
+        high=HOTTEST,
+        alias="temperature",
+        multiple=2,
+    ),
+    Method(
+        "logit-ensemble",
+        "ensemble",
+        "weight of the aligned model",
+        "§4",
+        run_logit_ensemble,
+        default=0.5,
+        low=0.0,
+        high=1.0,
+        needs=_BOTH,
+    ),
+    Method(
+        "logit-ensemble-geometric",
+        "ensemble",
+        "weight of the aligned model",
+        "§4, product of experts",
+        run_geometric,
+        default=0.5,
+        low=0.0,
+        high=1.0,
+        needs=_BOTH,
+    ),
+    Method(
+        "contrastive",
+        "ensemble",
+        "strength",
+        "arXiv 2309.09117",
+        run_contrastive,
+        default=0.5,
+        low=0.0,
+        high=10.0,
+        needs=_BOTH,
+    ),
+)

@@ -1,8 +1,8 @@
 """Throughput of pairs inside vLLM, as ratios in one run: against one model, two servers, our loop.
 
 Run with the environment of ``make test-vllm``: ``.venv-vllm/bin/python -m benchmarks.vllm``
-(``--quick`` for a smaller sample). The bundled pair, its MLPs widened by units that do nothing, so
-that a pass costs what a pass of a larger model costs while every token stays the same. The same
+(``--prompts 4`` for a smaller sample). The bundled pair, its MLPs widened by units that do nothing,
+so that a pass costs what a pass of a larger model costs while every token stays the same. The same
 prompts, ten samples each, in every arm:
 
 - ``composite``: both models in vLLM, this package;
@@ -222,12 +222,12 @@ def run_arm(arm: str, base: str, aligned: str, texts: Sequence[str]) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a quarter of the prompts")
+    parser.add_argument("--prompts", type=int, default=16, help="prompts, ten samples each")
     parser.add_argument("--width", type=int, default=4096, help="units of ballast in each layer")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    texts = [prompt.text for prompt in prompts("heldout")][:: 8 if options.quick else 2][:16]
+    texts = [prompt.text for prompt in prompts("heldout")][::3][: options.prompts]
     if options.arm:
         import json
 
@@ -253,8 +253,10 @@ def measure(texts: Sequence[str], options: argparse.Namespace) -> None:
                 "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **os.environ,
             }  # fmt: skip
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.vllm", "--arm", arm,
-                       "--folder", folder, *(["--quick"] if options.quick else [])]  # fmt: skip
+                       "--folder", folder, "--prompts", str(options.prompts)]  # fmt: skip
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                raise SystemExit(f"the arm {arm!r} failed")
             line = next(x for x in done.stdout.splitlines() if x.startswith("RESULT "))
             seconds, rows = json.loads(line.removeprefix("RESULT "))
             reference = reference or rows

@@ -129,6 +129,8 @@ def test_chat_with_router_seed_and_siblings(vllms_server: str) -> None:
         ({"vllm_xargs": {"baco_seed": "x"}}, "must be an integer"),
         ({"vllm_xargs": {"baco_base_prompt": ""}}, "must be text"),
         ({"vllm_xargs": {"baco_base_ids": []}}, "list of token ids"),
+        ({"vllm_xargs": {"baco_base_ids": [3, 2048]}}, "token id 2048, and there are 2048"),
+        ({"vllm_xargs": {"baco_base_ids": [3] * 1024}}, "has 1024 tokens, the context window 1024"),
         ({"presence_penalty": 1.0}, "presence_penalty is not supported"),
         ({"min_tokens": 3}, "min_tokens is not supported"),
         ({"logprobs": True, "top_logprobs": 2}, "carry sources"),
@@ -155,3 +157,46 @@ def test_raw_text_is_read_by_both_sides_and_single_models_work(vllms_server: str
         )  # fmt: skip
         assert answer.status_code == 200, answer.text
         assert answer.json()["choices"][0]["text"]
+
+
+@pytest.fixture(scope="module")
+def our_server(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    command = [
+        sys.executable, "-m", "baco", "serve", "--engine", "vllm", "--port", str(port + 1),
+        "--engine-option", "enforce_eager=true", "--engine-option", "block_size=32",
+        "--engine-option", f"kv_cache_memory_bytes={64 * 2**20}",
+    ]  # fmt: skip
+    with serving(tmp_path_factory.mktemp("ours") / "log", command, "/v1/models", port + 1) as at:
+        yield at
+
+
+def test_our_server_on_vllm(our_server: str) -> None:
+    body = {
+        "model": "tiny", "messages": [{"role": "user", "content": PROMPTS[0]}], "n": 4,
+        "max_tokens": 20, "seed": 7, "temperature": 1.0, "top_p": 0.9, "router": "p-punc@0.4",
+    }  # fmt: skip
+    answer = httpx.post(f"{our_server}/v1/chat/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    texts = [choice["message"]["content"] for choice in answer.json()["choices"]]
+    own = golden.tiny().generate(PROMPTS[0], n=4, seed=7, router="p-punc@0.4", max_new_tokens=20)
+    equal = sum(a.strip() == b.strip() for a, b in zip(texts, own.texts, strict=True))
+    print(f"{equal} of 4 equal from our server")
+    assert equal >= 3
+    assert 0 <= answer.json()["baco"]["base_share"] <= 1
+    scored = httpx.post(
+        f"{our_server}/v1/chat/completions", json=body | {"logprobs": True}, timeout=120
+    )
+    assert scored.status_code == 400
+    assert "not available from vLLM pairs" in scored.json()["error"]["message"]
+
+
+def test_the_command_line_on_vllm(port: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "baco", "generate", PROMPTS[0], "-n", "3", "--json",
+         "--engine", "vllm", "--engine-option", "enforce_eager=true", "--router", "p-punc@0.4"],
+        capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    own = golden.tiny().generate(PROMPTS[0], n=3, router="p-punc@0.4")
+    assert [row["text"] for row in rows] == own.texts
+    assert [tuple(row["sources"]) for row in rows] == [s.sources for s in own]

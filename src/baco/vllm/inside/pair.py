@@ -117,6 +117,11 @@ class Inside:
             home.__dict__[_ATTRIBUTE] = inside
         return inside
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out what each process finds for itself: tokenizers, tables, the batch."""
+        found = ("checkpoints", "rows", "ends", "size")
+        return {key: value for key, value in self.__dict__.items() if key not in found}
+
     @cached_property
     def checkpoints(self) -> Checkpoints:
         """The two checkpoints."""
@@ -137,8 +142,12 @@ class Inside:
     @cached_property
     def ends(self) -> list[int]:
         """The ids that end an answer."""
-        size = len(self.checkpoints.aligned.tokenizer)
-        return sorted(i for i in self.checkpoints.ends if 0 <= i < size)
+        return sorted(i for i in self.checkpoints.ends if 0 <= i < self.size)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of token ids."""
+        return len(self.checkpoints.aligned.tokenizer)
 
     def base_ids(self, text: str) -> Sequence[int]:
         """Returns the ids of a base prompt given as text.

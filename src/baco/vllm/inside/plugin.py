@@ -6,8 +6,10 @@ import re
 from copy import copy
 from typing import Any
 
-from baco.errors import UnsupportedError
+from baco.engine.warp import Warp
+from baco.errors import InputError, UnsupportedError
 from baco.vllm.inside import requests
+from baco.vllm.inside.labels import labels
 from baco.vllm.inside.pair import ARCHITECTURE, Inside
 from baco.vllm.inside.versions import ANY_VERSION, TESTED, check, installed
 
@@ -87,20 +89,63 @@ class PairConfig:
 
 
 def _hook_requests() -> None:
-    """Lets requests of pairs be prepared where they enter vLLM's engine."""
+    """Lets requests of pairs be checked where users hand them in, and prepared for the engine."""
     from vllm.v1.engine.core import EngineCore
+    from vllm.v1.engine.input_processor import InputProcessor
 
-    plain = EngineCore.preprocess_add_request
-    if getattr(plain, "baco", False):
+    if getattr(EngineCore.preprocess_add_request, "baco", False):
         return
+    plain_check, plain_prepare = InputProcessor.process_inputs, EngineCore.preprocess_add_request
+
+    def process_inputs(self: Any, *args: Any, **more: Any) -> Any:
+        request = plain_check(self, *args, **more)
+        if self.model_config.architecture == ARCHITECTURE:
+            asked(request, self.vllm_config)
+        return request
 
     def preprocess_add_request(self: Any, request: Any) -> Any:
         if self.vllm_config.model_config.architecture == ARCHITECTURE:
             request = prepared(request, self.vllm_config)
-        return plain(self, request)
+        return plain_prepare(self, request)
 
     preprocess_add_request.baco = True  # type: ignore[attr-defined]
+    InputProcessor.process_inputs = process_inputs
     EngineCore.preprocess_add_request = preprocess_add_request
+
+
+def asked(request: Any, vllm_config: Any) -> requests.Ask:
+    """Reads all that a request says of its sample.
+
+    Args:
+        request: vLLM's `EngineCoreRequest`.
+        vllm_config: vLLM's configuration.
+
+    Raises:
+        InputError: If a prompt does not fit, or holds ids that do not exist.
+    """
+    inside = Inside.of(vllm_config)
+    params = request.sampling_params
+    given = params.extra_args or {}
+    aligned = given.get("baco_aligned_ids") or request.prompt_token_ids
+    if "baco_base_prompt" in given:
+        base = inside.base_ids(given["baco_base_prompt"])
+    else:
+        base = given.get("baco_base_ids") or request.prompt_token_ids
+    warp = Warp(params.temperature, params.top_p, max(params.top_k, 0), params.min_p)
+    ask = requests.read(given, aligned, base, warp, params.seed or 0, _index(request))
+    window, size = vllm_config.model_config.max_model_len, inside.size
+    for name, ids in (("base", ask.base_prompt), ("aligned", ask.aligned_prompt)):
+        if len(ids) >= window:
+            raise InputError(
+                f"the {name} prompt has {len(ids)} tokens, the context window {window}",
+                hint="shorten the prompt, or raise --max-model-len",
+            )
+        if max(ids) >= size:
+            raise InputError(
+                f"the {name} prompt has the token id {max(ids)}, and there are {size}",
+                hint="use the ids of the pair's tokenizer",
+            )
+    return ask
 
 
 def prepared(request: Any, vllm_config: Any) -> Any:
@@ -110,27 +155,17 @@ def prepared(request: Any, vllm_config: Any) -> Any:
         request: vLLM's `EngineCoreRequest`; left as it is.
         vllm_config: vLLM's configuration.
     """
-    from baco.engine.warp import Warp
-    from baco.vllm.inside.labels import labels
-
-    inside = Inside.of(vllm_config)
+    ask = asked(request, vllm_config)
     params = copy(request.sampling_params)
     params.__dict__.clear()  # what vLLM worked out of the fields that change here
-    given = dict(params.extra_args or {})
-    aligned = given.get("baco_aligned_ids") or request.prompt_token_ids
-    if "baco_base_prompt" in given:
-        base = inside.base_ids(given["baco_base_prompt"])
-    else:
-        base = given.get("baco_base_ids") or request.prompt_token_ids
-    warp = Warp(params.temperature, params.top_p, max(params.top_k, 0), params.min_p)
-    ask = requests.read(given, aligned, base, warp, params.seed or 0, _index(request, params))
     # The step draws with its own noise; what vLLM draws from is one-hot.
     params.temperature, params.top_p, params.top_k, params.min_p = 0.0, 1.0, 0, 0.0
     params.seed = None
-    params.stop_token_ids = sorted({*(params.stop_token_ids or ()), *inside.ends})
+    ends = Inside.of(vllm_config).ends
+    params.stop_token_ids = sorted({*(params.stop_token_ids or ()), *ends})
     params.extra_args = ask.args()
-    window = vllm_config.model_config.max_model_len
-    params.max_tokens = min(params.max_tokens or window, window - ask.length)
+    room = vllm_config.model_config.max_model_len - ask.length
+    params.max_tokens = min(params.max_tokens or room, room)
     made = copy(request)
     made.sampling_params = params
     made.prompt_token_ids = labels(
@@ -143,7 +178,7 @@ def prepared(request: Any, vllm_config: Any) -> Any:
     return made
 
 
-def _index(request: Any, params: Any) -> int:
+def _index(request: Any) -> int:
     """Returns a request's place among its siblings of ``n > 1``, which vLLM puts into its id."""
     found = re.match(r"(\d+)_", request.request_id)
     if found and request.external_req_id and not request.external_req_id.startswith(found[0]):

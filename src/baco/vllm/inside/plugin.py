@@ -90,6 +90,7 @@ class PairConfig:
 
 def _hook_requests() -> None:
     """Lets requests of pairs be checked where users hand them in, and prepared for the engine."""
+    from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine.core import EngineCore
     from vllm.v1.engine.input_processor import InputProcessor
 
@@ -100,7 +101,10 @@ def _hook_requests() -> None:
     def process_inputs(self: Any, *args: Any, **more: Any) -> Any:
         request = plain_check(self, *args, **more)
         if self.model_config.architecture == ARCHITECTURE:
-            asked(request, self.vllm_config)
+            try:
+                asked(request, self.vllm_config)
+            except InputError as error:
+                raise VLLMValidationError(str(error)) from error  # HTTP: 400
         return request
 
     def preprocess_add_request(self: Any, request: Any) -> Any:

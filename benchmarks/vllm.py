@@ -36,7 +36,6 @@ from baco.pair import Pair
 from baco.prompts import conversation_of
 from baco.routers import parse
 from baco.tiny.world import prompts
-from benchmarks.engine import add_ballast
 from benchmarks.record import keep
 
 ROUTER = "p-punc@0.4"
@@ -59,6 +58,20 @@ class Result(NamedTuple):
         return self.tokens / self.seconds
 
 
+def widened(model: Any, width: int) -> Any:
+    """Widens a Llama's MLPs by units whose down-projection is zero: a checkpoint can say that."""
+    for layer in model.model.layers:
+        for name in ("gate_proj", "up_proj", "down_proj"):
+            linear = getattr(layer.mlp, name)
+            old, down = linear.weight, name == "down_proj"
+            extra = old.new_zeros((len(old), width) if down else (width, old.shape[1]))
+            if not down:
+                extra.normal_(std=0.02)
+            linear.weight = torch.nn.Parameter(torch.cat([old, extra], int(down)))
+    model.config.intermediate_size += width
+    return model
+
+
 def folders(root: Path, width: int) -> tuple[str, str]:
     """Saves both models of the bundled pair with ballast; returns their folders."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -70,10 +83,8 @@ def folders(root: Path, width: int) -> tuple[str, str]:
         source = locate(f"bundled:{name}")
         torch.manual_seed(0)
         with torch.no_grad():
-            model = add_ballast(
-                AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32), width
-            )
-        model.config.intermediate_size += width
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+            widened(model, width)
         model.save_pretrained(root / name)
         AutoTokenizer.from_pretrained(source).save_pretrained(root / name)
         out.append(str(root / name))

@@ -18,12 +18,17 @@ SMALL = {"block_size": 32, "kv_cache_memory_bytes": 256 * 2**20}
 """Blocks so small that prompts of the bundled world fill some, and not too much memory."""
 
 
-def in_vllm(name: str = "tiny", **options: object) -> Pair:
-    """Loads a pair into vLLM, or skips the test."""
+def need_vllm() -> None:
+    """Skips the test where vLLM is not installed."""
     try:
         installed()
     except UnsupportedError as error:
         pytest.skip(f"{error}; or run make test-vllm")
+
+
+def in_vllm(name: str = "tiny", **options: object) -> Pair:
+    """Loads a pair into vLLM, or skips the test."""
+    need_vllm()
     import baco
 
     return baco.load(name, engine="vllm", **{**SMALL, **options})
@@ -38,4 +43,5 @@ def eager() -> Pair:
 @pytest.fixture(scope="session")
 def load() -> Callable[..., Pair]:
     """Loads a pair for one test."""
+    need_vllm()
     return in_vllm

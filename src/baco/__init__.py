@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from baco.group import Group, Sample
     from baco.methods import METHODS
     from baco.pair import Pair, Stream, load
+    from baco.partners.endpoint import Endpoint
     from baco.prompts import PlainTemplate
     from baco.routers import ROUTERS
     from baco.routers import custom as router
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "BacoError": "baco.errors:BacoError",
+    "Endpoint": "baco.partners.endpoint:Endpoint",
     "Group": "baco.group:Group",
     "InputError": "baco.errors:InputError",
     "METHODS": "baco.methods:METHODS",
@@ -46,6 +48,7 @@ __all__ = [
     "METHODS",
     "ROUTERS",
     "BacoError",
+    "Endpoint",
     "Group",
     "InputError",
     "Pair",

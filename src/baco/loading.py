@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from baco.checkpoints import (
     Loading,
@@ -21,8 +24,11 @@ from baco.checkpoints import (
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, InputError, PairError, missing_extra
 from baco.known_pairs import BasePrompt, label_of
+from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner, bridge, encoder_of
+from baco.partners.endpoint import PREFIX, Endpoint
 from baco.partners.hf import HFPartner
+from baco.partners.remote import RemotePartner, names_of
 from baco.partners.tokens import token_bytes, vocabulary_of
 from baco.prompts import PlainTemplate
 from baco.revisions import revision_of
@@ -32,7 +38,8 @@ from baco.turns import LOADING
 logger = logging.getLogger("baco")
 
 Source = Any
-"""A Hub id, a folder, or a model of transformers that is loaded already."""
+"""A Hub id, a folder, a model of transformers, or a remote model: an `Endpoint`
+or its spec."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class Checkpoint:
         model: The model, or None until it is needed.
         source: Where to load it from.
         revision: Its revision.
+        endpoint: The server that has it, if it is remote.
     """
 
     label: str
@@ -54,10 +62,20 @@ class Checkpoint:
     model: Any
     source: str
     revision: str
+    endpoint: Endpoint | None = None
 
     @classmethod
     def find(cls, source: Source, tokenizer: Any, revision: str, loading: Loading) -> Checkpoint:
         """Loads all but the weights of a checkpoint, or takes a model as it is."""
+        if isinstance(source, Endpoint):
+            tokens = source.tokenizer
+            if not tokens and tokenizer is None:
+                raise InputError(
+                    f"the tokenizer of {source.label} is missing",
+                    hint="name its folder or Hub id: remote:URL#MODEL?tokenizer=FOLDER",
+                )
+            found = tokenizer or load_tokenizer(tokens, revision, loading)
+            return cls(source.label, found, None, None, tokens, revision, source)
         if isinstance(source, str | Path):
             name = str(source)
             config = load_config(name, revision, loading)
@@ -83,11 +101,44 @@ class Checkpoint:
         return cls(name, tokenizer, source.config, source.eval(), "", revision)
 
     def load(self, loading: Loading) -> Any:
-        """Returns the model, loading it if need be."""
+        """Returns the model, loading it if need be; None if it is remote."""
         model = self.model
-        if model is None:
+        if model is None and self.endpoint is None:
             model = load_model(self.source, self.revision, loading)
         return model
+
+    def place(self, model: Any, loading: Loading) -> torch.device:
+        """Returns where the model is, or will be; what a server says comes to the CPU."""
+        if self.endpoint:
+            return torch.device("cpu")
+        place: torch.device = loading.torch_device if loading.shapes_only else model.device
+        return place
+
+    def partner(
+        self, model: Any, vocabulary: Vocabulary, place: torch.device, device: torch.device
+    ) -> Partner:
+        """Makes the partner: of a loaded model, or of the server's.
+
+        Args:
+            model: The model; None for a remote one.
+            vocabulary: Its vocabulary.
+            place: Where its weights are.
+            device: Where its logits are wanted.
+        """
+        if self.endpoint is None:
+            _check_width(self.label, model, vocabulary)
+            partner = HFPartner(model, vocabulary, device)
+            partner.place = place
+            return partner
+        names = names_of(self.tokenizer, token_bytes(self.tokenizer))
+        return RemotePartner(self.endpoint, vocabulary, names, device)
+
+    @property
+    def state(self) -> str:
+        """A word that changes when the model does, as far as can be known."""
+        if self.endpoint is None:
+            return revision_of(self.source, self.config)
+        return hashlib.blake2b(self.label.encode(), digest_size=6).hexdigest()
 
     def ends(self) -> set[int]:
         """Returns the ids that end a response, as far as known before the weights are loaded."""
@@ -104,6 +155,13 @@ class Checkpoint:
             )
         except OSError:
             return None  # few base models have one
+
+
+def _source(source: Source) -> Source:
+    """Returns a source, read if it is the spec of a remote model."""
+    if isinstance(source, str) and source.startswith(PREFIX):
+        return Endpoint.parse(source)
+    return source
 
 
 def same_tokens(one: Any, other: Any) -> bool:
@@ -143,7 +201,13 @@ def load_sides(
     Raises:
         PairError: If a side cannot be had or is of the wrong kind.
     """
+    base, aligned = (_source(side) for side in (base, aligned))
     first = Checkpoint.find(base, tokenizers[0], revisions[0], loading)
+    if adapter and first.endpoint:
+        raise InputError(
+            "an adapter needs its base model's weights, and the base model is remote",
+            hint="give the server's name of the adapted model as the aligned side",
+        )
     if adapter:
         return _adapter_sides(
             first, adapter, tokenizers[1], revisions[1], base_prompt, template, loading
@@ -154,8 +218,8 @@ def load_sides(
     models = (first.load(loading.of_side(0)), second.load(loading.of_side(1)))
     # Where the models are to be: without weights they are nowhere yet.
     places = tuple(
-        loading.of_side(k).torch_device if loading.shapes_only else model.device
-        for k, model in enumerate(models)
+        checkpoint.place(model, loading.of_side(k))
+        for k, (checkpoint, model) in enumerate(zip((first, second), models, strict=True))
     )
     device = places[1]
     if same_tokens(first.tokenizer, second.tokenizer):
@@ -175,17 +239,14 @@ def load_sides(
     for checkpoint, model, place, vocabulary, encode in zip(
         (first, second), models, places, vocabularies, encoders, strict=True
     ):
-        _check_width(checkpoint.label, model, vocabulary)
-        partner = HFPartner(model, vocabulary, device)
-        partner.place = place
         sides.append(
             Side(
                 checkpoint.label,
-                partner,
+                checkpoint.partner(model, vocabulary, place, device),
                 encode,
                 text_encoder(checkpoint.tokenizer, ends),
                 token_bytes(checkpoint.tokenizer),
-                revision_of(checkpoint.source, checkpoint.config),
+                checkpoint.state,
             )
         )
     if vocabularies[0] is vocabularies[1]:

@@ -25,6 +25,7 @@ from baco.methods.needs import check
 from baco.methods.settings import make_setting
 from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner
+from baco.partners.endpoint import PREFIX
 from baco.prompts import Conversation, PlainTemplate, Prompt, conversation_of
 from baco.routers.base import Router
 from baco.routers.judge import Judge
@@ -120,6 +121,26 @@ class Pair:
         )
         self._set(name or f"{sides[0].label},{sides[1].label}", *sides)
         self.base_prompt = base_prompt
+
+    @classmethod
+    def remote(cls, base: Any, aligned: Any, **options: Any) -> Pair:
+        """Makes a pair of models behind OpenAI-compatible servers.
+
+        Args:
+            base: The base model: an `Endpoint`, or its spec ``URL#MODEL?tokenizer=FOLDER``. One of
+                the two may also be a local model, as `Pair` takes them.
+            aligned: The aligned model, likewise.
+            **options: As `Pair`.
+
+        Raises:
+            InputError: If an endpoint is malformed.
+            PairError: If a tokenizer cannot be had.
+        """
+        sides = (
+            f"{PREFIX}{side}" if str(side).startswith(("http://", "https://")) else side
+            for side in (base, aligned)
+        )
+        return cls(*sides, **options)
 
     @classmethod
     def from_sides(cls, name: str, base: Side, aligned: Side) -> Pair:

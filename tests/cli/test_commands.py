@@ -119,14 +119,14 @@ def test_methods(capsys):
     assert capsys.readouterr().out.splitlines()[1].startswith("baco\tcollaboration\t")
     assert run(["methods", "--json"]) == 0
     listed = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert listed["baco"]["needs"] == "aligned logits, base logits"
+    assert listed["baco"]["needs"] == "aligned top-k, base top-k"
     assert listed["aligned"] == {
         "name": "aligned",
         "category": "single model",
         "control": "temperature",
         "range": "[0, 1000]",
         "default": "1",
-        "needs": "aligned logits",
+        "needs": "aligned top-k",
         "source": "§4",
     }
 

@@ -13,7 +13,11 @@ from baco.methods.decode import job_of
 from baco.pair import Pair
 from baco.sides import Side
 
-_ALONE = {frozenset({"base logits"}): 0, frozenset({"aligned logits"}): 1}
+_ALONE = {
+    frozenset({f"{name} {level}"}): side
+    for side, name in enumerate(("base", "aligned"))
+    for level in ("top-k", "logits")
+}
 """What methods need that use one side only, and which side that is."""
 
 

@@ -29,7 +29,8 @@ def generate(
         str,
         typer.Option(
             "--pair",
-            help="A known pair (see baco pairs), or BASE,ALIGNED: Hub ids or folders.",
+            help="A known pair (see baco pairs), or BASE,ALIGNED: Hub ids, folders, or remote "
+            "models (see docs/remote.md).",
             rich_help_panel=MODELS,
         ),
     ] = "tiny",

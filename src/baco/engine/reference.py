@@ -25,7 +25,7 @@ from baco.engine.step import Context, Nucleus, Scores
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
-from baco.partners.base import Partner
+from baco.partners.base import Partner, is_partial
 from baco.routers.base import View
 
 Floats = np.ndarray[tuple[int], np.dtype[np.floating]]
@@ -95,6 +95,13 @@ def _softmax(logits: Floats) -> Floats:
     return out
 
 
+def _known(logs: Floats, masked: Floats) -> Floats:
+    """P of a partner that tells only its likeliest tokens: 0 for the others, no sum of 1."""
+    known: Floats = np.exp(masked)
+    out: Floats = known / (1 - (np.exp(logs).sum() - known.sum()))
+    return out
+
+
 def warp(probs: Floats, how: Warp) -> Floats:
     """P~ from P: temperature, then the filters in the order of `Warp`; ties stay together."""
     if how.temperature == 0:
@@ -102,7 +109,7 @@ def warp(probs: Floats, how: Warp) -> Floats:
         out[probs.argmax()] = 1
         return out
     with np.errstate(divide="ignore"):
-        p = _softmax(np.log(probs) / how.temperature)
+        p = probs if how.temperature == 1 else _softmax(np.log(probs) / how.temperature)
     if how.top_n_sigma < math.inf:
         logits = np.log(p[p > 0])
         p = np.where(p >= p.max() * np.exp(-how.top_n_sigma * logits.std()), p, 0)
@@ -190,7 +197,7 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
         ):
             logits = partner.logits([*prompt, *tokens])[:size].double().cpu()
             masked = logits.masked_fill(~vocabulary.allowed.cpu(), -torch.inf).numpy()
-            raw[side] = _softmax(masked)
+            raw[side] = _known(logits.numpy(), masked) if is_partial(partner) else _softmax(masked)
             p[side] = warp(raw[side], how)
             if 0 < how.top_p < 1 and how.temperature > 0:
                 margins.append(Margin(t, "top-p", _nucleus_margin(raw[side], how)))
@@ -259,7 +266,8 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
 def _nucleus_margin(probs: Floats, how: Warp) -> float:
     """How far the cumulated mass is from top-p at the token where it crosses."""
     with np.errstate(divide="ignore"):
-        p = np.sort(_softmax(np.log(probs) / how.temperature))[::-1]
+        p = probs if how.temperature == 1 else _softmax(np.log(probs) / how.temperature)
+        p = np.sort(p)[::-1]
     return float(np.abs(np.cumsum(p) - how.top_p).min())
 
 
@@ -290,6 +298,7 @@ def _route(
                 torch.tensor(log_p, device=device)[None],
             ),
             vocabulary.is_end,
+            partial=is_partial(partners[side][0]),
         )
 
     def row(value: int) -> torch.Tensor:

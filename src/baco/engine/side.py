@@ -12,7 +12,7 @@ from baco.engine.batch import Integers
 from baco.engine.rows import Request
 from baco.engine.step import Nucleus, Scores, score
 from baco.engine.warp import Warp, in_order
-from baco.partners.base import Partner, RowCache
+from baco.partners.base import Partner, RowCache, is_partial
 
 UNOPENED = -1
 
@@ -132,6 +132,7 @@ class Side:
         self.row_tokens = self.fed
         self.row_prompts = self.fed
         self._which = which
+        self._partial = is_partial(partner)
         self._cache: RowCache = cache or partner.new_cache()
         self._prompts: list[tuple[int, ...]] = []
         self._warps: list[Warp] = []
@@ -256,7 +257,7 @@ class Side:
         lines = self._on_device(rows * self.window + positions % self.window)
         for how, members in self._by_warp(rows):
             mine = slice(None) if members is None else self._on_device(members)
-            scores = score(logits[mine], how, self.partner.vocabulary)
+            scores = score(logits[mine], how, self.partner.vocabulary, partial=self._partial)
             if self._ring is None:
                 self._ring = Ring.empty(len(self.fed) * self.window, scores)
             self._ring = self._ring.wider(scores.nucleus.ids.shape[1])
@@ -279,7 +280,8 @@ class Side:
         if self._ring is None:
             return None
         at = self._on_device(rows * self.window + positions % self.window)
-        return Scores(self._ring.raw, self._ring.read(at), self.partner.vocabulary.is_end, at)
+        ends = self.partner.vocabulary.is_end
+        return Scores(self._ring.raw, self._ring.read(at), ends, at, self._partial)
 
 
 def run_together(

@@ -56,12 +56,15 @@ class Scores:
         nucleus: P~, after temperature and filters; n rows.
         ends: bool [v]; the vocabulary's end tokens.
         at: Which line is each row's, int64 [n]; None if they are the rows.
+        partial: Whether only the likeliest tokens are known: P is true for them, and 0 for the
+            others, which in truth share what is missing to 1.
     """
 
     lines: torch.Tensor
     nucleus: Nucleus
     ends: torch.Tensor
     at: torch.Tensor | None = None
+    partial: bool = False
 
     @cached_property
     def raw(self) -> torch.Tensor:
@@ -85,9 +88,16 @@ class Scores:
 
     @cached_property
     def entropy(self) -> torch.Tensor:
-        """The entropy of P in nats: float [n]."""
+        """The entropy of P in nats, or, where P is partial, a lower bound: float [n].
+
+        A token that is not known is no likelier than the least that is.
+        """
         probs = self.raw.exp()
-        return -(probs * self.raw.masked_fill(probs == 0, 0)).sum(-1)
+        known = -(probs * self.raw.masked_fill(probs == 0, 0)).sum(-1)
+        if not self.partial:
+            return known
+        least = self.raw.masked_fill(self.raw == _NONE, torch.inf).amin(-1)
+        return known - (1 - probs.sum(-1)).clamp(min=0) * least
 
     @cached_property
     def top_is_end(self) -> torch.Tensor:
@@ -101,16 +111,20 @@ class Scores:
     def rows(self, index: torch.Tensor) -> Scores:
         """Returns the scores of some rows (an index or a mask)."""
         nucleus = Nucleus(*(x[index] for x in self.nucleus))
-        return Scores(self.raw[index], nucleus, self.ends)
+        return Scores(self.raw[index], nucleus, self.ends, partial=self.partial)
 
 
-def score(logits: torch.Tensor, how: Warp, vocabulary: Vocabulary) -> Scores:
+def score(
+    logits: torch.Tensor, how: Warp, vocabulary: Vocabulary, *, partial: bool = False
+) -> Scores:
     """Turns a partner's raw logits into P and P~.
 
     Args:
         logits: Float [n, at least `vocabulary.size`]; half precision is computed in float32.
         how: The warps of this side.
         vocabulary: The partner's vocabulary.
+        partial: Whether they are log-probabilities of the likeliest tokens only, see
+            `baco.partners.base.is_partial`. P~ then holds no others.
 
     Returns:
         The scores, in float64 for float64 logits, else in float32.
@@ -118,8 +132,13 @@ def score(logits: torch.Tensor, how: Warp, vocabulary: Vocabulary) -> Scores:
     logits = logits[..., : vocabulary.size]
     if logits.dtype not in (torch.float32, torch.float64):
         logits = logits.float()
-    raw = torch.log_softmax(logits.masked_fill(vocabulary.forbidden, _NONE), -1)
-    return Scores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end)
+    raw = logits.masked_fill(vocabulary.forbidden, _NONE)
+    if partial:
+        lost = logits.masked_fill(vocabulary.allowed, _NONE).exp().sum(-1, keepdim=True)
+        raw = raw - torch.log1p(-lost.clamp(max=1 - 1e-6))
+    else:
+        raw = torch.log_softmax(raw, -1)
+    return Scores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end, partial=partial)
 
 
 class Context(NamedTuple):

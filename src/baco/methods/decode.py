@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baco.engine.noise import row_key
 from baco.engine.opening import Decoder, open_engine
-from baco.engine.rows import SOURCE_NAMES, Cost, Event, Finish, Request
+from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
 from baco.errors import InputError
 from baco.group import Sample, base_share, switches
 from baco.memory import Job, rows_that_fit
 from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
 from baco.methods.found import Find, cut, failed
 from baco.methods.reader import Reader
+from baco.partners.remote import account
 from baco.prompts import Conversation, as_json, identity
 
 if TYPE_CHECKING:
@@ -216,6 +217,19 @@ class Decoding:
             and row.attempt < MAX_ATTEMPTS - 1
         )
 
+    def _details(self, row: Row) -> dict[str, Any] | None:
+        """What the task says, and what partners that know only top tokens did for the row."""
+        task = self._tasks[row.task]
+        request = self._request(task.asked or task.prompt)
+        prompts = (request.base_prompt, request.aligned_prompt)
+        names = [self._source_names[source] for source in (BASE, ALIGNED)]
+        found = {
+            name: told
+            for name, side, prompt in zip(names, self._sides, prompts, strict=True)
+            if (told := account(side.partner, prompt, row.reader.ids, request.warp))
+        }
+        return (task.details or {}) | {"remote": found} if found else task.details
+
     def _sample(self, row: Row, finish: Finish | None) -> Sample:
         """Makes the sample of a finished row."""
         task, setting, reader = self._tasks[row.task], self._setting, row.reader
@@ -235,6 +249,6 @@ class Decoding:
             base_share=base_share(reader.sources, reader.begins),
             switches=switches(reader.sources, reader.begins),
             attempts=row.attempt + 1,
-            details=task.details,
+            details=self._details(row),
             cost=row.cost,
         )

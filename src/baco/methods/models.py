@@ -116,6 +116,7 @@ METHODS = (
         "§3",
         run_baco,
         alias="gamma",
+        needs=frozenset({"base top-k", "aligned top-k"}),
     ),
     Method(
         "base",
@@ -127,7 +128,7 @@ METHODS = (
         low=0.0,
         high=HOTTEST,
         alias="temperature",
-        needs=frozenset({"base logits"}),
+        needs=frozenset({"base top-k"}),
     ),
     Method(
         "aligned",
@@ -139,6 +140,6 @@ METHODS = (
         low=0.0,
         high=HOTTEST,
         alias="temperature",
-        needs=frozenset({"aligned logits"}),
+        needs=frozenset({"aligned top-k"}),
     ),
 )

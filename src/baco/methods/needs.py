@@ -8,16 +8,19 @@ likely tokens with their probabilities (`top-k`), or nothing but `text`. It says
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from baco.errors import InputError
+from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner
+from baco.routers import names, parse
+from baco.routers.base import Level, Router
 
 if TYPE_CHECKING:
     from baco.methods.base import Setting, Task
     from baco.pair import Pair
 
-LEVELS = ("text", "top-k", "logits")
+LEVELS = get_args(Level)
 """What a partner may give, each including the ones before."""
 
 ONE_TOKENIZER = "one tokenizer"
@@ -27,11 +30,33 @@ ONE_TOKENIZER = "one tokenizer"
 def abilities(pair: Pair) -> frozenset[str]:
     """Returns what a pair can do: ``base text``, ``aligned logits``, ``one tokenizer``, ..."""
     found = {ONE_TOKENIZER} if pair.one_tokenizer else set()
-    for name, partner in (("base", pair.base), ("aligned", pair.aligned)):
-        inner = partner.partner if isinstance(partner, BridgedPartner) else partner
-        level = LEVELS.index(getattr(inner, "gives", "logits"))
+    for name, partner in _partners(pair).items():
+        level = LEVELS.index(getattr(partner, "gives", "logits"))
         found |= {f"{name} {gift}" for gift in LEVELS[: level + 1]}
     return frozenset(found)
+
+
+def _partners(pair: Pair) -> dict[str, Partner]:
+    """Returns the partners by name, without the bridge between them."""
+    found = {"base": pair.base, "aligned": pair.aligned}
+    return {
+        name: partner.partner if isinstance(partner, BridgedPartner) else partner
+        for name, partner in found.items()
+    }
+
+
+def lacking(pair: Pair, router: Router) -> list[str]:
+    """Returns what a router needs and a pair does not have, such as ``base logits``."""
+    able, partners = abilities(pair), _partners(pair)
+    missing = set()
+    for rule in router.rules:
+        for side in rule.reads:
+            known = getattr(partners[side], "top", rule.likeliest)
+            if f"{side} {rule.level}" not in able:
+                missing.add(f"{side} {rule.level}")
+            elif known < rule.likeliest:
+                missing.add(f"{side} top-{rule.likeliest} (it has top-{known})")
+    return sorted(missing)
 
 
 def check(pair: Pair, setting: Setting, tasks: Sequence[Task]) -> None:
@@ -43,8 +68,8 @@ def check(pair: Pair, setting: Setting, tasks: Sequence[Task]) -> None:
         tasks: What is to be made.
 
     Raises:
-        InputError: If the pair lacks something (methods that would do are named), or if a method
-            that makes whole groups is not told their size, or told too small a one.
+        InputError: If the pair lacks something (methods or routers that would do are named), or if
+            a method that makes whole groups is not told their size, or told too small a one.
     """
     method, able = setting.method, abilities(pair)
     if missing := sorted(method.needs - able):
@@ -55,6 +80,13 @@ def check(pair: Pair, setting: Setting, tasks: Sequence[Task]) -> None:
             f"the method {method.name!r} needs {' and '.join(missing)}, "
             f"which the pair {pair.name!r} does not have",
             hint=f"methods that would do: {', '.join(others) or 'none'}",
+        )
+    if setting.router and (missing := lacking(pair, setting.router)):
+        able_ones = [name for name in names() if not lacking(pair, parse(name))]
+        raise InputError(
+            f"the router {setting.router.name!r} needs {' and '.join(missing)}, "
+            f"which the pair {pair.name!r} does not have",
+            hint=f"routers that would do: {', '.join(able_ones) or 'none'}",
         )
     if not method.whole_group:
         return

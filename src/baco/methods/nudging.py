@@ -401,6 +401,6 @@ METHODS = (
         default=THRESHOLD,
         low=0.0,
         high=1.0,
-        needs=frozenset({"base logits", "aligned logits"}),
+        needs=frozenset({"base top-k", "aligned top-k"}),
     ),
 )

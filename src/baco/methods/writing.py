@@ -17,6 +17,7 @@ from baco.engine import noise
 from baco.engine.step import score
 from baco.engine.warp import Warp
 from baco.errors import InputError
+from baco.partners.base import is_partial
 from baco.partners.texts import Spent, Texts
 from baco.prompts import Conversation
 from baco.sides import Side, answer_ids
@@ -161,7 +162,8 @@ class Writer:
         """Draws the k-th token of the rows that go on: (ids, top probabilities)."""
         texts = [(asks[i].row, (*read[i], *(t.id for t in tokens[i]))) for i in going]
         logits = torch.stack(self.texts.read(texts))
-        scores = score(logits, self.warp, self.side.partner.vocabulary)
+        partner = self.side.partner
+        scores = score(logits, self.warp, partner.vocabulary, partial=is_partial(partner))
         device = logits.device
         keys = torch.tensor([self._keys[asks[i].row] for i in going], device=device)
         places = torch.tensor([asks[i].start + k for i in going], device=device)

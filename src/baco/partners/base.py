@@ -64,17 +64,20 @@ class Partner(Protocol):
 
     Attributes:
         vocabulary: Tables over token ids; two partners with the same object share ids.
-        context_window: The longest sequence the model takes, in tokens.
         device: Where logits live.
         parameters: Number of weights, for cost accounts.
         can_look_ahead: Whether its cache can forget guesses; if not, it goes in lock-step.
     """
 
     vocabulary: Vocabulary
-    context_window: int
     device: torch.device
     parameters: int
     can_look_ahead: bool
+
+    @property
+    def context_window(self) -> int:
+        """The longest sequence the model takes, in tokens."""
+        ...
 
     def new_cache(self) -> RowCache:
         """Returns an empty cache for a new batch."""
@@ -90,3 +93,12 @@ class Partner(Protocol):
             Float tensor [vocabulary].
         """
         ...
+
+
+def is_partial(partner: Partner) -> bool:
+    """Whether a partner knows only its likeliest tokens.
+
+    Its logits are then true log-probabilities, -inf for all other tokens: they need not sum to 1,
+    and must not be normalised again. Such a partner says so by ``gives = "top-k"``.
+    """
+    return getattr(partner, "gives", "logits") == "top-k"

@@ -108,6 +108,7 @@ class BridgedPartner:
         self.partner = partner
         self.vocabulary = vocabulary
         self.offset = offset
+        self.gives = getattr(partner, "gives", "logits")
         self.context_window = partner.context_window
         self.device = partner.device
         self.parameters = partner.parameters

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from baco.engine.vocabulary import Vocabulary
 
 BOTH = frozenset({"base", "aligned"})
+
+Level = Literal["text", "top-k", "logits"]
+"""What a partner gives, and a rule or method needs; each includes the ones before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +109,9 @@ class Rule:
         reach: The base share it can reach, in words.
         up: Whether a larger threshold means more base.
         source: Where it comes from.
+        level: What partners must give for it: ``text``; the likeliest tokens with their
+            probabilities, ``top-k``; or whole distributions, ``logits``.
+        likeliest: How many of the likeliest tokens it looks at.
         needs_text: Whether it needs the view's `history` and `proposals`.
         looks_ahead: Whether it lets a partner write on (`View.stretch`).
     """
@@ -120,6 +126,8 @@ class Rule:
     reach: str = "0 to all"
     up: bool = True
     source: str = ""
+    level: Level = "logits"
+    likeliest: int = 1
     needs_text: bool = False
     looks_ahead: bool = False
 

@@ -62,6 +62,7 @@ def _any_of(name: str, logit_name: str, wrap: str) -> Rule:
         reach="most to all",
         up=rule.up,
         source="A.2, literally",
+        level="top-k",
     )
 
 

@@ -50,6 +50,7 @@ RULES = (
         ALIGNED_ONLY,
         reach="fixed: all but punctuation",
         source="§3.1",
+        level="text",
     ),
     Rule(
         "fc",
@@ -58,6 +59,7 @@ RULES = (
         ALIGNED_ONLY,
         reach="fixed: all but function words",
         source="§3.1",
+        level="text",
     ),
     Rule(
         "punc-both",
@@ -66,6 +68,7 @@ RULES = (
         BOTH,
         reach="fixed",
         source="A.2, literally",
+        level="top-k",
     ),
     Rule(
         "fc-both",
@@ -74,5 +77,6 @@ RULES = (
         BOTH,
         reach="fixed",
         source="A.2, literally",
+        level="top-k",
     ),
 )

@@ -45,6 +45,8 @@ def p_top(k: int) -> Rule:
         1,
         default=0.1,
         source="§3.1",
+        level="top-k",
+        likeliest=k,
     )
 
 
@@ -72,7 +74,9 @@ TOP_K = 5
 """The k of `p-topk`; `p-top3` and so on give another."""
 
 RULES = (
-    Rule("rand", "U_route(t) < γ", rand, frozenset(), 0, 1, default=0.3, source="A.2"),
+    Rule(
+        "rand", "U_route(t) < γ", rand, frozenset(), 0, 1, default=0.3, source="A.2", level="top-k"
+    ),
     Rule(
         "p",
         "max P_base < γ (γ = 1: always)",
@@ -82,6 +86,7 @@ RULES = (
         1,
         default=0.3,
         source="§3.1, A.2",
+        level="top-k",
     ),
     Rule(
         "p-a",
@@ -92,6 +97,7 @@ RULES = (
         1,
         default=0.5,
         source="A.2",
+        level="top-k",
     ),
     p_top(TOP_K),
     Rule(
@@ -105,6 +111,7 @@ RULES = (
         reach="0 to all (but where the base model is certain)",
         up=False,
         source="§3.1, A.2",
+        level="top-k",
     ),
     Rule(
         "h-a",
@@ -117,8 +124,19 @@ RULES = (
         reach="0 to all (but where the aligned model is certain)",
         up=False,
         source="A.2",
+        level="top-k",
     ),
-    Rule("pr", "max P_base / max P_aligned < γ", pr, BOTH, 0, INF, default=0.5, source="A.2"),
+    Rule(
+        "pr",
+        "max P_base / max P_aligned < γ",
+        pr,
+        BOTH,
+        0,
+        INF,
+        default=0.5,
+        source="A.2",
+        level="top-k",
+    ),
     Rule(
         "hr",
         "H(P_base) / H(P_aligned) > γ (0/0: aligned)",
@@ -130,5 +148,6 @@ RULES = (
         reach="0 to all (but where the base model is certain)",
         up=False,
         source="A.2",
+        level="top-k",
     ),
 )

@@ -14,6 +14,9 @@ from baco.vllm.inside.versions import installed
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
+ENVIRONMENT = dict(os.environ)
+"""Before vLLM, which sets variables for the workers of its first engine."""
+
 SMALL = {"block_size": 32, "kv_cache_memory_bytes": 256 * 2**20}
 """Blocks so small that prompts of the bundled world fill some, and not too much memory."""
 
@@ -38,6 +41,12 @@ def in_vllm(name: str = "tiny", **options: object) -> Pair:
 def eager() -> Pair:
     """The bundled pair, without compiling."""
     return in_vllm(enforce_eager=True)
+
+
+@pytest.fixture(scope="session")
+def clean_environment() -> dict[str, str]:
+    """For processes that start a vLLM of their own."""
+    return ENVIRONMENT
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from baco.engine import Warp
+from baco.engine.blend import Blend
 from baco.pair import Pair
 from baco.routers import CASCADES, ROUTERS, parse
 from support.oracle import PROMPTS, compare, decode, requests
@@ -43,17 +44,29 @@ def test_every_router_in_one_batch(eager: Pair, how: Warp) -> None:
 def test_requests_that_differ_in_everything_share_a_batch(eager: Pair) -> None:
     warps = [
         GREEDY, Warp(), Warp(top_p=1.0), Warp(temperature=0.7, top_k=6, min_p=0.05),
-        Warp(temperature=1.7, top_p=0.5),
+        Warp(temperature=1.7, top_p=0.5), Warp(top_n_sigma=1.5), Warp(typical=0.6, xtc=0.2),
     ]  # fmt: skip
     asked = []
     for i, warp in enumerate(warps):
         for j, spec in enumerate(("rand@0.5", "p-punc@0.4", "h@1", "fc")):
             asked += requests(
-                spec, warp, prompts=PROMPTS[j : j + 2], count=2, limit=5 + 9 * i, seed=j
+                spec, warp, prompts=PROMPTS[j : j + 2], count=2, limit=5 + 6 * i, seed=j
             )
     tally = compare(asked, decode(eager, asked))
     print(tally)
     assert tally.equal >= 0.98 * tally.total
+
+
+def test_blends_of_both_models(eager: Pair) -> None:
+    asked = [
+        replace(request, blend=how, end_rule=False)
+        for how in (Blend("linear", 0.4), Blend("geometric", 0.6), Blend("contrast", 0.5))
+        for warp in (GREEDY, Warp())
+        for request in requests("rand@0", warp, count=2)
+    ]
+    tally = compare(asked, decode(eager, asked))
+    print(tally)
+    assert tally.equal >= len(asked) - 1
 
 
 def test_a_wrong_base_prompt_shows(eager: Pair) -> None:

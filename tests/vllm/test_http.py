@@ -123,6 +123,8 @@ def test_chat_with_router_seed_and_siblings(vllms_server: str) -> None:
         ({"vllm_xargs": {"baco_router": "p-pnuc"}}, "did you mean 'p-punc'"),
         ({"vllm_xargs": {"baco_router": "p-punc", "baco_gamma": 7}}, "out of range"),
         ({"vllm_xargs": {"baco_router": "judge"}}, "asks a judge"),
+        ({"vllm_xargs": {"baco_router": "p-ahead3"}}, "looks ahead"),
+        ({"vllm_xargs": {"baco_router": "/etc/x.json"}}, "read none"),
         ({"vllm_xargs": {"baco_rooter": "p"}}, "did you mean 'baco_router'"),
         ({"vllm_xargs": {"baco_method": "nudging"}}, "unknown method"),
         ({"vllm_xargs": {"baco_method": "base", "baco_gamma": 0.1}}, "one model alone"),

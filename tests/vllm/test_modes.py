@@ -97,7 +97,7 @@ def test_prefix_cache_and_chunks(eager: Pair, monkeypatch: pytest.MonkeyPatch) -
         assert tally.equal >= tally.total - 1, tally
 
 
-def test_two_ranks() -> None:
+def test_two_ranks(clean_environment: dict[str, str]) -> None:
     """Tensor parallel, in processes of its own."""
     from baco.errors import UnsupportedError
     from baco.vllm.inside.versions import installed
@@ -112,8 +112,9 @@ def test_two_ranks() -> None:
         text=True,
         timeout=600,
         cwd=Path(__file__).parents[1],
+        env=clean_environment,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     equal, total = json.loads(done.stdout.strip().splitlines()[-1])
     print(f"{equal} of {total} equal on two ranks")
     assert equal >= total - 1

@@ -17,7 +17,6 @@ import torch
 from baco.engine.loop import Lookahead, Stats
 from baco.engine.rows import Cost, Event, Finish, Request
 from baco.engine.vocabulary import Vocabulary
-from baco.engine.warp import Warp
 from baco.errors import BacoError, InputError, UnsupportedError
 from baco.vllm.inside.requests import of_request
 
@@ -30,13 +29,33 @@ class _Live:
         owner: The engine that it belongs to.
         number: Its number there.
         both: Whether both sides run for it; a single model is the engine's aligned side.
+        prompts: Lengths of the (base, aligned) prompt.
         tokens: How many tokens came back, the end included.
+        emitted: How many of them belong to the answer.
     """
 
     owner: int
     number: int
     both: bool
+    prompts: tuple[int, int]
     tokens: int = 0
+    emitted: int = 0
+
+    @property
+    def cost(self) -> Cost:
+        """What it cost. Prompts count in full: what came from the prefix cache is not known."""
+        if not self.tokens:
+            return Cost()
+        base, aligned = self.prompts
+        return Cost(
+            base_passes=self.tokens * self.both,
+            aligned_passes=self.tokens,
+            base_token_rows=(base + self.tokens - 1) * self.both,
+            aligned_token_rows=aligned + self.tokens - 1,
+            base_prompt_tokens=base * self.both,
+            aligned_prompt_tokens=aligned,
+            tokens=self.emitted,
+        )
 
 
 @dataclass(eq=False)
@@ -99,15 +118,22 @@ class Runtime:
         )
         prompt = TokensPrompt(prompt_token_ids=list(request.aligned_prompt))
         self._engine.add_request(name, prompt, params)
-        self._live[name] = _Live(owner, number, method == "baco")
+        self._live[name] = _Live(
+            owner,
+            number,
+            method == "baco",
+            (len(request.base_prompt), len(request.aligned_prompt)),
+        )
         self._boxes[owner].live.add(name)
 
-    def cancel(self, owner: int, number: int) -> None:
-        """Drops a request. Unknown: nothing."""
-        gone = [n for n in self._boxes[owner].live if self._live[n].number == number]
-        self._abort(gone)
+    def cancel(self, owner: int, number: int) -> Cost | None:
+        """Drops a request and returns what it has cost. Unknown: nothing, and None."""
         box = self._boxes[owner]
+        gone = [name for name in box.live if self._live[name].number == number]
+        cost = self._live[gone[0]].cost if gone else None
+        self._abort(gone)
         box.events = [event for event in box.events if event.row != number]
+        return cost
 
     def _abort(self, names: Sequence[str]) -> None:
         for name in names:
@@ -170,6 +196,7 @@ class Runtime:
             ids.pop()
         elif not ids and finish is None:
             return None
+        live.emitted += len(ids)
         codes = [
             int(alternatives[token].logprob)
             for token, alternatives in zip(ids, part.logprobs or (), strict=False)
@@ -180,7 +207,7 @@ class Runtime:
             [code & 1 for code in codes],
             [code >= 2 for code in codes],
             finish,
-            Cost(live.tokens * live.both, live.tokens) if finish else None,
+            live.cost if finish else None,
         )
 
 
@@ -223,14 +250,8 @@ class VllmEngine:
 
         Raises:
             InputError: If a prompt is empty or fills the context window, or the limit is < 1.
-            UnsupportedError: If its router, its filters or its blend cannot run in vLLM.
+            UnsupportedError: If its router cannot run in vLLM.
         """
-        how = request.warp
-        if request.blend or how != Warp(how.temperature, how.top_p, how.top_k, how.min_p):
-            raise UnsupportedError(
-                "logit ensembles, top-n-sigma, typical and xtc are not available from vLLM pairs",
-                hint="use another method, or the engine baco",
-            )
         limit = request.max_new_tokens
         if limit < 1:
             raise InputError(f"max_new_tokens {limit} is out of range", hint="use at least 1")
@@ -250,9 +271,13 @@ class VllmEngine:
         self._runtime.submit(self._owner, number, request, self._method, limit)
         return number
 
-    def cancel(self, number: int) -> None:
-        """Drops a row; no further event tells of it. Unknown: nothing."""
-        self._runtime.cancel(self._owner, number)
+    def cancel(self, number: int) -> Cost | None:
+        """Drops a row; no further event tells of it.
+
+        Returns:
+            What it has cost, or None if no such row is being decoded.
+        """
+        return self._runtime.cancel(self._owner, number)
 
     def step(self) -> list[Event]:
         """Runs vLLM once, unless it has done something for this engine already.

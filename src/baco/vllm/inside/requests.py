@@ -3,7 +3,7 @@
 All keys are flat and begin with ``baco_``. Users may give ``baco_router``, ``baco_gamma``,
 ``baco_method``, ``baco_seed``, ``baco_index``, ``baco_base_prompt`` (text) or ``baco_base_ids``;
 temperature, top-p, top-k and min-p are vLLM's own fields. Our client gives what decides a sample
-exactly: ``baco_key``, ``baco_warps``, ``baco_end_rule``.
+exactly: ``baco_key``, ``baco_warps``, ``baco_end_rule``, ``baco_blend``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from baco.engine.blend import Blend
 from baco.engine.noise import row_key
 from baco.engine.rows import Request
 from baco.engine.warp import Warp
@@ -36,6 +37,7 @@ KEYS = (
     "baco_key",
     "baco_warps",
     "baco_end_rule",
+    "baco_blend",
 )
 
 
@@ -48,12 +50,14 @@ class Program:
         router: The router; of a single model one that reads nothing.
         warps: Of (base, aligned).
         end_rule: Whether ends need the aligned model's consent.
+        blend: Makes one distribution of both models', or None.
     """
 
     method: str
     router: Router
     warps: tuple[Warp, Warp]
     end_rule: bool
+    blend: Blend | None = None
 
     @property
     def needs(self) -> tuple[bool, bool]:
@@ -90,6 +94,7 @@ class Ask:
             "baco_router": program.router.spec,
             "baco_warps": [_numbers(warp) for warp in program.warps],
             "baco_end_rule": program.end_rule,
+            "baco_blend": list(program.blend or ()),
             "baco_key": self.key,
             "baco_base_ids": list(self.base_prompt),
             "baco_aligned_ids": list(self.aligned_prompt),
@@ -102,11 +107,16 @@ def _numbers(warp: Warp) -> list[float]:
 
 @lru_cache(maxsize=1024)
 def _program(
-    method: str, router: str, warps: tuple[tuple[float, ...], ...], end_rule: bool
+    method: str,
+    router: str,
+    warps: tuple[tuple[float, ...], ...],
+    end_rule: bool,
+    blend: tuple[Any, ...],
 ) -> Program:
     """Makes a program; equal ones are one object."""
-    made = [Warp(t, p, int(k), m) for t, p, k, m in warps]
-    return Program(method, parse(router), (made[0], made[1]), end_rule)
+    made = [Warp(t, p, int(k), *rest) for t, p, k, *rest in warps]
+    how = Blend(*blend) if blend else None
+    return Program(method, parse(router), (made[0], made[1]), end_rule, how)
 
 
 def of_request(request: Request, method: str) -> Ask:
@@ -128,7 +138,7 @@ def of_request(request: Request, method: str) -> Ask:
         )
     warps = tuple(tuple(_numbers(warp)) for warp in request.warps)
     return Ask(
-        _program(method, router.spec, warps, request.end_rule),
+        _program(method, router.spec, warps, request.end_rule, tuple(request.blend or ())),
         request.key,
         request.base_prompt,
         request.aligned_prompt,
@@ -175,7 +185,13 @@ def resolved(args: Mapping[str, Any]) -> Ask:
     """Reads what `Ask.args` wrote."""
     warps = tuple(tuple(warp) for warp in args["baco_warps"])
     return Ask(
-        _program(args["baco_method"], args["baco_router"], warps, args["baco_end_rule"]),
+        _program(
+            args["baco_method"],
+            args["baco_router"],
+            warps,
+            args["baco_end_rule"],
+            tuple(args["baco_blend"]),
+        ),
         args["baco_key"],
         args["baco_base_ids"],
         args["baco_aligned_ids"],
@@ -260,5 +276,6 @@ def read(
     warps = args.get("baco_warps") or [_numbers(warp)] * 2
     router = "rand@0" if alone else router_of(args).spec
     end_rule = args.get("baco_end_rule", not alone)
-    program = _program(method, router, tuple(tuple(w) for w in warps), end_rule)
+    blend = tuple(args.get("baco_blend", ()))
+    program = _program(method, router, tuple(tuple(w) for w in warps), end_rule, blend)
     return Ask(program, key, base_prompt, aligned_prompt)

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import torch
 
+from baco.engine.blend import blend
 from baco.engine.rows import ALIGNED, BASE
-from baco.engine.step import Context, Scores, score, step
+from baco.engine.step import Context, Nucleus, Scores, score, step
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
+from baco.engine.warp import nucleus
 from baco.vllm.inside.requests import Ask, Program
 
 SIDES = (ALIGNED, BASE)
@@ -202,7 +204,7 @@ class Rows:
         self._settle()
         assert self.base_logits is not None
         tokens = torch.zeros_like(self._t)
-        source, begins = tokens.clone(), tokens.clone()
+        source, begins, state = tokens.clone(), tokens.clone(), tokens.clone()
         for program, at in self._programs:
             base, aligned = self._scores(program, logits[at], self.base_logits[at])
             choice = step(
@@ -214,9 +216,10 @@ class Rows:
                 self.vocabulary,
                 end_rule=program.end_rule,
             )
-            tokens[at], source[at], begins[at] = choice.token, choice.source, choice.begins.long()
+            tokens[at], source[at], state[at] = choice.token, choice.source, choice.state
+            begins[at] = choice.begins.long()
         # It counts once vLLM has kept the token: not in the middle of a prompt.
-        self._next = (source, self.vocabulary.units.advance(self._state, tokens))
+        self._next = (source, state)
         return tokens, source + 2 * begins
 
     def _scores(
@@ -225,10 +228,15 @@ class Rows:
         """Scores both sides, or the only one that runs."""
         how_base, how_aligned = program.warps
         if program.method == "baco":
-            return (
+            both = (
                 score(base, how_base, self.vocabulary),
                 score(aligned, how_aligned, self.vocabulary),
             )
+            if program.blend is None:
+                return both
+            raw = blend(both[0].raw, both[1].raw, program.blend)
+            mixed = Scores(raw, Nucleus(*nucleus(raw, how_aligned)), self.vocabulary.is_end)
+            return mixed, mixed
         alone = score(base if program.method == "base" else aligned, how_aligned, self.vocabulary)
         return alone, alone
 

@@ -29,6 +29,7 @@ from baco.partners.bridge import BridgedPartner, bridge, encoder_of
 from baco.partners.endpoint import PREFIX, Endpoint
 from baco.partners.hf import HFPartner
 from baco.partners.remote import RemotePartner, names_of
+from baco.partners.textual import text_sides
 from baco.partners.tokens import token_bytes, vocabulary_of
 from baco.prompts import PlainTemplate
 from baco.revisions import revision_of
@@ -69,11 +70,6 @@ class Checkpoint:
         """Loads all but the weights of a checkpoint, or takes a model as it is."""
         if isinstance(source, Endpoint):
             tokens = source.tokenizer
-            if not tokens and tokenizer is None:
-                raise InputError(
-                    f"the tokenizer of {source.label} is missing",
-                    hint="name its folder or Hub id: remote:URL#MODEL?tokenizer=FOLDER",
-                )
             found = tokenizer or load_tokenizer(tokens, revision, loading)
             return cls(source.label, found, None, None, tokens, revision, source)
         if isinstance(source, str | Path):
@@ -202,12 +198,14 @@ def load_sides(
         PairError: If a side cannot be had or is of the wrong kind.
     """
     base, aligned = (_source(side) for side in (base, aligned))
-    first = Checkpoint.find(base, tokenizers[0], revisions[0], loading)
-    if adapter and first.endpoint:
+    if not adapter and (texts := text_sides((base, aligned), tokenizers, base_prompt, template)):
+        return texts
+    if adapter and isinstance(base, Endpoint):
         raise InputError(
             "an adapter needs its base model's weights, and the base model is remote",
             hint="give the server's name of the adapted model as the aligned side",
         )
+    first = Checkpoint.find(base, tokenizers[0], revisions[0], loading)
     if adapter:
         return _adapter_sides(
             first, adapter, tokenizers[1], revisions[1], base_prompt, template, loading

@@ -119,7 +119,7 @@ def test_methods(capsys):
     assert capsys.readouterr().out.splitlines()[1].startswith("baco\tcollaboration\t")
     assert run(["methods", "--json"]) == 0
     listed = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert listed["baco"]["needs"] == "aligned top-k, base top-k"
+    assert listed["baco"]["needs"] == "aligned text, base text"
     assert listed["aligned"] == {
         "name": "aligned",
         "category": "single model",

@@ -45,11 +45,13 @@ def test_abilities_include_the_lower_ones(random_pair):
 
 def test_refused_before_any_work_and_methods_that_would_do_are_named():
     pair = pair_that_gives("text", "logits")
-    with pytest.raises(InputError, match=r"'baco' needs base top-k, which the pair.*aligned") as e:
+    with pytest.raises(InputError, match=r"'p-punc' needs base top-k, which the pair.*punc, fc"):
         pair.generate("Name a fruit.", n=2)
+    with pytest.raises(InputError, match=r"'base' needs base top-k, which the pair.*aligned") as e:
+        pair.generate("Name a fruit.", n=2, method="base")
     able = e.value.hint.removeprefix("methods that would do: ").split(", ")
     assert "aligned" in able
-    assert not {"baco", "base"} & set(able)
+    assert not {"base", "nudging"} & set(able)
     assert set(able) == {m for m in METHODS if METHODS[m].needs <= abilities(pair)}
     pair = pair_that_gives("text", "text")
     with pytest.raises(InputError, match="needs aligned top-k and base top-k"):

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from baco.engine.loop import Stats
 from baco.errors import InputError
 from baco.methods.base import HOTTEST, Done, Method, Setting, Task, Update
+from baco.methods.blackbox import run_text
 from baco.methods.decode import Decoding
+from baco.methods.needs import abilities
 from baco.prompts import Conversation
 from baco.routers import parse
 from baco.routers.learned import strangers
@@ -35,6 +37,10 @@ def run_baco(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Up
     router = setting.router
     if router is None:
         raise InputError("the method 'baco' needs a router", hint="for example p-punc@0.3")
+
+    if not {"base top-k", "aligned top-k"} <= abilities(pair):
+        yield from run_text(pair, tasks, setting)
+        return
 
     for learned in strangers(router, pair.revision):
         logger.warning(
@@ -116,7 +122,7 @@ METHODS = (
         "§3",
         run_baco,
         alias="gamma",
-        needs=frozenset({"base top-k", "aligned top-k"}),
+        needs=frozenset({"base text", "aligned text"}),  # the router may need more
     ),
     Method(
         "base",

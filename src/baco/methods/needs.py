@@ -50,6 +50,8 @@ def lacking(pair: Pair, router: Router) -> list[str]:
     able, partners = abilities(pair), _partners(pair)
     missing = set()
     for rule in router.rules:
+        if rule.level != "text":  # whoever it is, sides that give only text cannot be sampled
+            missing |= {f"{side} top-k" for side in partners} - able
         for side in rule.reads:
             known = getattr(partners[side], "top", rule.likeliest)
             if f"{side} {rule.level}" not in able:

@@ -63,16 +63,19 @@ class Partner(Protocol):
     """One of the two models as the engine sees it.
 
     Attributes:
-        vocabulary: Tables over token ids; two partners with the same object share ids.
         device: Where logits live.
         parameters: Number of weights, for cost accounts.
         can_look_ahead: Whether its cache can forget guesses; if not, it goes in lock-step.
     """
 
-    vocabulary: Vocabulary
     device: torch.device
     parameters: int
     can_look_ahead: bool
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tables over token ids; two partners with the same object share ids."""
+        ...
 
     @property
     def context_window(self) -> int:

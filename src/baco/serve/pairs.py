@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from baco.errors import InputError, UnsupportedError
+from baco.methods.needs import abilities
 from baco.methods.settings import DEFAULT_ROUTER
 from baco.serve.errors import ApiError, clipped
 
@@ -75,6 +76,11 @@ def check_pairs(pairs: Mapping[str, Pair]) -> None:
     if not pairs:
         raise InputError("there is no pair to serve", hint="name at least one with --pair")
     for name, pair in pairs.items():
+        if not {"base top-k", "aligned top-k"} <= abilities(pair):
+            raise UnsupportedError(
+                f"a side of pair {name!r} gives text only",
+                hint="name the tokenizers of remote models: remote:URL#MODEL?tokenizer=FOLDER",
+            )
         if pair.base.vocabulary is not pair.aligned.vocabulary:
             raise UnsupportedError(
                 f"the sides of pair {name!r} do not share token ids",

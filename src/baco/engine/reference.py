@@ -109,7 +109,7 @@ def warp(probs: Floats, how: Warp) -> Floats:
         out[probs.argmax()] = 1
         return out
     with np.errstate(divide="ignore"):
-        p = probs if how.temperature == 1 else _softmax(np.log(probs) / how.temperature)
+        p = probs.copy() if how.temperature == 1 else _softmax(np.log(probs) / how.temperature)
     if how.top_n_sigma < math.inf:
         logits = np.log(p[p > 0])
         p = np.where(p >= p.max() * np.exp(-how.top_n_sigma * logits.std()), p, 0)

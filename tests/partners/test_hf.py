@@ -53,6 +53,40 @@ def test_feeding_equals_a_plain_forward(architecture: str) -> None:
     torch.testing.assert_close(new[0], partner.logits((3, 4)), rtol=0, atol=close)
 
 
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3", "mistral"])
+def test_rows_of_equal_length_need_no_mask(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partner, _ = random_pair(architecture)
+    cache = partner.new_cache()
+    built = []
+    make = partner._masks
+    monkeypatch.setattr(partner, "_masks", lambda *args: built.append(1) or make(*args))
+
+    def feed(token: int) -> None:
+        logits = cache.feed(torch.tensor([[token], [token + 1]]), torch.tensor([1, 1]))
+        for i, text in enumerate(fed):
+            text.append(token + i)
+            torch.testing.assert_close(logits[i, 0], partner.logits(text), rtol=0, atol=1e-9)
+
+    cache.add(2)
+    fed = [[5, 6, 7], [8, 9]]
+    cache.open([tuple(text) for text in fed], [0, 1])
+    assert not built, "prompts only ever see what is before them"
+    feed(20)
+    assert built, "one row is longer"
+    cache.truncate(torch.tensor([3, 3]))
+    fed[0].pop()
+    built.clear()
+    for token in range(30, 33):
+        feed(token)
+    assert not built
+    for token in range(33, 50):
+        feed(token)
+    # A window of 8 is a mask of its own, once the rows are longer.
+    assert bool(built) == (partner._window is not None)
+
+
 def test_equal_prompts_are_computed_once() -> None:
     partner, _ = random_pair("llama")
     cache = partner.new_cache()

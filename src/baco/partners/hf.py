@@ -50,14 +50,26 @@ class _Slots(Cache):
         self.values: list[torch.Tensor | None] = [None] * layers
         self.rows = 0
         self.capacity = 0
-        self._at: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._at: tuple[Any, Any] = (slice(0), slice(0))
         self._span = (0, 0)
+        self._before = 0
 
     def aim(self, positions: torch.Tensor, rows: int, length: int) -> None:
-        """Says where the next forward pass writes: positions [rows, q], and how far it reads."""
+        """Says where the next forward pass writes, and how far it reads.
+
+        Args:
+            positions: int64 [rows, q]; [1, q] where all rows write at the same places, one after
+                the other.
+            rows: How many rows there are.
+            length: How much of them is read.
+        """
         self.reserve(rows, length)
-        self._at = (torch.arange(rows, device=positions.device)[:, None], positions)
         self._span = (rows, length)
+        self._before = length - positions.shape[1]
+        if len(positions) < rows or rows == 1:
+            self._at = (slice(rows), slice(self._before, length))
+        else:
+            self._at = (torch.arange(rows, device=positions.device)[:, None], positions)
 
     def reserve(self, rows: int, length: int) -> None:
         """Makes room; layers that were never written get theirs when they first are."""
@@ -79,7 +91,6 @@ class _Slots(Cache):
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes [row, head, q, channel] where `aim` said; returns all that may be attended to."""
-        assert self._at is not None
         rows, length = self._span
         out = []
         for store, new in ((self.keys, key_states), (self.values, value_states)):
@@ -92,8 +103,16 @@ class _Slots(Cache):
         return out[0], out[1]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Not used for positions, which are always given; part of transformers' interface."""
-        return self._span[1]
+        """What the longest row held before; positions are always given and do not come from it."""
+        return self._before
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """The place of the first new token, for masks that transformers builds: of equal rows."""
+        return self._before
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """How many places are read, and the first of them; for the same masks."""
+        return self._span[1], 0
 
     def move(self, source: torch.Tensor, target: torch.Tensor, length: int) -> None:
         """Copies rows onto others (indices [k]), up to a length."""
@@ -188,23 +207,46 @@ class HFPartner:
         return out[0].to(self.device)
 
     def forward(
-        self, slots: _Slots, tokens: torch.Tensor, positions: torch.Tensor, **kwargs: Any
+        self, slots: _Slots, tokens: torch.Tensor, starts: torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
-        """One forward pass over rows at their own positions; both int64 [n, q].
+        """One forward pass over rows that each go on at their own place.
 
-        Further arguments go to the model.
+        Args:
+            slots: Their cache.
+            tokens: The next tokens, int64 [n, q], where the model is.
+            starts: How many tokens each row holds already, int64 [n], on the host.
+            **kwargs: Further arguments of the model.
+
+        Returns:
+            Logits, float [n, q, at least the vocabulary].
         """
-        length = int(positions.max()) + 1
-        slots.aim(positions, tokens.shape[0], length)
+        n, q = tokens.shape
+        first, last = int(starts.min()), int(starts.max())
+        length = last + q
+        plain = first == last and self._needs_no_mask(q, length)
+        positions = (starts[:1] if plain else starts)[:, None] + torch.arange(q)
+        positions = positions.to(self.place)
+        slots.aim(positions, n, length)
+        mask = self._no_mask() if plain else self._masks(positions, length)
         out: torch.Tensor = self.model(
             input_ids=tokens,
             position_ids=positions,
-            attention_mask=self._masks(positions, length),
+            attention_mask=mask,
             past_key_values=slots,
             use_cache=True,
             **kwargs,
         ).logits
         return out
+
+    def _needs_no_mask(self, q: int, length: int) -> bool:
+        """Whether rows of equal length attend to all, or causally from the first token on."""
+        if self.additive_mask or (self._window and length >= self._window):
+            return False
+        return q in (1, length)
+
+    def _no_mask(self) -> dict[str, None] | None:
+        """What leaves masks to the attention kernel: faster than any that is given."""
+        return None if self._types is None else dict.fromkeys(self._types)
 
     def _masks(
         self, positions: torch.Tensor, length: int
@@ -241,7 +283,7 @@ class HFCache:
     def __init__(self, partner: HFPartner) -> None:
         self.partner = partner
         self._slots = _Slots(partner.layers)
-        self._lengths = torch.zeros(0, dtype=torch.int64, device=partner.place)
+        self._lengths = torch.zeros(0, dtype=torch.int64)  # on the host
 
     def kind(self, row: int) -> int:
         """Which variant of the model serves a row; rows of one kind share equal prompts."""
@@ -277,54 +319,51 @@ class HFCache:
     ) -> torch.Tensor:
         """Computes some prompts and puts them into their rows; the last tokens' logits [k, v]."""
         place = self.partner.place
-        lengths = torch.tensor([len(prompt) for _, prompt in keys], device=place)
+        lengths = torch.tensor([len(prompt) for _, prompt in keys])
         longest = int(lengths.max())
         tokens = torch.zeros(len(keys), longest, dtype=torch.int64)
         for i, (_, prompt) in enumerate(keys):
             tokens[i, : len(prompt)] = torch.tensor(prompt)
         fresh = _Slots(self.partner.layers)
-        positions = torch.arange(longest, device=place).expand(len(keys), -1)
         last, where = torch.unique(lengths - 1, return_inverse=True)
         logits = self.partner.forward(
             fresh,
             tokens.to(place),
-            positions,
-            logits_to_keep=last,
+            torch.zeros_like(lengths),
+            logits_to_keep=last.to(place),
             **self.extra([kind for kind, _ in keys]),
         )
         pairs = [(i, rows[k]) for i, key in enumerate(keys) for k in same[key]]
-        source, target = torch.tensor(pairs, device=place).unbind(1)
-        self._slots.adopt(fresh, source, target, longest)
+        source, target = torch.tensor(pairs).unbind(1)
+        self._slots.adopt(fresh, source.to(place), target.to(place), longest)
         self._lengths[target] = lengths[source]
-        return logits[torch.arange(len(keys), device=place), where]
+        return logits[torch.arange(len(keys), device=place), where.to(place)]
 
     @torch.inference_mode()
     def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Feeds the next tokens of every row in one forward pass."""
-        place = self.partner.place
-        tokens, counts = tokens.to(place), counts.to(place)
-        positions = self._lengths[:, None] + torch.arange(tokens.shape[1], device=place)
         kinds = [self.kind(row) for row in range(len(tokens))]
-        logits = self.partner.forward(self._slots, tokens, positions, **self.extra(kinds))
+        logits = self.partner.forward(
+            self._slots, tokens.to(self.partner.place), self._lengths, **self.extra(kinds)
+        )
         self._lengths = self._lengths + counts
         return logits.to(self.partner.device)
 
     @torch.inference_mode()
     def truncate(self, lengths: torch.Tensor) -> None:
         """Sets rows back; what lies beyond is overwritten by the next tokens."""
-        self._lengths = torch.minimum(self._lengths, lengths.to(self.partner.place))
+        self._lengths = torch.minimum(self._lengths, lengths)
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the given rows, in this order."""
-        device = self.partner.place
         moved = [(src, dst) for dst, src in enumerate(rows) if src != dst]
         if moved and self._slots.capacity:
             self._slots.reserve(len(self._lengths), 0)
-            source, target = torch.tensor(moved, device=device).unbind(1)
+            source, target = torch.tensor(moved, device=self.partner.place).unbind(1)
             longest = int(self._lengths[list(rows)].max())
             self._slots.move(source, target, longest)
-        self._lengths = self._lengths[torch.tensor(list(rows), dtype=torch.int64, device=device)]
+        self._lengths = self._lengths[torch.tensor(list(rows), dtype=torch.int64)]
         self._slots.shrink(len(rows))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+import baco
 from baco.engine import Engine, Request, Warp, reference
 from baco.engine.noise import row_key
+from baco.memory import Job, need_of
 from baco.partners.lora import LoraPartner, lora_partners
 from baco.routers import parse
 from support.engines import random_pair, run
@@ -53,6 +55,50 @@ def test_the_sides_differ_and_share_their_weights() -> None:
     with base.model.disable_adapter():
         plain = base.model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1]
     torch.testing.assert_close(base.logits([5, 6, 7]), plain.detach())
+
+
+def held_bytes(pair: baco.Pair) -> tuple[int, list[int]]:
+    """Bytes of all parameters, each counted once, and of the keys and values of each cache."""
+    models = (pair.base.model, pair.aligned.model)  # type: ignore[attr-defined]
+    weights = {id(p): p.numel() * p.element_size() for m in models for p in m.parameters()}
+    asked = [Request((5, 6, 7, i), (8, 9, i), parse("pr@0.5"), row_key(0, "p", i),
+                     max_new_tokens=20) for i in range(3)]  # fmt: skip
+    engine = Engine(pair.base, pair.aligned, lookahead="off")
+    for request in asked:
+        engine.submit(request)
+    for _ in range(3):
+        engine.step()
+    caches = {
+        id(c): c for side in engine.sides for c in [getattr(side._cache, "_shared", side._cache)]
+    }
+    slots = [
+        sum(x.numel() * x.element_size() for x in (*c._slots.keys, *c._slots.values))
+        for c in caches.values()
+    ]
+    return sum(weights.values()), slots
+
+
+def test_memory_is_one_model_an_adapter_and_two_caches() -> None:
+    two, lora = baco.load("tiny", dtype="float32"), baco.load("tiny-lora", dtype="float32")
+    adapter = sum(
+        p.numel() * p.element_size()
+        for name, p in lora.base.model.named_parameters()  # type: ignore[attr-defined]
+        if "lora_" in name
+    )
+    one = sum(p.numel() * p.element_size() for p in two.base.model.parameters())  # type: ignore[attr-defined]
+    weights, slots = held_bytes(lora)
+    assert weights == one + adapter
+    assert 0 < adapter < one / 2
+    apart_weights, apart_slots = held_bytes(two)
+    assert apart_weights == 2 * one
+    # One cache holds both sides' rows: as much as two caches of two models.
+    assert len(slots) == 1
+    assert len(apart_slots) == 2
+    assert sum(slots) == sum(apart_slots)
+    for pair, weighed in ((lora, weights), (two, apart_weights)):
+        need = need_of((pair.base, pair.aligned), Job([(4, 3)], 3, 20))
+        assert need is not None
+        assert weighed <= need.weights <= 1.01 * weighed
 
 
 def test_one_side_alone() -> None:

@@ -256,12 +256,13 @@ class Group(Sequence[Sample]):
     def forwards_per_token(self) -> float | None:
         """Forward passes of both partners that served a row, per token; None if not known.
 
-        Lock-step decoding of a pair pays 2, a single model 1.
+        A draft model's passes count by its size. Lock-step decoding of a pair pays 2, a single
+        model 1.
         """
         cost, tokens = self.cost, sum(len(sample.token_ids) for sample in self.samples)
         if cost is None or not tokens:
             return None
-        return (cost.base_passes + cost.aligned_passes) / tokens
+        return (cost.base_passes + cost.aligned_passes + cost.draft_passes) / tokens
 
     @property
     def acceptance(self) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from baco.checkpoints import (
+    DTYPES,
     Loading,
     check_source,
     end_ids,
@@ -22,7 +23,7 @@ from baco.checkpoints import (
     where,
 )
 from baco.engine.vocabulary import Vocabulary
-from baco.errors import BacoError, InputError, PairError, missing_extra
+from baco.errors import BacoError, InputError, PairError, UnsupportedError, missing_extra
 from baco.known_pairs import BasePrompt, label_of
 from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner, bridge, encoder_of
@@ -225,7 +226,8 @@ def load_sides(
         vocabularies: tuple[Vocabulary, Vocabulary] = (shared, shared)
     else:
         logger.warning(
-            "the tokenizers of %s and %s differ: the sides exchange text at word boundaries",
+            "the tokenizers of %s and %s differ: the sides exchange text at word boundaries, "
+            "in lock-step",
             first.label,
             second.label,
         )
@@ -248,8 +250,55 @@ def load_sides(
             )
         )
     if vocabularies[0] is vocabularies[1]:
+        _say_if_in_lock_step(sides)
         return sides[0], sides[1]
     return _bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer))
+
+
+def _say_if_in_lock_step(sides: Sequence[Side]) -> None:
+    """Tells, once for a pair, that a model's state cannot forget guesses."""
+    fixed = [side.label for side in sides if not side.partner.can_look_ahead]
+    if fixed:
+        logger.warning(
+            "the state of %s cannot be set back: the pair decodes in lock-step, and slowly",
+            " and ".join(fixed),
+        )
+
+
+def load_draft(source: str, aligned: Side) -> HFPartner:
+    """Loads a small model that guesses ahead for a pair, where and as its aligned side is.
+
+    Args:
+        source: A Hub id or a folder.
+        aligned: The pair's aligned side.
+
+    Raises:
+        PairError: If the model cannot be had.
+        InputError: If its tokenizer is not the pair's.
+        UnsupportedError: If the pair or the model cannot look ahead.
+    """
+    partner = aligned.partner
+    if not isinstance(partner, HFPartner) or not partner.can_look_ahead:
+        raise UnsupportedError(
+            "this pair cannot look ahead, so a draft is of no use", hint="leave out the draft"
+        )
+    dtype = str(partner.model.dtype).removeprefix("torch.")
+    loading = Loading(str(partner.place), dtype if dtype in DTYPES else "auto")
+    found = Checkpoint.find(source, None, "main", loading)
+    if token_bytes(found.tokenizer) != aligned.token_bytes:
+        raise InputError(
+            f"the draft model {found.label} has another tokenizer than the pair",
+            hint="use a small model of the same family, or prompt-lookup",
+        )
+    model = found.load(loading)
+    _check_width(found.label, model, partner.vocabulary)
+    draft = HFPartner(model, partner.vocabulary, partner.device)
+    if not draft.can_look_ahead:
+        raise UnsupportedError(
+            f"the draft model {found.label} cannot forget guesses",
+            hint="use a model with attention only, or prompt-lookup",
+        )
+    return draft
 
 
 def _bridged(base: Side, aligned: Side, tokenizers: tuple[Any, Any]) -> tuple[Side, Side]:

@@ -89,6 +89,7 @@ class Job(NamedTuple):
         lookahead: As the engine's.
         lags: Whether a side may be left behind for long, because the router does not read it.
         filtered: Whether filters such as top-p leave few tokens of the vocabulary.
+        drafts: Whether a third party guesses ahead; its own memory is not predicted.
     """
 
     prompts: Sequence[tuple[int, int]]
@@ -97,6 +98,7 @@ class Job(NamedTuple):
     lookahead: Lookahead = "auto"
     lags: bool = True
     filtered: bool = True
+    drafts: bool = False
 
 
 def shape_of(partner: Partner) -> Shape | None:
@@ -170,10 +172,10 @@ class Need:
         self.job = job
         models = [getattr(side, "stack", side) for side in sides]
         self.one_model = models[0] is models[1]
-        # Both sides of one set of weights run as two rows of one batch, without guesses.
+        # Both sides of one set of weights run as two rows of one batch, without own guesses.
         strands = self.one_model and sides[0] is not sides[1]
         self._rows_per_pass = 2 if strands else 1
-        self.longest = 0 if strands else longest_draft(job.lookahead)
+        self.longest = 0 if strands and not job.drafts else longest_draft(job.lookahead)
         used = [1] if sides[0] is sides[1] else [0, 1]
         self._sides = [(k, shapes[k]) for k in used]
         self.tokens = [self._most_tokens(shapes, prompt) for prompt in job.prompts]

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, overload
 
 from baco.calibration import resolve
 from baco.checkpoints import Loading
+from baco.engine.drafts import PROMPT_LOOKUP
 from baco.engine.loop import Stats
 from baco.errors import InputError, UnknownNameError
 from baco.filters import Filter, filtered
 from baco.group import Group, Sample
 from baco.judging import aligned_judge
 from baco.known_pairs import BasePrompt, KnownPair, known_pair, locate
-from baco.loading import load_sides
+from baco.loading import load_draft, load_sides
 from baco.methods.base import Chunk, Done, Setting, Task, Update
 from baco.methods.needs import check
 from baco.methods.settings import make_setting
@@ -155,6 +156,7 @@ class Pair:
         self.judge: Callable[[Conversation], Judge] | None = None
         self.known: KnownPair | None = None
         self.base_prompt = "plain"
+        self._drafts: dict[str, Partner] = {}
 
     def __repr__(self) -> str:
         base, aligned = self.sides
@@ -239,8 +241,18 @@ class Pair:
                 a context window.
         """
         check(self, setting, tasks)
+        setting = self._with_draft(setting)
         updates = setting.method.run(self, tasks, setting)
         return updates if keep is None else filtered(updates, keep)
+
+    def _with_draft(self, setting: Setting) -> Setting:
+        """Loads the draft model that a setting names; each once."""
+        name = setting.draft
+        if not isinstance(name, str) or name == PROMPT_LOOKUP:
+            return setting
+        if name not in self._drafts:
+            self._drafts[name] = load_draft(name, self.sides[1])
+        return replace(setting, draft=self._drafts[name])
 
     @overload
     def generate(
@@ -284,7 +296,7 @@ class Pair:
             **settings: What decides the samples, see `baco.methods.settings.make_setting`:
                 method="baco", router="p-punc", gamma=None, diversity=None, control=None,
                 temperature=1.0, top_p=0.9, top_k=0, min_p=0.0, max_new_tokens=512, seed=0,
-                stop=None, restart_shorter_than=0, lookahead="auto", max_rows=256.
+                stop=None, restart_shorter_than=0, lookahead="auto", draft=None, max_rows=256.
 
         Returns:
             A group; for a list of prompts a list of groups, in the same order.

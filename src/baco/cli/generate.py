@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from baco.cli.engines import ENGINE_HELP, OPTION_HELP, engine_options
-from baco.cli.options import MODELS, Device, Dtype, LookaheadText, read_lookahead
+from baco.cli.options import MODELS, Device, DraftText, Dtype, LookaheadText, read_lookahead
 from baco.errors import InputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -187,6 +187,7 @@ def generate(
         bool, typer.Option("--load-in-4bit", rich_help_panel=MODELS, help="Needs bitsandbytes.")
     ] = False,
     lookahead: LookaheadText = "auto",
+    draft: DraftText = None,
     max_rows: Annotated[
         int,
         typer.Option(
@@ -235,6 +236,7 @@ def generate(
         "stop": stop,
         "restart_shorter_than": restart_shorter_than,
         "lookahead": read_lookahead(lookahead),
+        "draft": draft,
         "max_rows": max_rows,
         "n": n,
     }

@@ -32,6 +32,16 @@ LookaheadText = Annotated[
     ),
 ]
 
+DraftText = Annotated[
+    str | None,
+    typer.Option(
+        help="Who else guesses ahead: prompt-lookup, or a small model with the pair's tokenizer "
+        "(Hub id or folder); changes speed only.",
+        show_default=False,
+        rich_help_panel=MODELS,
+    ),
+]
+
 
 def read_lookahead(text: str) -> Lookahead:
     """Reads the option; the engine checks a number's range.

@@ -149,7 +149,13 @@ class ModelDrafter:
         self._texts.forget([row])
 
 
-def make_drafter(draft: Drafter | Partner | str | None, aligned: Partner) -> Drafter | None:
+Draft = Drafter | Partner | str | None
+"""Who guesses: ``prompt-lookup``, a small model as a partner, a drafter, or nobody else."""
+
+PROMPT_LOOKUP = "prompt-lookup"
+
+
+def make_drafter(draft: Draft, aligned: Partner) -> Drafter | None:
     """Reads the engine's `draft` argument.
 
     Args:
@@ -159,7 +165,7 @@ def make_drafter(draft: Drafter | Partner | str | None, aligned: Partner) -> Dra
     Raises:
         InputError: If the name is unknown or the small model has other token ids.
     """
-    if draft == "prompt-lookup":
+    if draft == PROMPT_LOOKUP:
         return PromptLookup()
     if isinstance(draft, str):
         raise InputError(f"unknown draft {draft!r}", hint="use prompt-lookup or give a small model")

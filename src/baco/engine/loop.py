@@ -27,7 +27,7 @@ import torch
 from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend, blend
-from baco.engine.drafts import Ask, Drafter, make_drafter
+from baco.engine.drafts import Ask, Draft, make_drafter
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Request
 from baco.engine.side import Side, run_together, score_window
@@ -115,7 +115,9 @@ class Engine:
         draft: A third party that guesses: ``prompt-lookup``, or a small model as a partner.
 
     Raises:
-        InputError: If an argument is out of range, or the partners do not share their ids.
+        InputError: If an argument is out of range, the partners do not share their ids, or a
+            draft is given with look-ahead off.
+        UnsupportedError: If look-ahead or a draft is asked for and a partner cannot forget guesses.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class Engine:
         *,
         lookahead: Lookahead = "auto",
         max_rows: int = 256,
-        draft: Drafter | Partner | str | None = None,
+        draft: Draft = None,
     ) -> None:
         if base.vocabulary is not aligned.vocabulary:
             raise InputError(
@@ -137,13 +139,15 @@ class Engine:
         self._shared, strands = _shared_cache(base, aligned)
         self.longest = longest_draft(lookahead)
         if not (base.can_look_ahead and aligned.can_look_ahead):
-            if isinstance(lookahead, int):
+            if isinstance(lookahead, int) or draft is not None:
                 raise UnsupportedError(
                     "this pair cannot look ahead: a partner's cache cannot forget guesses",
-                    hint="leave look-ahead at auto, which goes in lock-step here",
+                    hint="leave look-ahead at auto, which goes in lock-step here, without a draft",
                 )
             self.longest = 0
-        self.drafter = make_drafter(draft, aligned) if self.longest else None
+        elif draft is not None and not self.longest:
+            raise draft_is_useless()
+        self.drafter = make_drafter(draft, aligned)
         self._single = base is aligned
         if (self._shared or self._single) and not self.drafter:
             # A pass scores all that is needed at the same place: there is no time to guess in.
@@ -550,7 +554,11 @@ class Engine:
                     row.request.warp, int(room[i]))
             )  # fmt: skip
         batch.widen(max(ask.t + ask.room for ask in asks) + 2)
-        for i, ask, guesses in zip(places, asks, self.drafter.guess(asks), strict=True):
+        before = self.drafter.passes
+        found = self.drafter.guess(asks)
+        spent = Cost(draft_passes=(self.drafter.passes - before) * self.drafter.cost)
+        for i, ask, guesses in zip(places, asks, found, strict=True):
+            self._rows[i].cost += spent
             self._take(i, ask, guesses)
 
     def _take(self, i: int, ask: Ask, guesses: list[int]) -> None:
@@ -610,6 +618,13 @@ def _shared_cache(
         return None, (None, None)
     shared = aligned.shared_cache(base)
     return shared, (Strand(shared, 0), Strand(shared, 1))
+
+
+def draft_is_useless() -> InputError:
+    """What is wrong with a draft where look-ahead is off."""
+    return InputError(
+        "a draft guesses ahead, and look-ahead is off", hint="leave out one of the two"
+    )
 
 
 def longest_draft(lookahead: Lookahead) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from baco.engine.drafts import Draft
 from baco.engine.loop import Engine, Lookahead, Stats
 from baco.engine.rows import Cost, Event, Request
+from baco.errors import UnsupportedError
 from baco.partners.base import Partner
 
 
@@ -36,7 +38,12 @@ class Decoder(Protocol):
 
 
 def open_engine(
-    base: Partner, aligned: Partner, *, lookahead: Lookahead = "auto", max_rows: int = 256
+    base: Partner,
+    aligned: Partner,
+    *,
+    lookahead: Lookahead = "auto",
+    max_rows: int = 256,
+    draft: Draft = None,
 ) -> Decoder:
     """Makes the engine of two partners.
 
@@ -45,12 +52,21 @@ def open_engine(
         aligned: The aligned partner; the same object for a single model.
         lookahead: How far partners may guess ahead.
         max_rows: Rows decoded at the same time.
+        draft: A third party that guesses, as `Engine`.
 
     Returns:
         What the partners' own `open_engine` makes where they have one, else an `Engine`.
+
+    Raises:
+        UnsupportedError: If a draft is given to partners that bring their own engine along.
     """
     own = getattr(aligned, "open_engine", None)
     if own is not None:
+        if draft is not None:
+            raise UnsupportedError(
+                "this pair's engine takes no draft",
+                hint="leave out the draft, or use the engine baco",
+            )
         decoder: Decoder = own(base, lookahead=lookahead, max_rows=max_rows)
         return decoder
-    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows)
+    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft)

@@ -70,6 +70,8 @@ class Cost(NamedTuple):
         base_prompt_tokens: How many of the base partner's were of the prompt.
         aligned_prompt_tokens: The same for the aligned partner.
         tokens: Tokens emitted, those of draws that were thrown away included.
+        draft_passes: Passes of a third party that guessed while the row asked it to, each counted
+            by its size: in passes of the aligned partner.
     """
 
     base_passes: int = 0
@@ -81,11 +83,12 @@ class Cost(NamedTuple):
     base_prompt_tokens: int = 0
     aligned_prompt_tokens: int = 0
     tokens: int = 0
+    draft_passes: float = 0.0
 
     def __add__(self, other: object) -> Cost:
         if not isinstance(other, Cost):
             return NotImplemented
-        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+        return Cost(*(a + b for a, b in zip(self, other, strict=True)))  # type: ignore[arg-type]
 
 
 class Event(NamedTuple):

@@ -17,6 +17,7 @@ from baco.prompts import Conversation
 if TYPE_CHECKING:
     from baco.methods.sharing import Seat
     from baco.pair import Pair
+    from baco.partners.base import Partner
     from baco.routers.base import Router
 
 PAIR_OF_MODELS = frozenset({"base logits", "aligned logits"})
@@ -135,6 +136,7 @@ class Setting:
         control: The value of the method's control (text for a schedule or infinity), or None.
         n: Samples per group; None where it is not known. Methods whose samples depend on each
             other need it.
+        draft: A third party that guesses ahead, as `make_setting`; changes speed, never samples.
         seat: A place at engines that other runs use too, or None; changes speed, never samples.
     """
 
@@ -145,6 +147,7 @@ class Setting:
     max_rows: int = 256
     control: float | str | None = None
     n: int | None = None
+    draft: str | Partner | None = field(default=None, compare=False)
     seat: Seat | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     @property

@@ -54,7 +54,8 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> J
     warp = setting.sampling.warp
     filtered = warp.top_p < 1 or warp.top_k > 0 or warp.min_p > 0 or warp.temperature == 0
     limit = setting.sampling.max_new_tokens
-    return Job(prompts, rows, limit, setting.lookahead, lags, filtered)
+    drafts = setting.draft is not None
+    return Job(prompts, rows, limit, setting.lookahead, lags, filtered, drafts)
 
 
 class Decoding:
@@ -102,10 +103,14 @@ class Decoding:
         partners = (sides[0].partner, sides[1].partner)
         self._engine: Decoder
         if setting.seat:
-            self._engine = setting.seat.port(*partners, setting.lookahead, setting.max_rows)
+            self._engine = setting.seat.port(
+                *partners, setting.lookahead, setting.max_rows, setting.draft
+            )
         else:
             max_rows = rows_that_fit(partners, self._job(), setting.max_rows)
-            self._engine = open_engine(*partners, lookahead=setting.lookahead, max_rows=max_rows)
+            self._engine = open_engine(
+                *partners, lookahead=setting.lookahead, max_rows=max_rows, draft=setting.draft
+            )
         for number in range(len(tasks)):
             self._submit(number, attempt=0, cost=tasks[number].spent)
 

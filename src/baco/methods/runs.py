@@ -68,7 +68,8 @@ def tell(task: int, sample: Sample) -> Iterator[Update]:
 
 
 def shares(cost: Cost | None, n: int) -> list[Cost | None]:
-    """Divides a cost among n samples, in whole numbers that add up to it."""
+    """Divides a cost among n samples: what is counted in whole numbers that add up to it."""
     if cost is None:
         return [None] * n
-    return [Cost(*(value // n + (i < value % n) for value in cost)) for i in range(n)]
+    counted = [Cost(*(value // n + (i < value % n) for value in cost[:-1])) for i in range(n)]
+    return [each._replace(draft_passes=cost.draft_passes / n) for each in counted]

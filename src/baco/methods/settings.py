@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from baco.engine.loop import Lookahead
+from baco.engine.loop import Lookahead, draft_is_useless
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.methods import METHODS
 from baco.methods.base import COLDEST, HOTTEST, Method, Sampling, Setting, split_spec
+from baco.partners.base import Partner
 from baco.routers import parse
 from baco.routers.base import Router
 
@@ -35,6 +36,7 @@ def make_setting(
     stop: str | Sequence[str] | None = None,
     restart_shorter_than: int = 0,
     lookahead: Lookahead = "auto",
+    draft: str | Partner | None = None,
     max_rows: int = 256,
     n: int | None = None,
     calibration: Calibration | None = None,
@@ -57,6 +59,8 @@ def make_setting(
         stop: A string, or several, before which a sample is cut off.
         restart_shorter_than: Samples that stop by themselves with fewer tokens are drawn again.
         lookahead: ``auto``, ``off`` or the longest draft.
+        draft: A third party that guesses ahead: ``prompt-lookup``, or a small model with the
+            pair's tokenizer (a Hub id, a folder or a partner).
         max_rows: Rows decoded at the same time.
         n: Samples per group; methods whose samples depend on each other must know it.
         calibration: Turns a diversity into a router of the pair; None if it is not calibrated.
@@ -69,6 +73,8 @@ def make_setting(
         InputError: If a value is out of range, or two controls are given.
     """
     chosen = METHODS[method]
+    if draft is not None and lookahead == "off":
+        raise draft_is_useless()
     if n is not None:
         chosen.check_n(n)
     if restart_shorter_than and not chosen.restarts:
@@ -119,6 +125,7 @@ def make_setting(
         max_rows,
         value,
         n,
+        draft,
     )
 
 

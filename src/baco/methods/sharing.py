@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from baco.engine.drafts import Draft
 from baco.engine.loop import Lookahead, Stats
 from baco.engine.opening import Decoder, open_engine
 from baco.errors import BacoError
@@ -108,12 +109,19 @@ class Engines:
     def __init__(self) -> None:
         self._hubs: dict[tuple[object, ...], Hub] = {}
 
-    def hub(self, base: Partner, aligned: Partner, lookahead: Lookahead, max_rows: int) -> Hub:
+    def hub(
+        self,
+        base: Partner,
+        aligned: Partner,
+        lookahead: Lookahead,
+        max_rows: int,
+        draft: Draft = None,
+    ) -> Hub:
         """Returns the engine of two partners; it is made when first asked for."""
-        key = (base, aligned, lookahead, max_rows)
+        key = (base, aligned, lookahead, max_rows, draft)
         if key not in self._hubs:
             self._hubs[key] = Hub(
-                open_engine(base, aligned, lookahead=lookahead, max_rows=max_rows)
+                open_engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft)
             )
         return self._hubs[key]
 
@@ -129,7 +137,14 @@ class Seat:
         self._engines = engines
         self._ports: list[Port] = []
 
-    def port(self, base: Partner, aligned: Partner, lookahead: Lookahead, max_rows: int) -> Port:
+    def port(
+        self,
+        base: Partner,
+        aligned: Partner,
+        lookahead: Lookahead,
+        max_rows: int,
+        draft: Draft = None,
+    ) -> Port:
         """Returns a port of the engine of two partners.
 
         Args:
@@ -137,8 +152,9 @@ class Seat:
             aligned: The aligned partner.
             lookahead: As `Engine`.
             max_rows: As `Engine`.
+            draft: As `Engine`.
         """
-        port = Port(self._engines.hub(base, aligned, lookahead, max_rows))
+        port = Port(self._engines.hub(base, aligned, lookahead, max_rows, draft))
         self._ports.append(port)
         return port
 

@@ -1,0 +1,97 @@
+"""A third party that guesses ahead, as users ask for it: samples stay what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import baco
+from baco.engine.rows import Cost
+from baco.errors import BacoError, InputError, UnsupportedError
+from baco.known_pairs import known_pair, locate
+from baco.methods.runs import shares
+from baco.methods.settings import make_setting
+
+QUESTION = "Tell me a short story about a fox."
+
+
+def small_model() -> str:
+    return locate(str(known_pair("tiny-sft").aligned))
+
+
+@pytest.fixture(scope="module")
+def pair() -> baco.Pair:
+    return baco.load("tiny", dtype="float64")
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-lora"])
+def test_samples_do_not_change(name: str) -> None:
+    pair = baco.load(name, dtype="float64")
+    plain = pair.generate(QUESTION, n=2, max_new_tokens=16)
+    for draft in ("prompt-lookup", small_model()):
+        drafted = pair.generate(QUESTION, n=2, max_new_tokens=16, draft=draft)
+        for one, other in zip(plain.samples, drafted.samples, strict=True):
+            assert one.token_ids == other.token_ids
+            assert one.sources == other.sources
+            assert one.text == other.text
+
+
+def test_a_draft_models_passes_count_by_its_size(pair: baco.Pair) -> None:
+    group = pair.generate(QUESTION, n=1, max_new_tokens=16, draft=small_model())
+    cost, stats = group.cost, group.stats
+    assert cost is not None
+    assert stats is not None
+    assert group.acceptance is not None
+    assert stats.draft_cost > 0
+    # The small model is as large as the aligned one here, and serves one row.
+    assert cost.draft_passes == pytest.approx(stats.draft_cost)
+    passes = stats.base_passes + stats.aligned_passes + stats.draft_cost
+    assert group.forwards_per_token == pytest.approx(passes / len(group.samples[0].token_ids))
+    free = pair.generate(QUESTION, n=1, max_new_tokens=16, draft="prompt-lookup")
+    assert free.cost is not None
+    assert free.cost.draft_passes == 0
+
+
+def test_the_model_is_loaded_once(pair: baco.Pair) -> None:
+    first = pair._with_draft(make_setting(draft=small_model()))
+    assert pair._with_draft(make_setting(draft=small_model())).draft is first.draft
+
+
+def test_shares_of_a_cost_add_up() -> None:
+    cost = Cost(base_passes=5, tokens=7, draft_passes=2.5)
+    parts = shares(cost, 2)
+    total = Cost()
+    for part in parts:
+        assert part is not None
+        total += part
+    assert total == cost
+
+
+def test_off_and_a_draft_contradict_each_other(pair: baco.Pair) -> None:
+    with pytest.raises(InputError, match="look-ahead is off"):
+        make_setting(draft="prompt-lookup", lookahead="off")
+    with pytest.raises(InputError, match="look-ahead is off"):
+        baco.engine.Engine(pair.base, pair.aligned, draft="prompt-lookup", lookahead="off")
+
+
+def test_another_tokenizer_is_refused(pair: baco.Pair) -> None:
+    side = replace(pair.sides[1], token_bytes=[b"x"])
+    other = baco.Pair.from_sides("other", pair.sides[0], side)
+    with pytest.raises(InputError, match="another tokenizer"):
+        other.generate(QUESTION, n=1, draft=small_model())
+
+
+def test_what_is_no_model_is_refused(pair: baco.Pair, tmp_path: Path) -> None:
+    with pytest.raises(BacoError, match="holds no model"):
+        pair.generate(QUESTION, n=1, draft=str(tmp_path))
+    with pytest.raises(BacoError, match="no folder 'prompt-look'"):
+        pair.generate(QUESTION, n=1, draft="prompt-look")
+
+
+def test_a_pair_that_cannot_look_ahead(pair: baco.Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair.aligned, "can_look_ahead", False)
+    for draft in ("prompt-lookup", small_model() + "/"):
+        with pytest.raises(UnsupportedError, match="cannot look ahead"):
+            pair.generate(QUESTION, n=1, draft=draft)

@@ -169,11 +169,14 @@ def test_a_run_that_is_ended_goes_on_where_it_was(random_folders, tmp_path, how)
     arguments = [sys.executable, "-m", "baco", "generate", "Hi", "--pair", f"{base},{aligned}"]
     arguments += ["--output", str(path), "--max-rows", "4", "--max-new-tokens", "20", "-n"]
     process = subprocess.Popen([*arguments, "1000"], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not (path.is_file() and path.stat().st_size):
         time.sleep(0.05)
     process.send_signal(how)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert "Traceback" not in err
     if how == signal.SIGINT:
         assert process.returncode == 130

@@ -265,7 +265,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, capsys):
         ([""], "the prompt is empty (write what you want answers to)"),
         (["Hi", "   "], "the prompt is empty"),
         (["Hi", "--router", "p-pnc"], "unknown router 'p-pnc' (did you mean 'p-punc'"),
-        (["Hi", "--method", "alligned"], "unknown method 'alligned' (did you mean 'aligned'?"),
+        (["Hi", "--method", "alligned"], "unknown method 'alligned' (did you mean 'aligned'"),
         (["Hi", "--gamma", "1.5"], "1.5 is out of range for router 'p' (use a value in [0, 1])"),
         (["Hi", "--router", "p@nan"], "threshold nan is out of range"),
         (["Hi", "--gamma", "x"], "threshold 'x' is neither a number nor a schedule"),

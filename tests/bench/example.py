@@ -43,7 +43,7 @@ name = "p-punc, drawn again"
 controls = [0.7]
 sampling = { restart_shorter_than = 6 }
 [[methods]]
-method = "baco"
+method = "aaco"
 router = "p-punc"
 name = "AACO p-punc"
 pairs = ["tiny-aligned2"]

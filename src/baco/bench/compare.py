@@ -173,15 +173,19 @@ def router_curves(comparison: Comparison) -> list[str]:
 
 
 def other_pairs(comparison: Comparison) -> dict[str, str | None]:
-    """Curves of other pairs, each with the curve of the main pair that has the same router."""
+    """Curves of other pairs, each with the curve of the main pair that has the same router.
+
+    AACO is BaCo with two aligned models, so its twin is BaCo.
+    """
     found: dict[str, str | None] = {}
     for curve, settings in comparison.curves.items():
         cell = comparison.cells[settings[0]]
         if cell.pair != comparison.pair:
+            method = "baco" if cell.method == "aaco" else cell.method
             twins = [
                 name
                 for name in own_curves(comparison)
-                if (other := comparison.cells[comparison.curves[name][0]]).method == cell.method
+                if (other := comparison.cells[comparison.curves[name][0]]).method == method
                 and other.router == cell.router
                 and other.sampling == cell.sampling
             ]

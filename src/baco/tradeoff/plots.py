@@ -111,7 +111,11 @@ def plot(
         for panel in axes[len(spaces) :]:
             panel.set_axis_off()
         handles = [_legend_handle(i, m) for i, m in enumerate(analysis.methods)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=min(4 if columns > 1 else 3, len(handles)),
+        )
         try:
             metadata = {"Date": None} if path.suffix == ".svg" else None
             figure.savefig(path, dpi=150, metadata=metadata)

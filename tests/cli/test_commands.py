@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,11 @@ def test_a_run_that_is_ended_goes_on_where_it_was(random_folders, tmp_path, how)
     base, aligned = random_folders
     arguments = [sys.executable, "-m", "baco", "generate", "Hi", "--pair", f"{base},{aligned}"]
     arguments += ["--output", str(path), "--max-rows", "4", "--max-new-tokens", "20", "-n"]
-    process = subprocess.Popen([*arguments, "1000"], stderr=subprocess.PIPE, text=True)
+    # Where the tests run in the background, children would inherit that SIGINT is ignored.
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        [*arguments, "1000"], stderr=subprocess.PIPE, text=True, preexec_fn=listens
+    )
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not (path.is_file() and path.stat().st_size):
         time.sleep(0.05)

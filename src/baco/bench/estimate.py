@@ -52,7 +52,6 @@ def estimate(plan: Plan, prompts: Mapping[str, int], known: int = 0) -> Estimate
         known: Samples of it that exist already.
     """
     from baco.methods import METHODS
-    from baco.methods.base import PAIR_OF_MODELS
 
     cells = samples = longest = forwards = 0
     mean = plan.run.mean_tokens
@@ -66,7 +65,7 @@ def estimate(plan: Plan, prompts: Mapping[str, int], known: int = 0) -> Estimate
         samples += made
         longest += made * limit
         tokens += made * each
-        models = 2 if METHODS[entry.method].needs >= PAIR_OF_MODELS else 1
+        models = len({need.split()[0] for need in METHODS[entry.method].needs})  # which sides
         forwards += int(made * each * models)
     rate = plan.run.tokens_per_second
     left = tokens * (1 - known / samples) if samples else 0.0

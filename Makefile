@@ -31,12 +31,18 @@ browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || echo "no chromium: browser tests will skip"
 
-test: $(VENV)/.dev browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+# The server is also tested with the openai client for JavaScript, where there is node.
+NODE_MODULES := $(CURDIR)/$(VENV)/node/node_modules
+$(NODE_MODULES)/openai: $(VENV)/.core
+	@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix $(VENV)/node openai@6.49.0 \
+	  || echo "no npm package openai: its test will skip"
+
+test: $(VENV)/.dev browser $(NODE_MODULES)/openai
+	OMP_NUM_THREADS=1 BACO_NODE_MODULES=$(NODE_MODULES) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 # The long ones too: soaks.
-test-all: $(VENV)/.dev browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+test-all: $(VENV)/.dev browser $(NODE_MODULES)/openai
+	OMP_NUM_THREADS=1 BACO_NODE_MODULES=$(NODE_MODULES) $(BIN)/python -m pytest -q
 
 # On a machine with CUDA; elsewhere they skip, and say why.
 .PHONY: test-gpu

@@ -73,7 +73,7 @@ class Size:
     ballast: int
 
 
-FULL = Size(8, ROUTERS, 2, 3, 32768)
+FULL = Size(4, ROUTERS, 2, 3, 32768)
 QUICK = Size(3, ("p-punc",), 1, 1, 8192)
 
 

@@ -16,6 +16,7 @@ from baco.errors import BacoError, InputError, PairError, UnknownNameError
 from baco.known_pairs import known_pair, known_pairs
 from baco.pair import Pair, load
 from baco.prompts import PlainTemplate, conversation_of
+from baco.sides import chat_encoder
 from conftest import TEXT, save_model, save_tokenizer
 
 ASK = conversation_of("Name a fruit.")
@@ -35,6 +36,19 @@ def test_each_side_is_prompted_its_own_way(random_pair):
     base, aligned = random_pair.text_ids("Once upon a time")
     assert base == aligned
     assert decoded(random_pair, base) == "Once upon a time"
+
+
+def test_tools_and_thinking_are_off(random_folders):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(random_folders[1])
+    tokenizer.chat_template = (
+        "{% if tools is defined and tools %}TOOLS {% endif %}"
+        "{% if enable_thinking is not defined or enable_thinking %}THINK {% endif %}"
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    )
+    ids = chat_encoder(tokenizer, "aligned")(conversation_of("Name a fruit."))
+    assert tokenizer.decode(ids) == "Name a fruit."
 
 
 def test_ends_of_both_sides_end_a_response(random_pair):

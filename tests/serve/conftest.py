@@ -52,7 +52,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 def running(app: FastAPI) -> Iterator[str]:
     """Runs an app with uvicorn in a thread; yields its URL."""
     config = uvicorn.Config(
-        app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=5
+        app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=60
     )
     server = uvicorn.Server(config)
     started = threading.Event()
@@ -71,7 +71,7 @@ def running(app: FastAPI) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(60)
+        thread.join(120)
         assert not thread.is_alive(), "the server did not stop"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from baco.bench import run as running
+from baco.bench.make import Failed, Job, Made, Pull
 from baco.bench.run import Local, Worker
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
@@ -93,7 +95,27 @@ def test_two_processes_share_the_work(
     monkeypatch.setattr(running, "POLL_SECONDS", 0.05)
     path = tmp_path / "s.sqlite"
     begin(path, plan())
-    children = [fork(lambda: Worker(plan(), path, load).run()) for _ in range(2)]
+    both = multiprocessing.get_context("fork").Barrier(2)
+
+    class Patient(Local):
+        """Makes nothing before the other process has claimed something too."""
+
+        waited = False
+
+        def make(self, pull: Pull) -> Iterator[Made | Failed]:
+            def pull_and_wait(rows: int) -> list[Job]:
+                jobs = pull(rows)
+                if not self.waited:
+                    self.waited = True
+                    both.wait(120)
+                return jobs
+
+            return super().make(pull_and_wait)
+
+    def take_part() -> None:
+        Worker(plan(), path, lambda name, wanted: Patient(fake_pair(), wanted)).run()
+
+    children = [fork(take_part) for _ in range(2)]
     assert [result(child) for child in children] == [0, 0]
     assert content(path) == undisturbed
     with Store(path) as store:
@@ -111,8 +133,8 @@ def test_a_dead_machines_claims_expire(tmp_path: Path, monkeypatch: pytest.Monke
     with Store(path) as store:
         cell = store.cells()[0]
         groups = [(cell.key, record.id) for record in store.records(cell)]
+        started = time.monotonic()
         store.claim(groups, "elsewhere:1:x", 2.0, [])
-    started = time.monotonic()
     assert work(path, plan()) == []
     assert time.monotonic() - started > 1
     assert len(content(path)) == 6 * 8

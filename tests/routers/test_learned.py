@@ -160,6 +160,8 @@ def broken(**changes: object) -> str:
         (broken(features=["moon", *NAMES[1:]]), "unknown feature 'moon'"),
         (broken(weights=[1.0]), "differ in length"),
         (broken(weights=["a", *MODEL.weights[1:]]), "'a' is not a number"),
+        (broken(features=[*NAMES[1:], NAMES[1]]), "a feature is in it twice"),
+        ("[" * 100_000, "is damaged"),
         (broken(scale=[0.0, *MODEL.scale[1:]]), "a scale is not positive"),
         (broken(quantiles=[1.0, 0.0]), "do not ascend"),
         (broken(default=2), r"not in \[0, 1\]"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from baco.engine import Engine, Request, Warp, reference
 from baco.engine.noise import row_key
@@ -33,6 +35,16 @@ def test_sentences_are_counted(text: str, sentences: int) -> None:
     assert units.sentences([ids(text), []]).tolist() == [sentences, 0]
 
 
+@given(st.lists(st.lists(st.sampled_from(range(len(WORDS))), max_size=12), min_size=1, max_size=4))
+def test_counting_token_by_token_is_counting_all(texts: list[list[int]]) -> None:
+    units = words_vocabulary().units
+    for text in texts:
+        turns = torch.zeros(2, dtype=torch.int64)
+        for k, token in enumerate(text, 1):
+            turns = units.turn(turns, torch.tensor([token, ids(" cat")[0]]))
+            assert ((turns + 1) >> 1).tolist() == [int(units.sentences([text[:k]])[0]), 0]
+
+
 def test_by_sentence() -> None:
     schedule = Schedule.parse("sentence:0.5,0.2/1,0.1/3")
     assert str(schedule) == "sentence:0.5,0.2/1,0.1/3"
@@ -40,6 +52,7 @@ def test_by_sentence() -> None:
     router = parse("p@sentence:0.5,0.2/1")
     assert router.gamma == 0.5
     assert router.needs_history
+    assert router.counts_sentences
     assert not router.needs_text
     assert not parse("p@step:0.5,0.2/1").needs_history
 

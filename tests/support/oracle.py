@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -26,6 +27,9 @@ PROMPTS = (
     "Tell me a silly joke for the kids.",
     "What is the capital of France?",
 )
+LEARNED = str(Path(__file__).parents[1] / "routers" / "learned.json")
+"""A router that was learned for the bundled pair."""
+
 NEAR = 1e-4
 """A comparison won by less than this may go the other way in single precision."""
 
@@ -62,6 +66,7 @@ class Remembering:
 
     def __init__(self, partner: Partner) -> None:
         self.vocabulary = partner.vocabulary
+        self.context_window = partner.context_window
         self._said = cache(partner.logits)
 
     def logits(self, ids: Sequence[int]) -> torch.Tensor:

@@ -18,6 +18,7 @@ import torch
 from baco.engine.batch import Row
 from baco.engine.rows import ALIGNED, BASE, Cost
 from baco.engine.step import Scores, score
+from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.partners.base import Partner
 from baco.partners.texts import Spent, Texts
@@ -58,6 +59,49 @@ Look = Callable[[int, int, torch.Tensor], Stretch]
 _PLAIN = Warp(top_p=1.0)
 
 
+def follow(
+    asked: torch.Tensor,
+    depth: int,
+    room: torch.Tensor,
+    read: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor],
+    vocabulary: Vocabulary,
+) -> Stretch:
+    """Follows a side's likeliest tokens.
+
+    Args:
+        asked: The rows that matter, bool [n].
+        depth: Tokens, or `SENTENCE`.
+        room: How many tokens fit into the context window of each row, int64 [n].
+        read: Feeds some rows (int64 [m]) their last token (int64 [m]; None at first, when they
+            stand where they stand) and returns the logits after it, float [m, v].
+        vocabulary: The side's.
+    """
+    width, n = depth or LONGEST_SENTENCE, len(asked)
+    tokens = torch.zeros(n, width, dtype=torch.int64, device=asked.device)
+    counts = torch.zeros_like(tokens, dtype=torch.bool)
+    counts[:, 0] = True
+    top_prob = entropy = torch.zeros_like(tokens, dtype=torch.float64)
+    going, last = asked.nonzero().flatten(), None
+    for k in range(width):
+        fits = room[going] > k
+        going, last = going[fits], None if last is None else last[fits]
+        if not len(going):
+            break
+        scores: Scores = score(read(going, last), _PLAIN, vocabulary)
+        last = scores.top_token
+        if k == 0:
+            top_prob, entropy = (scores.raw.new_zeros(n, width) for _ in range(2))
+        tokens[going, k] = last
+        counts[going, k] = True
+        top_prob[going, k] = scores.top_prob
+        entropy[going, k] = scores.entropy
+        over = vocabulary.is_end[last]
+        if depth == SENTENCE:
+            over = over | vocabulary.units.ends_sentence[last]
+        going, last = going[~over], last[~over]
+    return Stretch(tokens, top_prob, entropy, counts)
+
+
 class Ahead:
     """Looks ahead on both partners of an engine, with caches of its own.
 
@@ -96,40 +140,24 @@ class Ahead:
     def _follow(self, rows: Sequence[Row], side: int, depth: int, asked: torch.Tensor) -> Stretch:
         """Lets a partner write its likeliest tokens."""
         texts = self._texts[side]
-        vocabulary, window = texts.partner.vocabulary, texts.partner.context_window
-        width = depth or LONGEST_SENTENCE
-        n, device = len(rows), asked.device
-        tokens = torch.zeros(n, width, dtype=torch.int64, device=device)
-        counts = torch.zeros(n, width, dtype=torch.bool, device=device)
-        counts[:, 0] = True
-        stats: tuple[torch.Tensor, torch.Tensor] | None = None
         going = asked.nonzero().flatten().tolist()
         text = {i: _text(rows[i], side) for i in going}
         before = {i: texts.spent.get(rows[i].number, Spent()) for i in going}
-        for k in range(width):
-            going = [i for i in going if len(text[i]) <= window]
-            if not going:
-                break
-            logits = torch.stack(texts.read([(rows[i].number, text[i]) for i in going]))
-            scores: Scores = score(logits, _PLAIN, vocabulary)
-            if stats is None:
-                stats = (scores.raw.new_zeros(n, width), scores.raw.new_zeros(n, width))
-            tokens[going, k] = scores.top_token
-            counts[going, k] = True
-            stats[0][going, k] = scores.top_prob
-            stats[1][going, k] = scores.entropy
-            over = vocabulary.is_end[scores.top_token]
-            if depth == SENTENCE:
-                over = over | vocabulary.units.ends_sentence[scores.top_token]
-            for i, token in zip(going, scores.top_token.tolist(), strict=True):
-                text[i] += (token,)
-            going = [i for i, stop in zip(going, over.tolist(), strict=True) if not stop]
+        room = torch.zeros_like(asked, dtype=torch.int64)
+        for i in going:
+            room[i] = texts.partner.context_window - len(text[i]) + 1
+
+        def read(going: torch.Tensor, last: torch.Tensor | None) -> torch.Tensor:
+            places = going.tolist()
+            if last is not None:
+                for i, token in zip(places, last.tolist(), strict=True):
+                    text[i] += (token,)
+            return torch.stack(texts.read([(rows[i].number, text[i]) for i in places]))
+
+        stretch = follow(asked, depth, room, read, texts.partner.vocabulary)
         for i, spent in before.items():
             rows[i].cost += _cost(side, spent, texts.spent[rows[i].number])
-        if stats is None:
-            zero = torch.zeros(n, width, dtype=torch.float64, device=device)
-            stats = (zero, zero)
-        return Stretch(tokens, *stats, counts)
+        return stretch
 
 
 def _text(row: Row, side: int) -> tuple[int, ...]:

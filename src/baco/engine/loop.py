@@ -426,7 +426,10 @@ class Engine:
                 warps,
                 self.vocabulary,
                 end_rule=end_rule,
-                history=[row.tokens for row in members] if router.needs_history else None,
+                history=[row.tokens for row in members] if router.needs_text else None,
+                sentences=self.vocabulary.units.sentences([row.tokens for row in members])
+                if router.counts_sentences
+                else None,
                 ahead=self._ahead.over(members) if router.looks_ahead else None,
             )
         )

@@ -19,7 +19,7 @@ import torch
 from baco.engine import noise
 from baco.engine.ahead import Stretch
 from baco.engine.blend import PLAUSIBLE, Blend
-from baco.engine.reference_rules import decide, margin_of, rollout
+from baco.engine.reference_rules import decide, margin_ahead, margin_of, rollout
 from baco.engine.rows import ALIGNED, BASE, Finish, Request
 from baco.engine.step import Context, Nucleus, Scores
 from baco.engine.units import START
@@ -306,7 +306,10 @@ def _route(
 
     def ahead(side: int, depth: int, _: torch.Tensor) -> Stretch:
         partner, prompt = partners[side]
-        return rollout(partner, [*prompt, *tokens], depth)
+        stretch, gap = rollout(partner, [*prompt, *tokens], depth)
+        near = min(gap, margin_ahead(request.router, view, stretch))
+        margins.append(Margin(t, "ahead", near))
+        return stretch
 
     view = View(
         scores(BASE),
@@ -315,6 +318,7 @@ def _route(
         Context(row(request.key), row(t), q, row(s)),
         asked=row(1).bool(),
         history=[tokens],
+        sentences=vocabulary.units.sentences([tokens]),
         proposals=tuple(row(_choose(p[side], b, g)[0] or 0) for side in (BASE, ALIGNED)),
         ahead=ahead,
     )

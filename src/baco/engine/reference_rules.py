@@ -87,22 +87,43 @@ def decide(router: Router, view: View, raw: Mapping[int, Floats], t: int) -> boo
 
 
 def margin_of(router: Router, view: View) -> float:
-    """Returns how near learned scores, and means over look-ahead, are to their thresholds."""
+    """Returns how near learned scores are to their thresholds."""
     margin = math.inf
-    for rule, schedule in zip(router.rules, router.schedules, strict=True):
-        if schedule is None:
-            continue
-        place = view.sentence if schedule.kind == "sentence" else view.context.t
-        gamma = schedule.at(place)
+    for rule, gamma in zip(router.rules, _thresholds(router, view), strict=True):
         if isinstance(rule.decide, Learned):
             gap = (rule.decide.score(view) - rule.decide.level(gamma)).abs()
             margin = min(margin, float(gap[0]))
     return margin
 
 
-def rollout(partner: Partner, ids: list[int], depth: int) -> Stretch:
-    """Lets a partner write its likeliest tokens, reading everything anew for each."""
+def margin_ahead(router: Router, view: View, stretch: Stretch) -> float:
+    """Returns how near the means over look-ahead are to any threshold."""
+    means = [float(stretch.mean(values)[0]) for values in (stretch.top_prob, stretch.entropy)]
+    gammas = [float(gamma[0]) for gamma in _thresholds(router, view)]
+    return min(abs(mean - gamma) for mean in means for gamma in gammas)
+
+
+def _thresholds(router: Router, view: View) -> list[torch.Tensor]:
+    """Returns each rule's threshold here, float64 [1]; infinite where it has none."""
+    out = []
+    for schedule in router.schedules:
+        if schedule is None:
+            out.append(torch.tensor([math.inf], dtype=torch.float64))
+        else:
+            out.append(
+                schedule.at(view.sentence if schedule.kind == "sentence" else view.context.t)
+            )
+    return out
+
+
+def rollout(partner: Partner, ids: list[int], depth: int) -> tuple[Stretch, float]:
+    """Lets a partner write its likeliest tokens, reading everything anew for each.
+
+    Returns:
+        The tokens, and by how much the least sure of them was likelier than the next one.
+    """
     vocabulary = partner.vocabulary
+    gap = math.inf
     tokens: list[int] = []
     tops: list[float] = []
     entropies: list[float] = []
@@ -113,6 +134,7 @@ def rollout(partner: Partner, ids: list[int], depth: int) -> Stretch:
         p = np.exp(logits - logits.max())
         p = p / p.sum()
         best = int(p.argmax())
+        gap = min(gap, float(p[best] - np.delete(p, best).max()))
         tokens.append(best)
         tops.append(float(p[best]))
         entropies.append(-_plogp(p))
@@ -126,9 +148,10 @@ def rollout(partner: Partner, ids: list[int], depth: int) -> Stretch:
     def row(values: list[Any], kind: torch.dtype) -> torch.Tensor:
         return torch.tensor([values], dtype=kind, device=device)
 
-    return Stretch(
+    stretch = Stretch(
         row(tokens, torch.int64),
         row(tops, torch.float64),
         row(entropies, torch.float64),
         torch.ones(1, len(tokens), dtype=torch.bool, device=device),
     )
+    return stretch, gap

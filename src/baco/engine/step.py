@@ -238,6 +238,7 @@ def step(
     *,
     end_rule: bool = True,
     history: list[list[int]] | None = None,
+    sentences: torch.Tensor | None = None,
     ahead: Look | None = None,
 ) -> Choice:
     """Chooses the next token of each row.
@@ -254,7 +255,9 @@ def step(
         how: The warps of (base, aligned); read only in the last resort of rule 4.
         vocabulary: Shared by both partners.
         end_rule: Whether rule 4 applies; a single model samples without it.
-        history: Each row's emitted ids, for routers with `needs_history`.
+        history: Each row's emitted ids, for routers with `needs_text`.
+        sentences: How many sentences each row has finished, int64 [n], for routers that count
+            them.
         ahead: Lets a partner write on, for routers with `looks_ahead`.
 
     Returns:
@@ -280,7 +283,7 @@ def step(
         proposals = tuple(
             _best(s.nucleus, begins_of(s.nucleus), context)[0] for s in (base, aligned)
         )
-    view = View(base, aligned, vocabulary, context, routed, history, proposals, ahead)
+    view = View(base, aligned, vocabulary, context, routed, history, proposals, sentences, ahead)
     to_base = torch.where(routed, router.decide(view), from_base & ~start)
     needs_base = from_base | (ends & to_base)
     needs_aligned = ~from_base | (ends & ~to_base)

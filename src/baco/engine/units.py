@@ -385,6 +385,19 @@ class UnitTable:
             counts.append(int(ends.sum()) - int((ends[1:] & ends[:-1]).sum()))
         return torch.tensor(counts, dtype=torch.int64, device=self.ends_sentence.device)
 
+    def turn(self, turns: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Counts sentences token by token: `sentences` of a text is ``(turns + 1) >> 1``.
+
+        Args:
+            turns: How often each text has come to an end of a sentence, or gone on after one:
+                int64 [n]; 0 before any text, odd at an end.
+            tokens: int64 [n].
+
+        Returns:
+            The turns after one token each, int64 [n].
+        """
+        return turns + ((turns ^ self.ends_sentence[tokens].long()) & 1)
+
     def advance(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Returns the states after one token each.
 

@@ -30,10 +30,10 @@ def names() -> list[str]:
     return [*ROUTERS, *CASCADES]
 
 
-def _rule_named(name: str) -> Rule:
+def _rule_named(name: str, load: Callable[[str], Rule]) -> Rule:
     """Looks a rule up; `p-top3` and `p-ahead3` make rules of numbers, a file a learned one."""
     if name.endswith(learned.SUFFIX):
-        return learned.load(name)
+        return load(name)
     looking = ahead.named(name)
     if looking is not None:
         return looking
@@ -47,7 +47,12 @@ def _rule_named(name: str) -> Rule:
     return ROUTERS[name]
 
 
-def parse(spec: str, gamma: float | str | Schedule | None = None) -> Router:
+def parse(
+    spec: str,
+    gamma: float | str | Schedule | None = None,
+    *,
+    load: Callable[[str], Rule] = learned.load,
+) -> Router:
     """Makes a router from its spec string.
 
     Args:
@@ -55,6 +60,7 @@ def parse(spec: str, gamma: float | str | Schedule | None = None) -> Router:
             a number or a schedule (`Schedule.parse`). A name that ends in ``.json`` is the file
             of a learned router.
         gamma: The threshold, when the spec gives none. Without either, the rule's default.
+        load: What makes a rule of a file's path, where the path must not be opened here.
 
     Returns:
         The router.
@@ -73,7 +79,7 @@ def parse(spec: str, gamma: float | str | Schedule | None = None) -> Router:
         name, at, text = _split(part.strip())
         parts.append(name)
         members = CASCADES.get(name) or ahead.members(name) or (name,)
-        for rule in map(_rule_named, members):
+        for rule in (_rule_named(member, load) for member in members):
             rules.append(rule)
             schedules.append(Schedule.constant(rule.default) if rule.default is not None else None)
         last_given = bool(at)

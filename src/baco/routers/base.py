@@ -43,6 +43,7 @@ class View:
         asked: Rows whose answer counts, bool [n]; the others may be answered anyhow.
         history: Emitted token ids of each row, for rules that judge text; None where unneeded.
         proposals: The tokens (base, aligned) that each side would emit here; as `history`.
+        sentences: How many sentences each row has finished, int64 [n]; None where unneeded.
         ahead: Lets a side write on, for rules that look ahead; None where unneeded.
     """
 
@@ -53,6 +54,7 @@ class View:
     asked: torch.Tensor
     history: list[list[int]] | None = None
     proposals: tuple[torch.Tensor, ...] | None = None
+    sentences: torch.Tensor | None = None
     ahead: Look | None = None
 
     @cached_property
@@ -62,15 +64,19 @@ class View:
 
         return noise.uniform(self.context.keys, noise.ROUTE, self.context.t)
 
-    @cached_property
+    @property
     def sentence(self) -> torch.Tensor:
-        """How many sentences each row has finished: int64 [n]."""
-        if self.history is None:
+        """`sentences`, for thresholds that go by them.
+
+        Raises:
+            UnsupportedError: If the engine does not count them.
+        """
+        if self.sentences is None:
             raise UnsupportedError(
                 "thresholds by sentence need the text so far, which this engine does not keep",
                 hint="use a schedule over tokens: linear or step",
             )
-        return self.vocabulary.units.sentences(self.history)
+        return self.sentences
 
     def stretch(self, side: int, depth: int) -> Stretch:
         """Returns what a side would write next, see `baco.engine.ahead`.
@@ -181,9 +187,14 @@ class Router:
         return any(rule.needs_text for rule in self.rules)
 
     @cached_property
+    def counts_sentences(self) -> bool:
+        """Whether any threshold goes by sentence."""
+        return any(s and s.kind == "sentence" for s in self.schedules)
+
+    @property
     def needs_history(self) -> bool:
         """Whether it must know the tokens so far: to judge text, or to count sentences."""
-        return self.needs_text or any(s and s.kind == "sentence" for s in self.schedules)
+        return self.needs_text or self.counts_sentences
 
     @cached_property
     def looks_ahead(self) -> bool:

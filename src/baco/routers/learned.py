@@ -163,6 +163,8 @@ class Learned:
         if min(columns["scale"], default=1) <= 0:
             raise ValueError("a scale is not positive")
         levels = columns["quantiles"]
+        if len(set(names)) < len(names):
+            raise ValueError("a feature is in it twice")
         if len(levels) < 2 or list(levels) != sorted(levels):
             raise ValueError("its quantiles do not ascend")
         bias, default = _numbers([fields["bias"], fields["default"]])
@@ -211,13 +213,25 @@ def load(path: str) -> Rule:
 @lru_cache(maxsize=64)
 def _load(path: str, changed: int, size: int) -> Rule:
     """Reads a file once, until it changes: equal specs give equal rules."""
-    text = Path(path).read_bytes()
+    return read(path, Path(path).read_bytes())
+
+
+def read(name: str, content: bytes) -> Rule:
+    """Makes a rule of a file's content.
+
+    Args:
+        name: What the file is called; also the rule's name.
+        content: What it holds.
+
+    Raises:
+        InputError: If it is no learned router.
+    """
     try:
-        return Learned.from_json(text.decode()).rule(path)
-    except (ValueError, TypeError) as error:
+        return Learned.from_json(content.decode()).rule(name)
+    except (ValueError, TypeError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else "it is damaged"
         raise InputError(
-            f"the router file {path} cannot be used: {reason}",
+            f"the router file {name} cannot be used: {reason}",
             hint="make it again: baco router train",
         ) from None
 

@@ -6,7 +6,7 @@ import json
 
 import baco
 from baco.engine import Warp
-from support.oracle import compare, decode, requests
+from support.oracle import LEARNED, compare, decode, requests
 
 
 def main() -> None:
@@ -16,7 +16,14 @@ def main() -> None:
     )  # fmt: skip
     asked = [
         request
-        for spec in ("p-punc@0.4", "rand@0.5", "h@1")
+        for spec in (
+            "p-punc@0.4",
+            "rand@0.5",
+            "h@1",
+            "p@sentence:1,0/1",
+            "p-ahead3@0.6",
+            f"{LEARNED}@0.6",
+        )
         for warp in (Warp(), Warp(temperature=0))
         for request in requests(spec, warp, count=3)
     ]

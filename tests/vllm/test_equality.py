@@ -10,7 +10,7 @@ from baco.engine import Warp
 from baco.engine.blend import Blend
 from baco.pair import Pair
 from baco.routers import CASCADES, ROUTERS, parse
-from support.oracle import PROMPTS, compare, decode, requests
+from support.oracle import LEARNED, PROMPTS, compare, decode, requests
 
 GREEDY = Warp(temperature=0)
 
@@ -25,12 +25,19 @@ def thresholds(name: str) -> list[str]:
     return [f"{name}@{value}" for value in values]
 
 
-NAMES = sorted(name for name in {*ROUTERS, *CASCADES} - {"judge"} if not parse(name).looks_ahead)
+NAMES = sorted({*ROUTERS, *CASCADES} - {"judge"})
 SPECS = [
     spec
     for name in (*NAMES, "punc>p-a", "p-top3")
     for spec in thresholds(name)
-] + ["p@linear:0.8..0.1/20", "p-punc@0.123456789"]  # fmt: skip
+] + [
+    "p@linear:0.8..0.1/20", "p-punc@0.123456789", "rand@step:0.9,0.1/8",
+    "p-punc@sentence:1,0.2/1", "rand@sentence:0.9,0.5/1,0.1/2", "h@sentence:0.2,9/1",
+    *(LEARNED + gamma for gamma in ("", "@0.1", "@0.7", "@sentence:0.9,0.1/1")),
+    "p-ahead3@0.6", "p-ahead-sentence@0.7", "h-ahead-sentence@0.8", "punc-ahead2",
+    "p-fc-ahead2@0.6",
+    f"p-ahead2@0.8>{LEARNED}@0.7", f"punc>{LEARNED}@0.6", f"{LEARNED}@0.8>{LEARNED}@0.5",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("how", [GREEDY, Warp()], ids=["greedy", "sampled"])
@@ -87,9 +94,10 @@ def stretched(ids: tuple[int, ...], length: int) -> tuple[int, ...]:
     return (ids * (length // len(ids) + 1))[-length:]
 
 
-def test_prompt_lengths_in_every_order(eager: Pair) -> None:
+@pytest.mark.parametrize("spec", ["p-punc@0.5", "h-ahead3@1"])
+def test_prompt_lengths_in_every_order(eager: Pair, spec: str) -> None:
     """The base prompt shorter, equal, longer; by one, by blocks; over block borders."""
-    (ask, *_) = requests("p-punc@0.5", Warp())
+    (ask, *_) = requests(spec, Warp())
     lengths = [(1, 90), (90, 1), (31, 33), (33, 31), (32, 64), (64, 32), (63, 65), (96, 97),
                (50, 50), (97, 20), (20, 97), (128, 1), (2, 3)]  # fmt: skip
     asked = [

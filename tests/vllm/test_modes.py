@@ -21,7 +21,7 @@ GREEDY = Warp(temperature=0)
 def mixed(limit: int = 24, count: int = 4) -> list[Request]:
     """A few routers, greedy and sampled, one batch."""
     asked = []
-    for spec in ("p-punc@0.4", "rand@0.5", "h@1"):
+    for spec in ("p-punc@0.4", "rand@0.5", "h@1", "p@sentence:1,0.2/1", "p-ahead9@0.6"):
         asked += requests(spec, Warp(), count=count, limit=limit)
         asked += requests(spec, GREEDY, limit=limit)
     return asked

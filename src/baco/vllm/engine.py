@@ -18,7 +18,7 @@ from baco.engine.loop import Lookahead, Stats
 from baco.engine.rows import Cost, Event, Finish, Request
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, InputError, UnsupportedError
-from baco.vllm.inside.requests import of_request
+from baco.vllm.inside.requests import Fact, of_request
 
 
 @dataclass(eq=False)
@@ -32,6 +32,8 @@ class _Live:
         prompts: Lengths of the (base, aligned) prompt.
         tokens: How many tokens came back, the end included.
         emitted: How many of them belong to the answer.
+        looked: How many tokens (base, aligned) looked ahead; each was a pass.
+        latest: How many of them with the last tokens.
     """
 
     owner: int
@@ -40,6 +42,13 @@ class _Live:
     prompts: tuple[int, int]
     tokens: int = 0
     emitted: int = 0
+    looked: tuple[int, int] = (0, 0)
+    latest: tuple[int, int] = (0, 0)
+
+    def look(self, base: int, aligned: int) -> None:
+        """Takes note of how many tokens each side looked ahead."""
+        self.latest = (base, aligned)
+        self.looked = (self.looked[0] + base, self.looked[1] + aligned)
 
     @property
     def cost(self) -> Cost:
@@ -48,10 +57,10 @@ class _Live:
             return Cost()
         base, aligned = self.prompts
         return Cost(
-            base_passes=self.tokens * self.both,
-            aligned_passes=self.tokens,
-            base_token_rows=(base + self.tokens - 1) * self.both,
-            aligned_token_rows=aligned + self.tokens - 1,
+            base_passes=self.tokens * self.both + self.looked[0],
+            aligned_passes=self.tokens + self.looked[1],
+            base_token_rows=(base + self.tokens - 1) * self.both + self.looked[0],
+            aligned_token_rows=aligned + self.tokens - 1 + self.looked[1],
             base_prompt_tokens=base * self.both,
             aligned_prompt_tokens=aligned,
             tokens=self.emitted,
@@ -169,13 +178,17 @@ class Runtime:
             self._count(self._boxes[owner], rows)
 
     def _count(self, box: _Box, rows: Sequence[_Live]) -> None:
-        """Keeps the account: one pass of each side that runs, a token-row for every row."""
+        """Keeps the account: one pass of each side that runs, a token-row for every row.
+
+        Rows that look ahead do so together, as far as they look.
+        """
         both, tokens = sum(live.both for live in rows), box.events[-len(rows) :]
+        base, aligned = zip(*(live.latest for live in rows), strict=True)
         box.stats = Stats(
-            box.stats.base_passes + (both > 0),
-            box.stats.aligned_passes + 1,
-            box.stats.base_token_rows + both,
-            box.stats.aligned_token_rows + len(rows),
+            box.stats.base_passes + (both > 0) + max(base),
+            box.stats.aligned_passes + 1 + max(aligned),
+            box.stats.base_token_rows + both + sum(base),
+            box.stats.aligned_token_rows + len(rows) + sum(aligned),
             box.stats.tokens + sum(len(event.tokens) for event in tokens),
         )
 
@@ -184,6 +197,11 @@ class Runtime:
         part = output.outputs[0]
         ids = list(part.token_ids)
         live.tokens += len(ids)
+        facts = [
+            Fact.of(int(alternatives[token].logprob))
+            for token, alternatives in zip(ids, part.logprobs or (), strict=True)
+        ]
+        live.look(sum(fact.base for fact in facts), sum(fact.aligned for fact in facts))
         finish: Finish | None = None
         if part.finish_reason is not None:
             if part.finish_reason not in ("stop", "length"):
@@ -197,15 +215,12 @@ class Runtime:
         elif not ids and finish is None:
             return None
         live.emitted += len(ids)
-        codes = [
-            int(alternatives[token].logprob)
-            for token, alternatives in zip(ids, part.logprobs or (), strict=False)
-        ]
+        said = facts[: len(ids)]
         return Event(
             live.number,
             ids,
-            [code & 1 for code in codes],
-            [code >= 2 for code in codes],
+            [fact.source for fact in said],
+            [fact.begins for fact in said],
             finish,
             live.cost if finish else None,
         )

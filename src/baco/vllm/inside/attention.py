@@ -60,11 +60,16 @@ class Views:
 
     Args:
         rows: The batch.
+
+    Attributes:
+        of: Each side's view; None if it reads the pass as it stands.
+        passes: vLLM's description of the pass, by each side's builders.
     """
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.of: list[View | None] = [None, None]
+        self.passes: tuple[dict[Any, CommonAttentionMetadata], ...] = ({}, {})
 
     def attach(self, model: torch.nn.Module, side: int) -> None:
         """Gives the attention layers of one side their own backend."""
@@ -112,20 +117,56 @@ def _rewrite(
         reading = left > 0
         left, seq_lens, table = left[reading], seq_lens[reading], table[reading.to(device)]
         order = order.to(device)
-    total = int(left.sum())
     # Beyond the tokens of the pass there may be padding for graphs of fixed shapes.
     positions = common.positions.clone()
     positions[: len(rows)] -= pads[rows].to(device)
     if order is not None:
         order = torch.cat([order, torch.arange(len(rows), len(positions), device=device)])
         positions = positions[order].clamp(min=0)
+    made = described(
+        common,
+        left,
+        seq_lens,
+        table,
+        positions,
+        block,
+        None
+        if common.is_prefilling is None
+        else common.is_prefilling[reading if some else slice(None)],
+    )
+    return made, View(positions, order, {})
+
+
+def described(
+    common: CommonAttentionMetadata,
+    left: torch.Tensor,
+    seq_lens: torch.Tensor,
+    table: torch.Tensor,
+    positions: torch.Tensor,
+    block: int,
+    prefilling: torch.Tensor | None = None,
+) -> CommonAttentionMetadata:
+    """Describes what one side reads.
+
+    Args:
+        common: vLLM's description of the pass.
+        left: How many tokens each row reads, int64 [n] on the CPU.
+        seq_lens: How many it has read then, int64 [n] on the CPU.
+        table: Its blocks, int32 [n, blocks].
+        positions: Position of each token, int64 [at least all tokens]; what is beyond them is
+            padding.
+        block: Size of a KV block.
+        prefilling: Which rows read their prompts, bool [n], where vLLM says so.
+    """
+    device = common.seq_lens.device
+    total = int(left.sum())
     row = torch.repeat_interleave(torch.arange(len(left)), left).to(device)
     own = positions[:total]
-    slots = torch.full_like(common.slot_mapping, -1)
+    slots = torch.full_like(positions, -1, dtype=common.slot_mapping.dtype)
     slots[:total] = table[row, own // block].long() * block + own % block
     starts = torch.cat([left.new_zeros(1), left.cumsum(0)]).int()
     lengths = seq_lens.int()
-    made = common.replace(
+    return common.replace(
         query_start_loc=starts.to(device),
         query_start_loc_cpu=starts,
         seq_lens=lengths.to(device),
@@ -137,13 +178,10 @@ def _rewrite(
         block_table_tensor=table.contiguous(),
         slot_mapping=slots,
         positions=positions,
-        is_prefilling=None
-        if common.is_prefilling is None
-        else common.is_prefilling[reading if some else slice(None)],
+        is_prefilling=prefilling,
         _num_computed_tokens_cache=None,
         _token_to_req_indices_cache=None,
     )
-    return made, View(positions, order, {})
 
 
 def _sided(plain: Any, side: int, views: Views) -> Any:
@@ -162,9 +200,14 @@ def _sided(plain: Any, side: int, views: Views) -> Any:
             self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False
         ) -> Any:
             """Rewrites the description, then builds as ever."""
+            views.passes[side][self] = common_attn_metadata
             made = views.rewritten(
                 side, common_attn_metadata, self.kv_cache_spec.block_size, self.layer_names
             )
             return super().build(common_prefix_len, made, fast_build)
+
+        def build_plainly(self, described: CommonAttentionMetadata) -> Any:
+            """Builds from a description that is the side's own already."""
+            return super().build(0, described)
 
     return subclass_attention_backend(_NAMES[side], plain, SidedBuilder)

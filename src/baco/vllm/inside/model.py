@@ -14,6 +14,7 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.models.utils import init_vllm_registered_model
 
 from baco.engine.rows import ALIGNED, BASE
+from baco.vllm.inside.ahead import Ahead
 from baco.vllm.inside.attention import Views
 from baco.vllm.inside.pair import Inside
 
@@ -53,6 +54,7 @@ class BacoForCausalLM(torch.nn.Module):
             )
         ]
         self.make_empty_intermediate_tensors = self.aligned.make_empty_intermediate_tensors
+        self.rows.ahead = Ahead(self.views, sides, vllm_config)
         self._widths = [
             inside.configs[name].get_text_config().hidden_size for name in ("aligned", "base")
         ]

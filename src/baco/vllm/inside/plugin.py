@@ -8,10 +8,14 @@ from typing import Any
 
 from baco.engine.warp import Warp
 from baco.errors import InputError, UnsupportedError
+from baco.routers.ahead import DEEPEST
 from baco.vllm.inside import requests
 from baco.vllm.inside.labels import labels
 from baco.vllm.inside.pair import ARCHITECTURE, Inside
 from baco.vllm.inside.versions import ANY_VERSION, TESTED, check, installed
+
+_AHEAD = "baco_ahead"
+"""Marks requests that need slots beyond their end, to look ahead."""
 
 
 def register() -> None:
@@ -89,14 +93,19 @@ class PairConfig:
 
 
 def _hook_requests() -> None:
-    """Lets requests of pairs be checked where users hand them in, and prepared for the engine."""
+    """Lets requests of pairs be checked where users hand them in, and prepared for the engine.
+
+    Those that look ahead get slots beyond their end with every allocation.
+    """
     from vllm.exceptions import VLLMValidationError
+    from vllm.v1.core.kv_cache_manager import KVCacheManager
     from vllm.v1.engine.core import EngineCore
     from vllm.v1.engine.input_processor import InputProcessor
 
     if getattr(EngineCore.preprocess_add_request, "baco", False):
         return
     plain_check, plain_prepare = InputProcessor.process_inputs, EngineCore.preprocess_add_request
+    plain_slots = KVCacheManager.allocate_slots
 
     def process_inputs(self: Any, *args: Any, **more: Any) -> Any:
         request = plain_check(self, *args, **more)
@@ -112,6 +121,13 @@ def _hook_requests() -> None:
             request = prepared(request, self.vllm_config)
         return plain_prepare(self, request)
 
+    def allocate_slots(self: Any, request: Any, *args: Any, **more: Any) -> Any:
+        given = request.sampling_params and request.sampling_params.extra_args
+        if given and given.get(_AHEAD):
+            more["num_lookahead_tokens"] = DEEPEST
+        return plain_slots(self, request, *args, **more)
+
+    KVCacheManager.allocate_slots = allocate_slots
     preprocess_add_request.baco = True  # type: ignore[attr-defined]
     InputProcessor.process_inputs = process_inputs
     EngineCore.preprocess_add_request = preprocess_add_request
@@ -167,7 +183,7 @@ def prepared(request: Any, vllm_config: Any) -> Any:
     params.seed = None
     ends = Inside.of(vllm_config).ends
     params.stop_token_ids = sorted({*(params.stop_token_ids or ()), *ends})
-    params.extra_args = ask.args()
+    params.extra_args = ask.args() | {_AHEAD: ask.program.router.looks_ahead}
     room = vllm_config.model_config.max_model_len - ask.length
     params.max_tokens = min(params.max_tokens or room, room)
     made = copy(request)

@@ -2,8 +2,9 @@
 
 What vLLM samples from is one-hot on the chosen token. The value there (returned as the token's
 "log-probability", because the pair is served with `logprobs_mode="processed_logits"`) is its
-source, plus 2 where it begins a unit: so who wrote what travels with the tokens, through every
-process and server, and nothing is kept that would have to be freed.
+source, plus 2 where it begins a unit, and what look-ahead cost (`requests.Fact`): so who wrote what
+travels with the tokens, through every process and server, and nothing is kept that would have to be
+freed.
 """
 
 from __future__ import annotations
@@ -108,6 +109,6 @@ def _row(params: Any, output: list[int]) -> Row:
     if row is None or row.output is not output:
         made = Row(requests.resolved(params.extra_args), output)
         if row is not None:
-            made.t, made.state, made.source = row.t, row.state, row.source
+            made.t, made.state, made.source, made.turns = row.t, row.state, row.source, row.turns
         row = params.__dict__[_ROW] = made
     return row

@@ -4,15 +4,21 @@ All keys are flat and begin with ``baco_``. Users may give ``baco_router``, ``ba
 ``baco_method``, ``baco_seed``, ``baco_index``, ``baco_base_prompt`` (text) or ``baco_base_ids``;
 temperature, top-p, top-k and min-p are vLLM's own fields. Our client gives what decides a sample
 exactly: ``baco_key``, ``baco_warps``, ``baco_end_rule``, ``baco_blend``.
+
+A router that is a file travels with what the file holds, ``baco_learned``: no process of vLLM opens
+a file that a request names.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import torch
 
 from baco.engine.blend import Blend
 from baco.engine.noise import row_key
@@ -20,8 +26,8 @@ from baco.engine.rows import Request
 from baco.engine.warp import Warp
 from baco.errors import InputError, UnknownNameError, UnsupportedError
 from baco.methods.settings import DEFAULT_ROUTER
-from baco.routers import names_file, parse
-from baco.routers.base import Router
+from baco.routers import learned, parse
+from baco.routers.base import Router, Rule
 
 METHODS = ("baco", "base", "aligned")
 
@@ -29,6 +35,7 @@ KEYS = (
     "baco_method",
     "baco_router",
     "baco_gamma",
+    "baco_learned",
     "baco_seed",
     "baco_index",
     "baco_base_prompt",
@@ -39,6 +46,10 @@ KEYS = (
     "baco_end_rule",
     "baco_blend",
 )
+
+
+_LONGEST = 2**16
+"""Characters of a learned router's file; `baco router train` writes a few thousand."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,11 @@ class Program:
     def needs(self) -> tuple[bool, bool]:
         """Whether (base, aligned) must run."""
         return self.method != "aligned", self.method != "base"
+
+    @cached_property
+    def contents(self) -> tuple[str, ...]:
+        """What the files of its learned rules hold."""
+        return _contents(self.router)
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,7 @@ class Ask:
         return {
             "baco_method": program.method,
             "baco_router": program.router.spec,
+            "baco_learned": list(program.contents),
             "baco_warps": [_numbers(warp) for warp in program.warps],
             "baco_end_rule": program.end_rule,
             "baco_blend": list(program.blend or ()),
@@ -99,6 +116,35 @@ class Ask:
             "baco_base_ids": list(self.base_prompt),
             "baco_aligned_ids": list(self.aligned_prompt),
         }
+
+
+class Fact(NamedTuple):
+    """What comes back with a token.
+
+    Attributes:
+        source: Who wrote it.
+        begins: Whether it begins a unit.
+        aligned: How many tokens the aligned side looked ahead for it, below 2048: no router looks
+            further.
+        base: The same for the base side.
+    """
+
+    source: int
+    begins: bool
+    aligned: int
+    base: int
+
+    @classmethod
+    def of(cls, code: int) -> Fact:
+        """Reads a code."""
+        return cls(code & 1, code & 2 > 0, code >> 2 & 2047, code >> 13)
+
+
+def codes(
+    source: torch.Tensor, begins: torch.Tensor, aligned: torch.Tensor, base: torch.Tensor
+) -> torch.Tensor:
+    """Packs facts of n tokens, int64 [n] each, into numbers that float32 holds exactly: [n]."""
+    return source + 2 * begins + 4 * aligned + (base << 13)
 
 
 def _numbers(warp: Warp) -> list[float]:
@@ -112,11 +158,54 @@ def _program(
     warps: tuple[tuple[float, ...], ...],
     end_rule: bool,
     blend: tuple[Any, ...],
+    contents: tuple[str, ...] = (),
 ) -> Program:
     """Makes a program; equal ones are one object."""
-    made = [Warp(t, p, int(k), *rest) for t, p, k, *rest in warps]
     how = Blend(*blend) if blend else None
-    return Program(method, parse(router), (made[0], made[1]), end_rule, how)
+    return Program(method, _parse(router, contents), _warps(warps), end_rule, how)
+
+
+def _warps(numbers: Sequence[Sequence[float]]) -> tuple[Warp, Warp]:
+    """Makes (base, aligned) warps of what `_numbers` made of them."""
+    base, aligned = (Warp(t, p, int(k), *rest) for t, p, k, *rest in numbers)
+    return base, aligned
+
+
+def _parse(spec: str, contents: Sequence[str], gamma: Any = None) -> Router:
+    """Makes a router without opening files.
+
+    Args:
+        spec: Its spec.
+        contents: What the files hold that the spec names, in its order.
+        gamma: As of `parse`.
+
+    Raises:
+        InputError: If there are more files than contents or fewer, or a content is wrong.
+    """
+    left = list(contents)
+
+    def load(name: str) -> Rule:
+        if not left:
+            raise InputError(
+                f"the router {name!r} is a file, and files that requests name are not opened",
+                hint="send what it holds along, as baco_learned: [...]",
+            )
+        return learned.read(name, left.pop(0).encode(errors="replace"))
+
+    router = parse(spec, gamma, load=load)
+    if left:
+        raise InputError(
+            f"baco_learned holds {len(contents)} files, and the router {spec!r} names "
+            f"{len(contents) - len(left)}",
+            hint="give one for each name that ends in .json",
+        )
+    return router
+
+
+def _contents(router: Router) -> tuple[str, ...]:
+    """Returns what the files of a router's learned rules hold, in the order of its spec."""
+    rules = (rule.decide for rule in router.rules)
+    return tuple(rule.to_json() for rule in rules if isinstance(rule, learned.Learned))
 
 
 def of_request(request: Request, method: str) -> Ask:
@@ -127,8 +216,9 @@ def of_request(request: Request, method: str) -> Ask:
     """
     router = request.router
     check_router(router)
+    contents = _contents(router)
     try:
-        again = parse(router.spec)
+        again = _parse(router.spec, contents)
     except InputError:
         again = None
     if again is None or _told(again) != _told(router):
@@ -138,7 +228,9 @@ def of_request(request: Request, method: str) -> Ask:
         )
     warps = tuple(tuple(_numbers(warp)) for warp in request.warps)
     return Ask(
-        _program(method, router.spec, warps, request.end_rule, tuple(request.blend or ())),
+        _program(
+            method, router.spec, warps, request.end_rule, tuple(request.blend or ()), contents
+        ),
         request.key,
         request.base_prompt,
         request.aligned_prompt,
@@ -147,38 +239,28 @@ def of_request(request: Request, method: str) -> Ask:
 
 def _told(router: Router) -> list[tuple[Any, ...]]:
     """What tells two routers apart, whichever process made them."""
+
+    def function(rule: Rule) -> Any:
+        name = getattr(rule.decide, "__qualname__", None)
+        return (rule.decide.__module__, name) if name else rule.decide
+
     return [
-        (rule.name, rule.decide.__module__, rule.decide.__qualname__, schedule)
+        (rule.name, function(rule), schedule)
         for rule, schedule in zip(router.rules, router.schedules, strict=True)
     ]
 
 
 def check_router(router: Router) -> None:
-    """Refuses routers that need more than one step's scores.
+    """Refuses routers that need text.
 
     Raises:
-        UnsupportedError: Always for such a router.
+        UnsupportedError: If it asks a judge.
     """
     if router.needs_text:
         raise UnsupportedError(
             f"the router {router.name!r} asks a judge, which vLLM's processes cannot do",
             hint="use p-punc, or the engine baco",
         )
-    if router.looks_ahead or router.needs_history:
-        what = "looks ahead" if router.looks_ahead else "counts sentences"
-        raise UnsupportedError(
-            f"the router {router.name!r} {what}, which is not possible inside vLLM",
-            hint="use p-punc with a number or a schedule over tokens, or the engine baco",
-        )
-    if names_file(router.name):
-        raise _file_refusal(router.name)
-
-
-def _file_refusal(name: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"the router {name!r} is a file, and vLLM's processes read none",
-        hint="use a router by name, or the engine baco",
-    )
 
 
 def resolved(args: Mapping[str, Any]) -> Ask:
@@ -191,6 +273,7 @@ def resolved(args: Mapping[str, Any]) -> Ask:
             warps,
             args["baco_end_rule"],
             tuple(args["baco_blend"]),
+            tuple(args["baco_learned"]),
         ),
         args["baco_key"],
         args["baco_base_ids"],
@@ -214,7 +297,7 @@ def check(args: Mapping[str, Any]) -> None:
     if method == "baco":
         check_router(router_of(args))
     else:
-        for name in ("baco_router", "baco_gamma"):
+        for name in ("baco_router", "baco_gamma", "baco_learned"):
             # Our own client names the router that stands for a single model.
             if name in args and "baco_key" not in args:
                 raise InputError(
@@ -224,6 +307,8 @@ def check(args: Mapping[str, Any]) -> None:
     for name in ("baco_seed", "baco_index", "baco_key"):
         if not isinstance(args.get(name, 0), int) or isinstance(args.get(name), bool):
             raise InputError(f"{name} must be an integer", hint=f"such as {name}: 0")
+    if not -(2**63) <= args.get("baco_key", 0) < 2**63:
+        raise InputError("baco_key must fit into 64 bits", hint="or give baco_seed")
     if "baco_base_prompt" in args:
         text = args["baco_base_prompt"]
         if not isinstance(text, str) or not text:
@@ -232,9 +317,24 @@ def check(args: Mapping[str, Any]) -> None:
             raise InputError(
                 "baco_base_prompt and baco_base_ids are both given", hint="leave out one"
             )
-    ids = args.get("baco_base_ids", [0])
-    if not isinstance(ids, list) or not ids or not all(isinstance(i, int) and i >= 0 for i in ids):
-        raise InputError("baco_base_ids must be a list of token ids", hint="at least one")
+    for name in ("baco_base_ids", "baco_aligned_ids"):
+        ids = args.get(name, [0])
+        if not isinstance(ids, list) or not ids or not all(type(i) is int and i >= 0 for i in ids):
+            raise InputError(f"{name} must be a list of token ids", hint="at least one")
+    try:
+        _warps(args.get("baco_warps") or [_numbers(Warp())] * 2)
+        kind, weight = args.get("baco_blend") or ("linear", 0.5)
+        if kind not in ("linear", "geometric", "contrast") or not math.isfinite(weight):
+            raise ValueError
+    except InputError:
+        raise
+    except (TypeError, ValueError):
+        raise InputError(
+            "baco_warps or baco_blend is no list of what it should be",
+            hint="leave them out: they are for BaCo's own client",
+        ) from None
+    if not isinstance(args.get("baco_end_rule", True), bool):
+        raise InputError("baco_end_rule must be true or false", hint="or leave it out")
 
 
 def router_of(args: Mapping[str, Any]) -> Router:
@@ -242,9 +342,17 @@ def router_of(args: Mapping[str, Any]) -> Router:
     spec, gamma = args.get("baco_router", DEFAULT_ROUTER), args.get("baco_gamma")
     if not isinstance(spec, str):
         raise InputError("baco_router must be text", hint="such as p-punc@0.3")
-    if names_file(spec):
-        raise _file_refusal(spec)
-    return parse(spec, gamma)
+    if isinstance(gamma, bool) or not isinstance(gamma, str | int | float | None):
+        raise InputError("baco_gamma must be a number or a schedule", hint="such as 0.3")
+    contents = args.get("baco_learned", [])
+    if not isinstance(contents, list) or not all(isinstance(text, str) for text in contents):
+        raise InputError("baco_learned must be a list of texts", hint="what the router files hold")
+    if any(len(text) > _LONGEST for text in contents):
+        raise InputError(
+            f"a router file has more than {_LONGEST} characters",
+            hint="send what baco router train wrote",
+        )
+    return _parse(spec, contents, gamma)
 
 
 def read(
@@ -274,8 +382,9 @@ def read(
         name = "ids:" + json.dumps(list(aligned_prompt))
         key = row_key(args.get("baco_seed", seed), name, args.get("baco_index", index))
     warps = args.get("baco_warps") or [_numbers(warp)] * 2
-    router = "rand@0" if alone else router_of(args).spec
+    asked = parse("rand@0") if alone else router_of(args)
     end_rule = args.get("baco_end_rule", not alone)
     blend = tuple(args.get("baco_blend", ()))
-    program = _program(method, router, tuple(tuple(w) for w in warps), end_rule, blend)
+    both = tuple(tuple(w) for w in warps)
+    program = _program(method, asked.spec, both, end_rule, blend, _contents(asked))
     return Ask(program, key, base_prompt, aligned_prompt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -14,7 +14,10 @@ from baco.engine.step import Context, Nucleus, Scores, score, step
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import nucleus
-from baco.vllm.inside.requests import Ask, Program
+from baco.vllm.inside.requests import Ask, Program, codes
+
+if TYPE_CHECKING:
+    from baco.vllm.inside.ahead import Ahead
 
 SIDES = (ALIGNED, BASE)
 
@@ -28,9 +31,10 @@ class Row:
         output: The emitted ids; vLLM appends to this very list.
         prompts: Prompt ids of (aligned, base), padded on the left to the stream's length.
         pads: How far each side lags behind the stream.
-        t: Emitted tokens that `state` and `source` know of.
+        t: Emitted tokens that `state`, `source` and `turns` know of.
         state: Unit state after them.
         source: Who emitted the last of them.
+        turns: Counts their sentences, see `UnitTable.turn`.
     """
 
     ask: Ask
@@ -40,6 +44,7 @@ class Row:
     t: int = 0
     state: int = START
     source: int = ALIGNED
+    turns: int = 0
 
     def __post_init__(self) -> None:
         length = self.ask.length
@@ -77,6 +82,7 @@ class Rows:
         self.device = device
         self.base_logits: torch.Tensor | None = None
         self.spans: Spans | None = None
+        self.ahead: Ahead | None = None
         self._rows: dict[int, Row] = {}
         self._rebuild()
 
@@ -99,14 +105,9 @@ class Rows:
             moved: (from, to, whether both change places).
         """
         self._settle()
-        for row, source, state, t in zip(
-            self._order,
-            self._source.tolist(),
-            self._state.tolist(),
-            self._t.tolist(),
-            strict=True,
-        ):
-            row.source, row.state, row.t = source, state, t
+        facts = torch.stack([self._source, self._state, self._turns, self._t], 1).tolist()
+        for row, (source, state, turns, t) in zip(self._order, facts, strict=True):
+            row.source, row.state, row.turns, row.t = source, state, turns, t
         for place in removed:
             self._rows.pop(place, None)
         for place, row in added:
@@ -132,7 +133,8 @@ class Rows:
         self._t = vector(row.t for row in rows)
         self._state = vector(row.state for row in rows)
         self._source = vector(row.source for row in rows)
-        self._next: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._turns = vector(row.turns for row in rows)
+        self._next: tuple[torch.Tensor, ...] | None = None
         programs: dict[Program, list[int]] = {}
         for i, row in enumerate(rows):
             programs.setdefault(row.ask.program, []).append(i)
@@ -198,15 +200,20 @@ class Rows:
             logits: The aligned side's, float [n, v]. The base side's are in `base_logits`.
 
         Returns:
-            The tokens, int64 [n]; and for each the sum of its source and, where it begins a
-            unit, 2: int64 [n].
+            The tokens, int64 [n], and their codes (`requests.codes`), int64 [n].
         """
         self._settle()
         assert self.base_logits is not None
         tokens = torch.zeros_like(self._t)
         source, begins, state = tokens.clone(), tokens.clone(), tokens.clone()
+        self.looked = (tokens.clone(), tokens.clone())
         for program, at in self._programs:
-            base, aligned = self._scores(program, logits[at], self.base_logits[at])
+            both = (logits[at], self.base_logits[at])
+            aligned, base = self._scores(program, *both)
+            ahead = None
+            if program.router.looks_ahead:
+                assert self.ahead is not None
+                ahead = self.ahead.over(torch.arange(len(tokens), device=self.device)[at], both)
             choice = step(
                 base,
                 aligned,
@@ -215,26 +222,28 @@ class Rows:
                 program.warps,
                 self.vocabulary,
                 end_rule=program.end_rule,
+                sentences=(self._turns[at] + 1) >> 1,
+                ahead=ahead,
             )
             tokens[at], source[at], state[at] = choice.token, choice.source, choice.state
             begins[at] = choice.begins.long()
         # It counts once vLLM has kept the token: not in the middle of a prompt.
-        self._next = (source, state)
-        return tokens, source + 2 * begins
+        self._next = (source, state, self.vocabulary.units.turn(self._turns, tokens))
+        return tokens, codes(source, begins, *self.looked)
 
     def _scores(
         self, program: Program, aligned: torch.Tensor, base: torch.Tensor
     ) -> tuple[Scores, Scores]:
-        """Scores both sides, or the only one that runs."""
+        """Scores (aligned, base), or the only side that runs."""
         how_base, how_aligned = program.warps
         if program.method == "baco":
             both = (
-                score(base, how_base, self.vocabulary),
                 score(aligned, how_aligned, self.vocabulary),
+                score(base, how_base, self.vocabulary),
             )
             if program.blend is None:
                 return both
-            raw = blend(both[0].raw, both[1].raw, program.blend)
+            raw = blend(both[1].raw, both[0].raw, program.blend)
             mixed = Scores(raw, Nucleus(*nucleus(raw, how_aligned)), self.vocabulary.is_end)
             return mixed, mixed
         alone = score(base if program.method == "base" else aligned, how_aligned, self.vocabulary)
@@ -244,9 +253,10 @@ class Rows:
         """Brings states up to what vLLM has kept of the last choices."""
         if self._next is None:
             return
-        (source, state), self._next = self._next, None
+        (source, state, turns), self._next = self._next, None
         t = torch.tensor([len(row.output) for row in self._order], device=self.device)
         kept = t > self._t
         self._source = torch.where(kept, source, self._source)
         self._state = torch.where(kept, state, self._state)
+        self._turns = torch.where(kept, turns, self._turns)
         self._t = t

@@ -306,6 +306,7 @@ def test_bad_loading_options(options, message):
     ("arguments", "message"),
     [
         ({"n": 0}, "n = 0 is out of range"),
+        ({"n": 10**12}, "n = 1000000000000 is out of range"),
         ({"colour": "red"}, "unknown setting 'colour'"),
         ({"prompt": []}, "there is no prompt"),
         ({"prompt": ["Hi", ""]}, "the prompt is empty"),

@@ -40,6 +40,20 @@ FIELDS = (
 RARE_FIELDS = {"attempts": 1, "details": None}
 """Keys that stand in a sample's JSON only where they say something: not these values."""
 
+MOST = 100_000
+"""The largest group; more is a slip of the hand, and the mere list of it would fill the memory."""
+
+
+def check_size(n: int) -> None:
+    """Checks how many samples of one prompt are asked for.
+
+    Raises:
+        InputError: If they are fewer than 1 or more than `MOST`.
+    """
+    if not 1 <= n <= MOST:
+        hint = "ask for at least 1 sample" if n < 1 else f"ask for at most {MOST} samples a prompt"
+        raise InputError(f"n = {n} is out of range", hint=hint)
+
 
 class TokenText:
     """Turns token ids into strings, one by one, so that the strings joined are the text.

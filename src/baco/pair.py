@@ -17,7 +17,7 @@ from baco.engine.drafts import PROMPT_LOOKUP
 from baco.engine.loop import Stats
 from baco.errors import InputError, UnknownNameError
 from baco.filters import Filter, filtered
-from baco.group import Group, Sample
+from baco.group import Group, Sample, check_size
 from baco.judging import aligned_judge
 from baco.known_pairs import BasePrompt, KnownPair, known_pair, locate
 from baco.loading import load_draft, load_sides
@@ -415,10 +415,9 @@ def tasks_for(conversations: Sequence[Conversation], n: int) -> list[Task]:
     """Lists the tasks of whole groups: all samples of the first prompt, then of the next.
 
     Raises:
-        InputError: If n is below 1, or there is no prompt.
+        InputError: If n is out of range, or there is no prompt.
     """
-    if n < 1:
-        raise InputError(f"n = {n} is out of range", hint="ask for at least 1 sample")
+    check_size(n)
     if not conversations:
         raise InputError("there is no prompt", hint="give at least one")
     return [Task(conversation, index) for conversation in conversations for index in range(n)]

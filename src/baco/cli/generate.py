@@ -211,10 +211,10 @@ def generate(
     from baco.cli.inputs import read_prompts
     from baco.cli.output import Output
     from baco.filters import load_filter
+    from baco.group import check_size
     from baco.known_pairs import known_pair
 
-    if n < 1:
-        raise InputError(f"n = {n} is out of range", hint="ask for at least 1 sample")
+    check_size(n)
     if judge_model and not judge_url:
         raise InputError("the judge has a model but no address", hint="give --judge-url too")
     if "," not in pair and not adapter:

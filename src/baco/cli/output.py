@@ -46,11 +46,11 @@ class Output:
     """
 
     def __init__(self, path: Path) -> None:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a file", hint="name a file to append to")
         self.path = path
         self.settings_path = path.with_name(f"{path.name}.settings.json")
         self.done: set[Key] = set()
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is not a file", hint="name a file to append to")
         try:
             self._file = path.open("ab", buffering=0)
         except OSError as error:

@@ -11,7 +11,7 @@ from baco.engine.loop import Lookahead, Stats
 from baco.engine.rows import Cost
 from baco.engine.warp import Warp
 from baco.errors import InputError
-from baco.group import Sample
+from baco.group import Sample, check_size
 from baco.prompts import Conversation
 
 if TYPE_CHECKING:
@@ -229,8 +229,7 @@ class Method:
         Raises:
             InputError: If the method cannot make groups of this size.
         """
-        if n < 1:
-            raise InputError(f"n = {n} is out of range", hint="ask for at least 1 sample")
+        check_size(n)
         if n % self.multiple:
             raise InputError(
                 f"n = {n} does not suit the method {self.name!r}",

@@ -161,10 +161,11 @@ def _router(
     calibration: Calibration | None,
 ) -> Router:
     """Settles the router and its one control."""
+    router = DEFAULT_ROUTER if router is None else router
     if diversity is None:
         if isinstance(router, Router):
             return router if gamma is None else parse(router.spec, gamma)
-        return parse(router or DEFAULT_ROUTER, gamma)
+        return parse(router, gamma)
     if gamma is not None:
         raise InputError("diversity and gamma are both given", hint="leave out one of the two")
     if not 0 <= diversity <= 1:
@@ -174,7 +175,7 @@ def _router(
             f"router {router!r} names its threshold and diversity gives another",
             hint="leave out one of the two",
         )
-    spec = router.name if isinstance(router, Router) else router or DEFAULT_ROUTER
+    spec = router.name if isinstance(router, Router) else router
     plain = parse(spec)
     if calibration is None:
         raise InputError(

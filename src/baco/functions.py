@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from baco.errors import InputError
+from baco.errors import BacoError, InputError
 
 _EXAMPLES = {"filter": "my_rules:allow", "reward": "my_rules:rate", "measure": "my_rules:spread"}
 
@@ -45,3 +46,27 @@ def load_function(spec: str, kind: str) -> Any:
             f"the module {module_name!r} has no function {name!r}", hint=f"check the {kind}'s name"
         )
     return function
+
+
+def number_of(kind: str, function: Any, prompt: object, texts: Sequence[str]) -> float:
+    """Asks a user's function for the number of a group.
+
+    Args:
+        kind: What it is for, for messages.
+        function: The function.
+        prompt: The group's prompt.
+        texts: The group's texts.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        BacoError: If it fails, or returns no number.
+    """
+    try:
+        return float(function(prompt, list(texts)))
+    except Exception as error:
+        raise BacoError(
+            f"the {kind} failed: {type(error).__name__}: {error}",
+            hint="it is called with a prompt and a list of texts and returns a number",
+        ) from error

@@ -22,7 +22,7 @@ import torch
 
 from baco.engine.noise import row_key
 from baco.errors import BacoError, InputError
-from baco.functions import load_function
+from baco.functions import load_function, number_of
 from baco.methods.base import Done, Update
 from baco.methods.settings import make_setting
 from baco.pair import tasks_for
@@ -317,13 +317,7 @@ def _gains(
     prompt = as_json(conversation)
 
     def ask(chosen: list[str]) -> float:
-        try:
-            value = float(reward(prompt, chosen))
-        except Exception as error:
-            raise BacoError(
-                f"the reward failed: {type(error).__name__}: {error}",
-                hint="it is called with a prompt and a list of texts and returns a number",
-            ) from error
+        value = number_of("reward", reward, prompt, chosen)
         if not np.isfinite(value):
             raise BacoError(f"the reward returned {value}", hint="return a finite number")
         return value

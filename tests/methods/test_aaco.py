@@ -72,6 +72,8 @@ def test_what_cannot_be_ordered(random_pair: Pair) -> None:
         aaco.order(two(1, 1), [])
     with pytest.raises(BacoError, match="the measure gave nan"):
         aaco.order(two(1, 1), ["a"], measure=lambda prompt, texts: float("nan"), max_new_tokens=2)
+    with pytest.raises(BacoError, match="the measure failed: ValueError: could not convert"):
+        aaco.order(two(1, 1), ["a"], measure=lambda prompt, texts: "wide", max_new_tokens=2)
 
 
 def test_the_method_turns_the_pair_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

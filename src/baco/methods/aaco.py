@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from baco.calibration import prompts_for, spread
 from baco.errors import BacoError, InputError
+from baco.functions import number_of
 from baco.methods.base import Done, Method, Setting, Task, Update
 from baco.methods.models import run_baco
 from baco.prompts import Conversation, Prompt
@@ -150,7 +151,7 @@ def _mean(
     groups = pair.generate(
         prompts, n=samples, method=side, max_new_tokens=max_new_tokens, seed=seed
     )
-    values = [float(measure(group.prompt, group.texts)) for group in groups]
+    values = [number_of("measure", measure, group.prompt, group.texts) for group in groups]
     mean = math.fsum(values) / len(values)
     if not math.isfinite(mean):
         raise BacoError(f"the measure gave {mean}", hint="it must return finite numbers")

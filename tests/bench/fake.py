@@ -80,8 +80,7 @@ def plan(**changes: Any) -> Plan:
 
 def begin(path: Path, wanted: Plan) -> None:
     """Tells a store of a plan."""
-    with Store(path, create=True) as store:
-        prepare(wanted, store, lambda name: _pair().revision)
+    prepare(wanted, path, lambda name: _pair().revision)
 
 
 def work(path: Path, wanted: Plan) -> list[running.Failure]:

@@ -100,6 +100,7 @@ def test_init(tmp_path: Path, baco: Baco) -> None:
         (["run", "tinny"], "unknown plan 'tinny' (did you mean 'tiny'?"),
         (["run", "tiny", "--executor", "rays"], "unknown executor 'rays' (use local"),
         (["run", "tiny", "--workers", "0"], "0 workers are too few"),
+        (["run", "narrative-olmo-2-7b"], "cannot read narrative-discourse: No such file"),
         (["score", "tiny"], "there is no store tiny.sqlite (baco bench run makes one)"),
         (["status", "none.sqlite"], "there is no store none.sqlite"),
         (["export", "tiny", "--out", "x.jsonl"], "there is no store tiny.sqlite"),

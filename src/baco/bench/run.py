@@ -97,16 +97,13 @@ def load_local(name: str, plan: Plan) -> Maker:
     return Local(load_pair(name, plan), plan)
 
 
-def prepare(plan: Plan, store: Store, revision: Callable[[str], str] = pair_revision) -> list[Cell]:
+def prepare(plan: Plan, path: Path, revision: Callable[[str], str] = pair_revision) -> None:
     """Reads the datasets, finds out the revisions, and tells the store what the plan asks for.
 
     Args:
         plan: The plan.
-        store: The store.
+        path: The store; it is made where it is missing, once the rest has been read.
         revision: Says the revision of a pair.
-
-    Returns:
-        The cells, pair by pair.
 
     Raises:
         InputError: If a dataset cannot be read.
@@ -115,8 +112,8 @@ def prepare(plan: Plan, store: Store, revision: Callable[[str], str] = pair_revi
     datasets = {entry.title: load_dataset(entry.where) for entry in plan.datasets}
     revisions = {name: revision(name) for name in plan.all_pairs}
     cells = cells_of(plan, revisions, {k: d.fingerprint for k, d in datasets.items()})
-    store.set_plan(plan, cells, datasets)
-    return store.cells()
+    with Store(path, create=True) as store:
+        store.set_plan(plan, cells, datasets)
 
 
 class Worker:

@@ -91,8 +91,7 @@ def run(
         raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
     if workers < 1:
         raise InputError(f"{workers} workers are too few", hint="use at least 1")
-    with Store(path, create=True) as opened:
-        prepare(plan, opened)
+    prepare(plan, path)
     with watching(path, Console(stderr=True), lambda line: typer.echo(line, err=True)):
         execute(path, executor, workers)
     with Store(path) as opened:
@@ -157,7 +156,7 @@ def score(
         raise InputError(f"{workers} workers are too few", hint="use 0 or more")
     with Store(path) as opened:
         if plan != opened.plan:
-            prepare(plan, opened)
+            prepare(plan, path)
         outcome = score_store(
             opened,
             plan,

@@ -13,6 +13,7 @@ import torch
 from baco.errors import InputError
 
 _HEAD = 32  # tokens that are sorted first; more only where the filters keep them all
+_MORE = 4  # times as many then
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,33 @@ def nucleus(log_probs: torch.Tensor, how: Warp) -> tuple[torch.Tensor, torch.Ten
     if how.top_p == 1 and how.min_p == 0 and not 0 < how.top_k < size:
         ids = torch.arange(size, device=log_probs.device)
         return ids.expand(log_probs.shape), log_probs
-    head = min(size, max(_HEAD, how.top_k + 1))
-    while True:
-        values, ids = log_probs.topk(head, -1)
-        floor, mass = _floor(values, how, size)
-        # Enough when the last of the head is dropped: what comes after it is no likelier.
-        if head == size or not bool((values[..., -1:] >= floor).any()):
-            break
-        head = min(size, head * 8)
+    ids, values = _kept(log_probs, how, min(size, max(_HEAD, how.top_k + 1)))
+    return (ids, values) if ids.shape[-1] < size else in_order(ids, values, size)
+
+
+def _kept(log_probs: torch.Tensor, how: Warp, head: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Applies top-k, top-p and min-p to the likeliest tokens; results as of `nucleus`, unordered.
+
+    Args:
+        log_probs: log P, float [n, vocabulary].
+        how: The filters.
+        head: How many tokens to sort; rows that keep more are done again with more.
+    """
+    size = log_probs.shape[-1]
+    values, ids = log_probs.topk(head, -1)
+    floor, mass = _floor(values, how, size)
     kept = values >= floor
     total = mass.gather(-1, kept.sum(-1, keepdim=True) - 1)
     values = (values - total.log()).masked_fill_(~kept, -torch.inf)
-    return (ids, values) if head < size else in_order(ids, values, size)
+    # Enough when the last of the head is dropped: what comes after it is no likelier.
+    short = kept[:, -1].nonzero()[:, 0]
+    if head < size and len(short):
+        more_ids, more = _kept(log_probs[short], how, min(size, head * _MORE))
+        missing = more.shape[-1] - head
+        ids = torch.nn.functional.pad(ids, (0, missing))
+        values = torch.nn.functional.pad(values, (0, missing), value=-torch.inf)
+        ids[short], values[short] = more_ids, more
+    return ids, values
 
 
 def in_order(
@@ -123,7 +139,8 @@ def in_order(
     """Lists all tokens in the order of their ids: `nucleus`'s result as [n, size]."""
     full = log_probs.new_full((len(log_probs), size), -torch.inf)
     every = torch.arange(size, device=ids.device).expand(full.shape)
-    return every, full.scatter_(-1, ids, log_probs)
+    # Padding may name a token again.
+    return every, full.scatter_reduce_(-1, ids, log_probs, "amax")
 
 
 def _floor(values: torch.Tensor, how: Warp, size: int) -> tuple[torch.Tensor, torch.Tensor]:

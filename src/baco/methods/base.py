@@ -190,6 +190,7 @@ class Method:
         alias: The setting that the control is another name of, such as ``temperature``; None for
             a control of its own.
         needs: What the pair must be able to do, see `baco.methods.needs`.
+        keeps_caches: Whether it reads with caches of its own, beside the engine.
         whole_group: Whether a sample may depend on the others of its group, and on their number.
         multiple: The group's size must be a multiple of this.
         top_p: The top-p it uses unless told otherwise.
@@ -206,6 +207,7 @@ class Method:
     high: float | None = None
     alias: str | None = None
     needs: frozenset[str] = PAIR_OF_MODELS
+    keeps_caches: bool = False
     whole_group: bool = False
     multiple: int = 1
     top_p: float = 0.9

@@ -329,6 +329,7 @@ METHODS = tuple(
         low=0.0,
         high=100.0,
         needs=frozenset({"aligned logits"}),
+        keeps_caches=True,
         whole_group=True,
         restarts=False,
     )

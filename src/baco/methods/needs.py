@@ -17,7 +17,7 @@ from baco.routers import names, parse
 from baco.routers.base import Level, Router
 
 if TYPE_CHECKING:
-    from baco.methods.base import Setting, Task
+    from baco.methods.base import Method, Setting, Task
     from baco.pair import Pair
 
 LEVELS = get_args(Level)
@@ -61,6 +61,16 @@ def lacking(pair: Pair, router: Router) -> list[str]:
     return sorted(missing)
 
 
+def unmet(pair: Pair, method: Method) -> list[str]:
+    """Returns what a method needs and a pair does not have."""
+    found = set(method.needs - abilities(pair))
+    if method.keeps_caches and not all(
+        getattr(partner, "lends_caches", True) for partner in _partners(pair).values()
+    ):
+        found.add("caches beside the engine's")
+    return sorted(found)
+
+
 def check(pair: Pair, setting: Setting, tasks: Sequence[Task]) -> None:
     """Checks that a pair can do what a method needs, and that the tasks suit the method.
 
@@ -73,11 +83,11 @@ def check(pair: Pair, setting: Setting, tasks: Sequence[Task]) -> None:
         InputError: If the pair lacks something (methods or routers that would do are named), or if
             a method that makes whole groups is not told their size, or told too small a one.
     """
-    method, able = setting.method, abilities(pair)
-    if missing := sorted(method.needs - able):
+    method = setting.method
+    if missing := unmet(pair, method):
         from baco.methods import METHODS
 
-        others = [name for name, other in METHODS.items() if other.needs <= able]
+        others = [name for name, other in METHODS.items() if not unmet(pair, other)]
         raise InputError(
             f"the method {method.name!r} needs {' and '.join(missing)}, "
             f"which the pair {pair.name!r} does not have",

@@ -402,5 +402,6 @@ METHODS = (
         low=0.0,
         high=1.0,
         needs=frozenset({"base top-k", "aligned top-k"}),
+        keeps_caches=True,
     ),
 )

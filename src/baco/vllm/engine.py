@@ -318,6 +318,7 @@ class VllmPartner:
     """
 
     can_look_ahead = False
+    lends_caches = False
 
     def __init__(
         self,

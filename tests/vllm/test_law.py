@@ -98,7 +98,7 @@ def law(ask: Request, first: int) -> dict[tuple[int, int], float]:
 def test_requests_dropped_at_random_leave_nothing_behind(eager: Pair, count: int) -> None:
     """A crash test: no leak, and no wrong neighbour."""
     dice = random.Random(count)
-    specs = ("p-punc@0.4", "rand@0.5", "h@1", "fc", "p@0.7")
+    specs = ("p-punc@0.4", "rand@0.5", "h@1", "fc", "p@0.7", "p@sentence:1,0.2/1", "p-ahead3@0.6")
     warps = (Warp(), Warp(temperature=0), Warp(temperature=0.8, top_k=9))
     pool = [r for s in specs for w in warps for r in requests(s, w, prompts=PROMPTS, limit=30)]
     engine = open_engine(eager.base, eager.aligned)
@@ -136,5 +136,6 @@ def test_requests_dropped_at_random_leave_nothing_behind(eager: Pair, count: int
     runtime._engine.step()  # vLLM tells its workers of ends with the next step
     assert not runtime._live
     assert not core.scheduler.requests
+    assert len(core.model_executor.driver_worker.worker.model_runner.model.rows) == 0
     pool_of_blocks = core.scheduler.kv_cache_manager.block_pool
     assert pool_of_blocks.get_num_free_blocks() == pool_of_blocks.num_gpu_blocks - 1

@@ -201,3 +201,5 @@ def test_settings_are_checked(pair: Pair) -> None:
             Settings(**bad)
     with pytest.raises(InputError, match="no pair"):
         create_app({})
+    with pytest.raises(InputError, match="has no name"):
+        create_app({"": pair})

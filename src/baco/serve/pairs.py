@@ -76,6 +76,8 @@ def check_pairs(pairs: Mapping[str, Pair]) -> None:
     if not pairs:
         raise InputError("there is no pair to serve", hint="name at least one with --pair")
     for name, pair in pairs.items():
+        if not name:
+            raise InputError("a pair to serve has no name", hint="--pair NAME=PAIR gives it one")
         if not {"base top-k", "aligned top-k"} <= abilities(pair):
             raise UnsupportedError(
                 f"a side of pair {name!r} gives text only",

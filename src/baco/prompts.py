@@ -123,6 +123,12 @@ def identity(conversation: Conversation) -> str:
     return json.dumps([message._asdict() for message in conversation], sort_keys=True)
 
 
+def in_short(conversation: Conversation) -> str:
+    """Returns the last question in at most 40 characters, to name a prompt in messages."""
+    words = " ".join(conversation[-1].content.split())
+    return words if len(words) <= 40 else f"{words[:37]}..."
+
+
 def as_json(conversation: Conversation) -> str | list[dict[str, str]]:
     """Returns the prompt as it stands in JSON: a string, or a list of messages."""
     if len(conversation) == 1:

@@ -86,6 +86,9 @@ def test_the_bundled_pair_says_where_its_world_ends(capsys):
     assert err.count("\n") == 1
     assert "only knows its own small world, and 'Who are you?' is outside it" in err
     assert "--pair smollm2-135m (see baco pairs)" in err
+    assert run(["generate", "What is love? " * 40, "-n", "1", "--max-new-tokens", "4"]) == 0
+    err = capsys.readouterr().err
+    assert "'What is love? What is love? What is l...' is outside it" in err
 
 
 def test_pairs(capsys):

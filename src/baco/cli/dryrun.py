@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from baco.cli.render import title
 from baco.cli.table import print_json
 from baco.errors import BacoError, InputError
 from baco.memory import Need, available_on, need_of
 from baco.methods.base import Setting, Task
 from baco.methods.decode import job_of
 from baco.pair import Pair
+from baco.prompts import in_short
 from baco.sides import Side
 
 _ALONE = {
@@ -58,7 +58,7 @@ def planned(pair: Pair, tasks: list[Task], setting: Setting) -> dict[str, Any]:
     lengths = []
     for prompt in prompts:
         base, aligned = (len(side.encode(prompt)) for side in sides)
-        _check(sides, (base, aligned), title(prompt))
+        _check(sides, (base, aligned), in_short(prompt))
         lengths.append((base, aligned))
     partners = (sides[0].partner, sides[1].partner)
     need = need_of(partners, job_of(lengths, len(tasks), setting))

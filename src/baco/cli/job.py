@@ -14,14 +14,14 @@ import typer
 from baco.cli.dryrun import show_plan
 from baco.cli.output import Output, wanted
 from baco.cli.progress import Bar
-from baco.cli.render import Printer, note, stdout_console, style_for, title
+from baco.cli.render import Printer, note, stdout_console, style_for
 from baco.cli.table import print_json
 from baco.filters import Filter
 from baco.group import Group, Sample
 from baco.methods.base import Done, Setting, Task
 from baco.methods.settings import make_setting
 from baco.pair import Pair, load, tasks_for
-from baco.prompts import Conversation
+from baco.prompts import Conversation, in_short
 from baco.routers import parse
 
 
@@ -149,7 +149,7 @@ class Job:
         if strange:
             note(
                 f"the bundled pair {self.pair.name!r} only knows its own small world, and "
-                f"{title(strange[0])!r} is outside it; for real answers name a real pair: "
+                f"{in_short(strange[0])!r} is outside it; for real answers name a real pair: "
                 "--pair smollm2-135m (see baco pairs)"
             )
 

@@ -16,7 +16,7 @@ from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task
 from baco.methods.found import Find, cut, failed
 from baco.methods.reader import Reader
 from baco.partners.remote import account
-from baco.prompts import Conversation, as_json, identity
+from baco.prompts import Conversation, as_json, identity, in_short
 
 if TYPE_CHECKING:
     from baco.engine.blend import Blend
@@ -143,8 +143,7 @@ class Decoding:
         try:
             row = self._engine.submit(replace(self._request(task.asked or task.prompt), key=key))
         except InputError as error:
-            words = " ".join(task.prompt[-1].content.split())
-            shown = words if len(words) <= 40 else f"{words[:37]}..."
+            shown = in_short(task.prompt)
             raise InputError(f"{error.message} (prompt: {shown!r})", hint=error.hint) from None
         may_restart = attempt < MAX_ATTEMPTS - 1
         self._rows[row] = Row(

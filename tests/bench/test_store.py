@@ -163,6 +163,25 @@ def test_refuses_other_files(tmp_path: Path) -> None:
         Store(tmp_path / "no-folder" / "s.sqlite", create=True)
 
 
+def test_a_folder_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.sqlite"
+    filled(path).close()
+
+    def refuse(*_: object) -> None:  # as SQLite does there; for root no folder is read-only
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(stores, "migrate", refuse)
+    with pytest.raises(InputError, match="unable to open database file") as error:
+        Store(path)
+    assert error.value.hint == "name a file that baco bench run wrote"
+    monkeypatch.setattr(stores.os, "access", lambda folder, mode: folder != tmp_path)
+    with pytest.raises(InputError, match="unable to open database file") as error:
+        Store(path)
+    assert "copy the store" in (error.value.hint or "")
+
+
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     with filled(path) as store:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sqlite3
 import time
 import zlib
@@ -194,7 +195,10 @@ class Store:
             self._db.close()
             busy = isinstance(error, sqlite3.OperationalError)
             what = f"cannot use the store {path}: {error}" if busy else f"{path} is no bench store"
-            raise InputError(what, hint="name a file that baco bench run wrote") from None
+            hint = "name a file that baco bench run wrote"
+            if busy and not os.access(self.path.absolute().parent, os.W_OK):
+                hint = "its folder cannot be written, which even reading needs: copy the store"
+            raise InputError(what, hint=hint) from None
         except BaseException:
             self._db.close()
             raise

@@ -21,6 +21,15 @@ def test_the_file_is_private_and_opens_again(tmp_path):
     assert len(again.responses()) == 24
 
 
+def test_a_study_that_cannot_be_opened_is_not_called_none(tmp_path):
+    study = make_study(tmp_path)
+    study.close()
+    (tmp_path / f"{study.path.name}-wal").mkdir()  # as where the folder cannot be written
+    with pytest.raises(InputError, match=r"cannot use the study file .* unable to open") as error:
+        Study.open(study.path)
+    assert "copy it to a folder of yours" in error.value.hint
+
+
 def test_acknowledged_means_on_disk(tmp_path):
     study = make_study(tmp_path)
     values = {

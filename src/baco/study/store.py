@@ -184,6 +184,11 @@ class Study:
             raise InputError(f"no study file {path}", hint="baco study create makes one")
         try:
             connection = _connect(path)
+        except sqlite3.OperationalError as error:
+            raise InputError(
+                f"cannot use the study file {path}: {error}",
+                hint="it is written beside, even to read it: copy it to a folder of yours",
+            ) from None
         except sqlite3.DatabaseError:
             raise InputError(f"{path} is no study file") from None
         application = connection.execute("PRAGMA application_id").fetchone()[0]

@@ -104,7 +104,8 @@ class Rows:
             added: (place, row); may replace a row.
             moved: (from, to, whether both change places).
         """
-        self._settle()
+        outputs = [len(row.output) for row in self._order]
+        self._settle(torch.tensor(outputs, dtype=torch.int64, device=self.device))
         facts = torch.stack([self._source, self._state, self._turns, self._t], 1).tolist()
         for row, (source, state, turns, t) in zip(self._order, facts, strict=True):
             row.source, row.state, row.turns, row.t = source, state, turns, t
@@ -202,8 +203,9 @@ class Rows:
         Returns:
             The tokens, int64 [n], and their codes (`requests.codes`), int64 [n].
         """
-        self._settle()
         assert self.base_logits is not None
+        assert self.spans is not None
+        self._settle((self.spans.after - self.lengths).clamp(min=0).to(self.device))
         tokens = torch.zeros_like(self._t)
         source, begins, state = tokens.clone(), tokens.clone(), tokens.clone()
         self.looked = (tokens.clone(), tokens.clone())
@@ -249,14 +251,17 @@ class Rows:
         alone = score(base if program.method == "base" else aligned, how_aligned, self.vocabulary)
         return alone, alone
 
-    def _settle(self) -> None:
-        """Brings states up to what vLLM has kept of the last choices."""
+    def _settle(self, t: torch.Tensor) -> None:
+        """Brings states up to what vLLM has kept of the last choices.
+
+        Args:
+            t: How many emitted tokens vLLM has, or feeds, of each row, int64 [n].
+        """
         if self._next is None:
             return
         (source, state, turns), self._next = self._next, None
-        t = torch.tensor([len(row.output) for row in self._order], device=self.device)
         kept = t > self._t
         self._source = torch.where(kept, source, self._source)
         self._state = torch.where(kept, state, self._state)
         self._turns = torch.where(kept, turns, self._turns)
-        self._t = t
+        self._t = torch.maximum(self._t, t)

@@ -148,6 +148,7 @@ def environment() -> None:
         "VLLM_USE_V2_MODEL_RUNNER": "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # what is generated goes to stdout
     }.items():
         os.environ.setdefault(key, value)
 

@@ -8,7 +8,8 @@ import pytest
 
 from baco.bench.cells import cells_of, pair_revision
 from baco.bench.estimate import duration, estimate
-from baco.bench.plan import parse_plan, plan_text, read_plan, shipped
+from baco.bench.plan import parse_plan, read_plan
+from baco.bench.shipped import plan_text, shipped
 from baco.errors import InputError
 
 from .test_store import PLAN

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from baco.bench.datasets import Source
+from baco.bench.shipped import plan_text
 from baco.errors import BacoError, InputError, UnknownNameError
 
 Control = float | str | None
@@ -237,23 +237,6 @@ TABLES: dict[str, type[Table]] = {
     "run": RunPlan,
     "report": ReportPlan,
 }
-
-
-def shipped() -> list[str]:
-    """Names of the plans that come with the package."""
-    folder = files("baco").joinpath("bench", "plans")
-    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if ".toml" in p.name)
-
-
-def plan_text(name: str) -> str:
-    """Returns the text of a shipped plan.
-
-    Raises:
-        UnknownNameError: If there is none of this name; close names are suggested.
-    """
-    if name not in shipped():
-        raise UnknownNameError("plan", name, shipped())
-    return files("baco").joinpath("bench", "plans", f"{name}.toml").read_text(encoding="utf-8")
 
 
 def read_plan(source: str) -> Plan:

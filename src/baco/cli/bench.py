@@ -45,7 +45,7 @@ def init(
     ] = None,
 ) -> None:
     """Writes a commented plan to start from."""
-    from baco.bench.plan import plan_text, shipped
+    from baco.bench.shipped import plan_text, shipped
 
     text = plan_text(name)
     path = out or Path(f"{name}.toml")

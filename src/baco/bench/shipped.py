@@ -1,0 +1,114 @@
+"""The plans that come with the package: `tiny`, and the paper's tasks on several pairs."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from string import Template
+from typing import NamedTuple
+
+from baco.errors import UnknownNameError
+
+
+class Task(NamedTuple):
+    """What a task of the paper puts into the template.
+
+    Attributes:
+        about: What is asked, in words.
+        dataset: Lines of its table in the plan.
+        max_new_tokens: The limit of a sample.
+        mean_tokens: Expected length of a sample.
+        prompt_tokens: Expected length of a prompt.
+    """
+
+    about: str
+    dataset: str
+    max_new_tokens: int
+    mean_tokens: int
+    prompt_tokens: int
+
+
+class Models(NamedTuple):
+    """What a pair puts into the template.
+
+    Attributes:
+        role: What it is for.
+        dtype: Precision.
+        room: Tokens that all samples decoded at a time may have together at their limit.
+        tokens_per_second: Expected speed.
+        cache_bytes_per_token: What the caches of both models need for a token of a row.
+        measured_on: On what machine these were measured, or that they are a guess.
+    """
+
+    role: str
+    dtype: str
+    room: int
+    tokens_per_second: int
+    cache_bytes_per_token: int
+    measured_on: str
+
+
+TASKS = {
+    "noveltybench": Task(
+        "the 100 curated prompts of NoveltyBench",
+        'dataset = "noveltybench"\nname = "NoveltyBench"\nsize = 100',
+        max_new_tokens=512,
+        mean_tokens=250,
+        prompt_tokens=40,
+    ),
+    "wildchat": Task(
+        "the 1,000 WildChat prompts that NoveltyBench uses",
+        'dataset = "wildchat"\nname = "WildChat"\nsize = 1000',
+        max_new_tokens=512,
+        mean_tokens=350,
+        prompt_tokens=80,
+    ),
+    "narrative": Task(
+        "stories to be continued from title and sketch",
+        "# The stories come from the repository PlusLabNLP/Narrative-Discourse: name their folder "
+        'here.\ndataset = "narrative"\nname = "Narrative-Discourse"\n'
+        'source = "narrative-discourse"\nsize = 439',
+        max_new_tokens=2048,
+        mean_tokens=900,
+        prompt_tokens=250,
+    ),
+}
+
+_H100 = "a guess for one H100 with 80 GB, not measured"
+_CORES = "a guess for eight CPU cores, not measured"
+
+PAIRS = {
+    "llama-3-8b": Models("the paper's main pair", "bfloat16", 131072, 2000, 262144, _H100),
+    "olmo-2-7b": Models("the paper's second pair", "bfloat16", 32768, 1500, 1048576, _H100),
+    "smollm2-135m": Models(
+        "a small pair for a first try on any machine", "auto", 131072, 200, 92160, _CORES
+    ),
+}
+
+_PLANS = files("baco").joinpath("bench", "plans")
+
+
+def shipped() -> list[str]:
+    """Names of the plans that come with the package."""
+    return sorted(["tiny", *(f"{task}-{pair}" for task in TASKS for pair in PAIRS)])
+
+
+def plan_text(name: str) -> str:
+    """Returns the text of a shipped plan.
+
+    Raises:
+        UnknownNameError: If there is none of this name; close names are suggested.
+    """
+    if name not in shipped():
+        raise UnknownNameError("plan", name, shipped())
+    if name == "tiny":
+        return _PLANS.joinpath("tiny.toml").read_text(encoding="utf-8")
+    kind, _, pair = name.partition("-")
+    task, models = TASKS[kind], PAIRS[pair]
+    template = Template(_PLANS.joinpath("paper.template").read_text(encoding="utf-8"))
+    return template.substitute(
+        {**task._asdict(), **models._asdict()},
+        name=name,
+        pair=pair,
+        About=task.about[0].upper() + task.about[1:],
+        max_rows=models.room // task.max_new_tokens,
+    )

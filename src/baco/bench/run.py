@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from baco.bench.beside import beside
 from baco.bench.cells import Cell, cells_of, pair_revision
 from baco.bench.datasets import load_dataset
 from baco.bench.make import Failed, Job, Made, Pull, cost_of, make
@@ -157,23 +158,18 @@ class Worker:
     @contextlib.contextmanager
     def _heartbeat(self) -> Iterator[None]:
         """Keeps this process's claims alive, and gives them back in the end."""
-        over = threading.Event()
-
-        def beat() -> None:
-            with Store(self._path) as store:
-                while not over.wait(LEASE / 4):
-                    with contextlib.suppress(BacoError):  # the next beat may succeed
-                        store.renew(self.owner, LEASE)
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
         try:
-            yield
+            with beside(self._beat):
+                yield
         finally:
-            over.set()
-            thread.join()
             with contextlib.suppress(BacoError):
                 self._store.release(self.owner)
+
+    def _beat(self, over: threading.Event) -> None:
+        with Store(self._path) as store:
+            while not over.wait(LEASE / 4):
+                with contextlib.suppress(BacoError):  # the next beat may succeed
+                    store.renew(self.owner, LEASE)
 
     def _run_pair(self, name: str, cells: Sequence[Cell]) -> None:
         done = self._store.counts()

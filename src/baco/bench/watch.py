@@ -6,10 +6,11 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from baco.bench.beside import beside
 from baco.bench.estimate import duration
 from baco.bench.status import Progress, progress
 from baco.bench.store import Store
@@ -91,8 +92,9 @@ def _state(members: list[Progress]) -> int:
     return 0 if any(one.samples for one in members) else 1
 
 
-@contextlib.contextmanager
-def watching(path: Path, console: Console, say: Callable[[str], object]) -> Iterator[None]:
+def watching(
+    path: Path, console: Console, say: Callable[[str], object]
+) -> contextlib.AbstractContextManager[None]:
     """Shows how far a run is for as long as it lasts.
 
     Args:
@@ -100,15 +102,9 @@ def watching(path: Path, console: Console, say: Callable[[str], object]) -> Iter
         console: Where a live table is drawn, if it is a terminal.
         say: Else is told a line now and then.
     """
-    over = threading.Event()
-    show, where = (_live, console) if console.is_terminal else (_lines, say)
-    thread = threading.Thread(target=show, args=(path, where, over), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    if console.is_terminal:
+        return beside(lambda over: _live(path, console, over))
+    return beside(lambda over: _lines(path, say, over))
 
 
 def _live(path: Path, console: Console, over: threading.Event) -> None:

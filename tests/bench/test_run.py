@@ -58,7 +58,22 @@ def test_samples_are_those_that_generate_makes(undisturbed: list[tuple[Any, ...]
             assert next(found) == group.texts
 
 
-def rerun(path: Path) -> None:
+def die(path: Path, statements: int) -> None:
+    """Runs the plan; dies by `kill -9` as soon as it has begun so many statements of SQL."""
+    left = statements
+
+    def count(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    class Doomed(Store):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self._db.set_trace_callback(count)
+
+    running.Store = Doomed  # type: ignore[misc]  # this process ends soon
     Worker(plan(), path, load).run()
 
 
@@ -68,23 +83,22 @@ def test_killed_at_twenty_moments(
     monkeypatch.setattr(running, "FLUSH_SAMPLES", 1)
     path = tmp_path / "s.sqlite"
     begin(path, plan())
-    with Store(path) as store:
-        counted = [sum(store.counts().values())]
+    counted = []
     rng = random.Random(0)
     kills = 0
     while kills < 20:
-        child = fork(partial(rerun, path))
-        time.sleep(rng.uniform(0.0, 0.15))
-        os.kill(child, signal.SIGKILL)
-        if result(child) == 0:  # it was done before it was killed: once more from the start
+        # A run is about a thousand statements; what waits in between has changed nothing yet.
+        end = result(fork(partial(die, path, rng.randint(1, 200))))
+        if end == 0:  # it was done before it was killed: once more from the start
             assert content(path) == undisturbed
             path = tmp_path / f"{kills}.sqlite"
             begin(path, plan())
             continue
+        assert end == -signal.SIGKILL
         kills += 1
         with Store(path) as store:
             counted.append(sum(store.counts().values()))
-    assert len(set(counted)) > 2  # some of them were killed while they wrote
+    assert len(set(counted)) > 5  # some of them were killed while they wrote
     assert Worker(plan(), path, load).run() == []
     assert content(path) == undisturbed
 

@@ -35,25 +35,33 @@ def serving(log: Path, command: list[str], ready: str, port: int) -> Iterator[st
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
-        for _ in range(600):
+        while not answers(address + ready):
             assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-            try:
-                if httpx.get(address + ready, timeout=5).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.5)
+            time.sleep(0.5)
         yield address
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait()
+
+
+def answers(address: str) -> bool:
+    """Whether a server says that it is ready."""
+    try:
+        return httpx.get(address, timeout=60).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.fixture(scope="module")
-def port() -> int:
+def vllm() -> None:
     try:
         installed()
     except UnsupportedError as error:
         pytest.skip(str(error))
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         number: int = listener.getsockname()[1]
@@ -61,7 +69,8 @@ def port() -> int:
 
 
 @pytest.fixture(scope="module")
-def vllms_server(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def vllms_server(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server",
         "--model", locate("bundled:aligned"), "--served-model-name", "tiny",
@@ -162,13 +171,14 @@ def test_raw_text_is_read_by_both_sides_and_single_models_work(vllms_server: str
 
 
 @pytest.fixture(scope="module")
-def our_server(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def our_server(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
     command = [
-        sys.executable, "-m", "baco", "serve", "--engine", "vllm", "--port", str(port + 1),
+        sys.executable, "-m", "baco", "serve", "--engine", "vllm", "--port", str(port),
         "--engine-option", "enforce_eager=true", "--engine-option", "block_size=32",
         "--engine-option", f"kv_cache_memory_bytes={64 * 2**20}",
     ]  # fmt: skip
-    with serving(tmp_path_factory.mktemp("ours") / "log", command, "/v1/models", port + 1) as at:
+    with serving(tmp_path_factory.mktemp("ours") / "log", command, "/v1/models", port) as at:
         yield at
 
 
@@ -192,7 +202,7 @@ def test_our_server_on_vllm(our_server: str) -> None:
     assert "not available from vLLM pairs" in scored.json()["error"]["message"]
 
 
-def test_the_command_line_on_vllm(port: int) -> None:
+def test_the_command_line_on_vllm(vllm: None) -> None:
     """Nothing but samples on stdout, however much vLLM has to say."""
     environment = {k: v for k, v in os.environ.items() if k != "VLLM_LOGGING_LEVEL"}
     done = subprocess.run(

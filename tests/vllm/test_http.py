@@ -24,7 +24,7 @@ from baco.routers import parse
 from baco.vllm.inside.pair import overrides
 from baco.vllm.inside.versions import installed
 from support import golden
-from support.oracle import PROMPTS, trace
+from support.oracle import LEARNED, PROMPTS, trace
 
 
 @contextmanager
@@ -91,7 +91,9 @@ def wanted(prompt: str, spec: str, seed: int, index: int, warp: Warp) -> tuple[l
     return made.tokens, made.sources, made.begins
 
 
-def test_chat_with_router_seed_and_siblings(vllms_server: str) -> None:
+@pytest.mark.parametrize("spec", ["p-punc@0.4", "p-ahead3@0.7", f"{LEARNED}@0.6"])
+def test_chat_with_router_seed_and_siblings(vllms_server: str, spec: str) -> None:
+    content = {"baco_learned": [Path(LEARNED).read_text()]} if LEARNED in spec else {}
     equal = total = 0
     for prompt in PROMPTS[:3]:
         for fields, warp in (
@@ -104,7 +106,7 @@ def test_chat_with_router_seed_and_siblings(vllms_server: str) -> None:
                     "model": "tiny", "messages": [{"role": "user", "content": prompt}],
                     "max_tokens": 20, "logprobs": True, "return_token_ids": True, **fields,
                     "vllm_xargs": {
-                        "baco_router": "p-punc@0.4", "baco_seed": 5,
+                        "baco_router": spec, "baco_seed": 5, **content,
                         "baco_base_prompt": f"Question: {prompt}\nAnswer:",
                     },
                 },
@@ -116,9 +118,9 @@ def test_chat_with_router_seed_and_siblings(vllms_server: str) -> None:
                 ids = choice["token_ids"]
                 if choice["finish_reason"] == "stop":
                     ids, codes = ids[:-1], codes[: len(ids) - 1]
-                tokens, sources, begins = wanted(prompt, "p-punc@0.4", 5, choice["index"], warp)
+                tokens, sources, begins = wanted(prompt, spec, 5, choice["index"], warp)
                 total += 1
-                equal += (ids, [c & 1 for c in codes], [c > 1 for c in codes]) == (
+                equal += (ids, [c & 1 for c in codes], [c & 2 > 0 for c in codes]) == (
                     tokens, sources, begins,
                 )  # fmt: skip
     print(f"{equal} of {total} equal over HTTP")

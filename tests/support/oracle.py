@@ -77,7 +77,8 @@ _gumbel = cache(reference.gumbel)
 
 
 @cache
-def _partners() -> tuple[Any, Any]:
+def partners() -> tuple[Any, Any]:
+    """The (base, aligned) partner that the oracle asks."""
     return Remembering(golden.tiny().base), Remembering(golden.tiny().aligned)
 
 
@@ -85,7 +86,7 @@ def _partners() -> tuple[Any, Any]:
 def trace(request: Request) -> reference.Trace:
     """The oracle's answer, in double precision."""
     with patch.object(reference, "gumbel", _gumbel):
-        return reference.decode(*_partners(), request)
+        return reference.decode(*partners(), request)
 
 
 class Tally(NamedTuple):

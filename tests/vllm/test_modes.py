@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from baco.engine import Request, Warp
 from baco.pair import Pair
-from support.oracle import compare, decode, requests
+from support import oracle
+from support.oracle import PROMPTS, compare, decode, requests
 
 GREEDY = Warp(temperature=0)
 
@@ -48,6 +50,24 @@ def test_preempted_requests_go_on_where_they_were(
     print(f"{len(preempted)} preemptions, {in_answers} of them within answers: {tally}")
     assert in_answers >= 5
     assert tally.equal >= 0.95 * tally.total
+
+
+def test_a_look_ends_with_the_window(load: Callable[..., Pair]) -> None:
+    """Sides that do not lag: as the oracle's, whose partners have a window of the same length."""
+    window = 48
+    pair = load(enforce_eager=True, max_model_len=window)
+    (ask, *_) = requests("p-ahead20@0.9", Warp(temperature=2.5), prompts=PROMPTS[1:2], limit=64)
+    room = window - len(ask.base_prompt)
+    asked = [
+        replace(ask, aligned_prompt=ask.base_prompt, key=ask.key + i, max_new_tokens=room)
+        for i in range(12)
+    ]
+    decoded = decode(pair, [replace(request, max_new_tokens=64) for request in asked])
+    with patch.object(oracle.partners()[0], "context_window", window):
+        tally = compare(asked, decoded)
+    print(tally)
+    assert tally.equal >= tally.total - 1
+    assert sum(len(tokens) == room for tokens, *_ in decoded) >= 3
 
 
 def test_compiled(load: Callable[..., Pair]) -> None:

@@ -99,10 +99,6 @@ class Client:
         per_second: float | None = None,
         transport: Any = None,
     ) -> None:
-        try:
-            import httpx
-        except ImportError as error:
-            raise missing_extra("httpx", "remote") from error
         self.who = f"{who} at {url}"
         self.requests = 0
         self._url = url.rstrip("/")
@@ -111,13 +107,7 @@ class Client:
         self._limiter = Limiter(per_second)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(workers)
-        key = os.environ.get(key_env, "")
-        self._client = httpx.Client(
-            timeout=timeout,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            transport=transport,
-        )
-        self._failures: tuple[type[Exception], ...] = (httpx.HTTPError,)
+        self._client = connect(key_env, timeout, transport)
 
     def map(self, function: Callable[[T], U], items: Iterable[T]) -> list[U]:
         """Applies a function to items, several at a time; the results in order."""
@@ -145,25 +135,19 @@ class Client:
         return self._ask("POST", path, body, self._retries)
 
     def _ask(self, how: str, path: str, body: Mapping[str, Any] | None, retries: int) -> Any:
-        busy = False
-        problem = ""
-        for attempt in range(retries + 1):
+        def send() -> Any:
             self._limiter.wait()
-            wait = self._pause * 2**attempt
-            try:
-                response = self._client.request(how, f"{self._url}/{path}", json=body)
-            except self._failures as error:
-                busy, problem = False, f"{type(error).__name__}: {error}"
-            else:
-                if response.status_code == 200:
-                    return self._read(response)
-                problem = f"status {response.status_code}: {_reason(response)}"
-                if response.status_code not in AGAIN:
-                    raise self._refused(response.status_code, _reason(response))
-                busy = response.status_code == 429
-                wait = _seconds(response.headers.get("retry-after")) or wait
-            if attempt < retries:
-                time.sleep(min(wait, LONGEST_WAIT))
+            return self._client.request(how, f"{self._url}/{path}", json=body)
+
+        response, problem = persist(send, retries, self._pause)
+        busy = False
+        if response is not None:
+            if response.status_code == 200:
+                return self._read(response)
+            if response.status_code not in AGAIN:
+                raise self._refused(response.status_code, _reason(response))
+            problem = f"status {response.status_code}: {_reason(response)}"
+            busy = response.status_code == 429
         times = "1 attempt" if retries == 0 else f"{retries + 1} attempts"
         if busy:
             raise BacoError(
@@ -201,6 +185,50 @@ class Client:
             status=status,
             reason=reason,
         )
+
+
+def connect(key_env: str, timeout: float, transport: Any = None) -> Any:
+    """Makes an httpx client that sends the key, if there is one. Arguments as `Client`.
+
+    Raises:
+        BacoError: If httpx is not installed.
+    """
+    try:
+        import httpx
+    except ImportError as error:
+        raise missing_extra("httpx", "remote") from error
+    key = os.environ.get(key_env, "")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(timeout=timeout, headers=headers, transport=transport)
+
+
+def persist(send: Callable[[], Any], retries: int, pause: float) -> tuple[Any, str]:
+    """Sends a request until another time would not help, or there were enough.
+
+    Args:
+        send: Sends it; returns httpx's response.
+        retries: How often it is repeated at most.
+        pause: Seconds before the first repetition; doubled each time.
+
+    Returns:
+        The last response, of whatever status; None, and what went wrong, if none came.
+    """
+    import httpx
+
+    response, problem = None, ""
+    for attempt in range(retries + 1):
+        wait = pause * 2**attempt
+        try:
+            response = send()
+        except httpx.HTTPError as error:
+            response, problem = None, f"{type(error).__name__}: {error}"
+        else:
+            if response.status_code not in AGAIN:
+                break
+            wait = _seconds(response.headers.get("retry-after")) or wait
+        if attempt < retries:
+            time.sleep(min(wait, LONGEST_WAIT))
+    return response, problem
 
 
 def check_url(url: str, what: str) -> None:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from baco.errors import BacoError, InputError, missing_extra
+from baco.clients import AGAIN, connect, persist
+from baco.errors import BacoError, InputError
 from baco.metrics import rubrics
 from baco.metrics.judge import Judge
 from baco.metrics.passes import Item
-
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses after which a request is worth repeating."""
-
-LONGEST_WAIT = 60.0
 
 T = TypeVar("T")
 
@@ -50,10 +44,6 @@ class ChatJudge(Judge):
         price_out: float | None = None,
         pause: float = 1.0,
     ) -> None:
-        try:
-            import httpx
-        except ImportError as error:
-            raise missing_extra("httpx", "remote") from error
         if not url.startswith(("http://", "https://")):
             raise InputError(f"the judge's address {url!r} is no http address")
         if not model:
@@ -68,10 +58,7 @@ class ChatJudge(Judge):
         self._prices = (price_in, price_out)
         self._pause = pause
         self._lock = threading.Lock()
-        key = os.environ.get(key_env, "")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(timeout=timeout, headers=headers)
-        self._failures: tuple[type[Exception], ...] = (httpx.HTTPError,)
+        self._client = connect(key_env, timeout)
 
     @property
     def cost(self) -> str:
@@ -101,25 +88,18 @@ class ChatJudge(Judge):
         """One reply; drawn at temperature 0, or 1 after a reply of the wrong form."""
         body = {"model": self._model, "messages": messages, "temperature": float(turn > 0)}
         address = f"{self.url}/chat/completions"
-        problem = ""
-        for attempt in range(self._retries + 1):
-            try:
-                response = self._client.post(address, json=body)
-            except self._failures as error:
-                problem = f"{type(error).__name__}: {error}"
-                wait = self._pause * 2**attempt
-            else:
-                if response.status_code == 200:
-                    return self._read(response)
-                problem = f"status {response.status_code}: {response.text[:200]!r}"
-                if response.status_code not in AGAIN:
-                    raise BacoError(
-                        f"the judge at {self.url} refused: {problem}",
-                        hint="check the address, the model's name and the key",
-                    )
-                wait = _seconds(response.headers.get("retry-after")) or self._pause * 2**attempt
-            if attempt < self._retries:
-                time.sleep(min(wait, LONGEST_WAIT))
+        response, problem = persist(
+            lambda: self._client.post(address, json=body), self._retries, self._pause
+        )
+        if response is not None:
+            if response.status_code == 200:
+                return self._read(response)
+            problem = f"status {response.status_code}: {response.text[:200]!r}"
+            if response.status_code not in AGAIN:
+                raise BacoError(
+                    f"the judge at {self.url} refused: {problem}",
+                    hint="check the address, the model's name and the key",
+                )
         raise BacoError(
             f"the judge at {self.url} gave no answer in {self._retries + 1} attempts: {problem}",
             hint="what it answered before is kept: run again to go on",
@@ -137,10 +117,3 @@ class ChatJudge(Judge):
             self.tokens_in += int(usage.get("prompt_tokens") or 0)
             self.tokens_out += int(usage.get("completion_tokens") or 0)
         return str(text or "")
-
-
-def _seconds(text: str | None) -> float:
-    try:
-        return max(0.0, float(text or 0))
-    except ValueError:
-        return 0.0

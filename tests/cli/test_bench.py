@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from baco import cli
+from baco.bench.store import Store
 
 PLAN = """
 pairs = ["tiny"]
@@ -62,7 +63,9 @@ def test_from_plan_to_export(tmp_path: Path, baco: Baco) -> None:
     (tmp_path / "mine.toml").write_text(PLAN)
     needs = baco("run", "mine.toml", "--dry-run")
     assert needs.returncode == 0, needs.stderr
-    assert dict(line.split("\t") for line in needs.stdout.splitlines())["samples"] == "12"
+    said = dict(line.split("\t") for line in needs.stdout.splitlines())
+    assert said["samples"] == "12"
+    assert said["left"] == "12 samples, 192 tokens expected; the time is theirs"
     assert not (tmp_path / "mine.sqlite").exists()
     made = baco("run", "mine.toml", "--executor", "processes", "--workers", "2")
     assert made.returncode == 0, made.stderr
@@ -81,6 +84,25 @@ def test_from_plan_to_export(tmp_path: Path, baco: Baco) -> None:
     rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
     assert len(rows) == 12
     assert {row["curve"] for row in rows} == {"aligned", "baco p-punc"}
+
+
+def test_a_dry_run_says_what_is_left(tmp_path: Path, baco: Baco) -> None:
+    def said(plan: str) -> tuple[str, str]:
+        (tmp_path / "mine.toml").write_text(plan)
+        needs = baco("run", "mine.toml", "--dry-run", "--store", "s.sqlite")
+        assert needs.returncode == 0, needs.stderr
+        rows = dict(line.split("\t") for line in needs.stdout.splitlines())
+        return rows["samples"], rows["left"].partition(";")[0]
+
+    (tmp_path / "mine.toml").write_text(PLAN)
+    assert baco("run", "mine.toml", "--store", "s.sqlite").returncode == 0
+    assert said(PLAN) == ("12, 12 are there", "0 samples, 0 tokens expected")
+    other = PLAN.replace("[0.2, 0.4]", "[0.4, 0.6]")  # two of its three cells are there
+    assert said(other) == ("12, 8 are there", "4 samples, 64 tokens expected")
+    larger = other.replace("n = 2", "n = 4")
+    assert said(larger) == ("24, 8 are there", "16 samples, 256 tokens expected")
+    with Store(tmp_path / "s.sqlite") as store:
+        assert store.plan.n == 2  # nothing was changed by asking
 
 
 def test_init(tmp_path: Path, baco: Baco) -> None:

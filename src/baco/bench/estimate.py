@@ -21,10 +21,11 @@ class Estimate:
         samples: Samples to make.
         known: Samples that the store has already.
         tokens: Tokens of all samples, at the plan's expected mean length.
+        tokens_left: Tokens of the samples that are not there yet.
         longest: Tokens of all samples if each goes to its limit.
         forwards: Tokens that go through each model in lock-step: two for each token of a
             method that needs both models, one of the others. Look-ahead makes it fewer passes.
-        seconds: Time at the plan's expected speed; None where the plan expects none.
+        seconds: Time of what is left, at the plan's expected speed; None where it expects none.
         memory_gb: Weights of the largest pair, and caches of the rows decoded at a time; None
             where the pair's size is not known.
         disk_gb: Size of the store.
@@ -35,6 +36,7 @@ class Estimate:
     samples: int
     known: int
     tokens: int
+    tokens_left: int
     longest: int
     forwards: int
     seconds: float | None
@@ -75,6 +77,7 @@ def estimate(plan: Plan, prompts: Mapping[str, int], known: int = 0) -> Estimate
         samples,
         known,
         int(tokens),
+        int(left),
         longest,
         forwards,
         left / rate if rate else None,
@@ -106,6 +109,11 @@ def rows(found: Estimate) -> list[tuple[str, str]]:
         ("samples", f"{found.samples:,}" + (f", {found.known:,} are there" * bool(found.known))),
         ("tokens", f"{found.tokens:,} expected, {found.longest:,} at most"),
         ("forwards", f"{found.forwards:,} token-forwards in lock-step; look-ahead saves passes"),
+        (
+            "left",
+            f"{found.samples - found.known:,} samples, {found.tokens_left:,} tokens expected; the "
+            "time is theirs",
+        ),
         ("speed", found.speed),
         ("time", "not known" if found.seconds is None else duration(found.seconds)),
         ("memory", "not known" if found.memory_gb is None else f"{found.memory_gb:,.2f} GB"),

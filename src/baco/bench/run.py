@@ -18,7 +18,7 @@ from baco.bench.cells import Cell, cells_of, pair_revision
 from baco.bench.datasets import load_dataset
 from baco.bench.make import Failed, Job, Made, Pull, cost_of, make
 from baco.bench.plan import Plan
-from baco.bench.records import Record
+from baco.bench.records import Dataset, Record
 from baco.bench.store import SampleKey, Span, Store
 from baco.errors import BacoError
 
@@ -110,11 +110,39 @@ def prepare(plan: Plan, path: Path, revision: Callable[[str], str] = pair_revisi
         InputError: If a dataset cannot be read.
         PairError: If a pair cannot be had.
     """
+    cells, datasets = _work_of(plan, revision)
+    with Store(path, create=True) as store:
+        store.set_plan(plan, cells, datasets)
+
+
+def known_samples(plan: Plan, store: Store, revision: Callable[[str], str] = pair_revision) -> int:
+    """Says how many of a plan's samples a store has already, whatever plan made them.
+
+    Args:
+        plan: The plan; the store need not know it.
+        store: The store; it is only read.
+        revision: Says the revision of a pair.
+
+    Raises:
+        InputError: If a dataset cannot be read.
+        PairError: If a pair cannot be had.
+    """
+    cells, datasets = _work_of(plan, revision)
+    chosen = {entry.title: datasets[entry.title].limited(entry.limit) for entry in plan.datasets}
+    counts = store.counts()
+    return sum(
+        min(counts.get((cell.key, record.id), 0), cell.n)
+        for cell in cells
+        for record in chosen[cell.dataset]
+    )
+
+
+def _work_of(plan: Plan, revision: Callable[[str], str]) -> tuple[list[Cell], dict[str, Dataset]]:
+    """The cells of a plan, and its datasets by what it calls them."""
     datasets = {entry.title: load_dataset(entry.where) for entry in plan.datasets}
     revisions = {name: revision(name) for name in plan.all_pairs}
     cells = cells_of(plan, revisions, {k: d.fingerprint for k, d in datasets.items()})
-    with Store(path, create=True) as store:
-        store.set_plan(plan, cells, datasets)
+    return cells, datasets
 
 
 class Worker:

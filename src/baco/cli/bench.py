@@ -122,7 +122,7 @@ def _say_failures(store: Store, path: Path) -> None:
 def _say_needs(plan: Plan, path: Path) -> None:
     from baco.bench.datasets import load_dataset
     from baco.bench.estimate import estimate, rows
-    from baco.bench.status import progress
+    from baco.bench.run import known_samples
     from baco.bench.store import Store
     from baco.cli.table import print_table
 
@@ -133,7 +133,7 @@ def _say_needs(plan: Plan, path: Path) -> None:
     known = 0
     if path.is_file():
         with Store(path) as store:
-            known = sum(one.samples for one in progress(store)) if store.plan == plan else 0
+            known = known_samples(plan, store)
     print_table(("what", "how much"), rows(estimate(plan, prompts, known)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import json
@@ -300,6 +301,29 @@ def test_two_datasets_are_averaged(tmp_path: Path) -> None:
     files = write_report(report, tmp_path / "out")
     assert tmp_path / "out" / "again-tiny" / "tables.md" in files
     assert "headline.tex" in {f.name for f in files}
+
+
+def test_a_second_report_leaves_no_stale_files_and_keeps_the_users(report, tmp_path: Path) -> None:
+    out, outside = tmp_path / "out", tmp_path / "outside.txt"
+    write_report(report, out)
+    stale = [out / name for name in ("old.svg", "older/tables.md")]
+    mine = [out / "mine.txt", out / "changed.csv", outside]
+    (out / "older").mkdir()
+    for path in [*stale, *mine]:
+        path.write_text("as written")
+    digest = hashlib.sha256(b"as written").hexdigest()
+    with (out / "files.sha256").open("a") as file:
+        for name in ("old.svg", "older/tables.md", "changed.csv", "../outside.txt", str(outside)):
+            file.write(f"{digest}  {name}\n")
+        file.write("no line of a list\n")
+    (out / "changed.csv").write_text("changed by hand")
+    files = write_report(report, out)
+    assert not any(path.exists() for path in stale)
+    assert all(path.exists() for path in mine)
+    listed = [line.split("  ") for line in (out / "files.sha256").read_text().splitlines()]
+    assert [out / name for _, name in listed] == files
+    for known, name in listed:
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == known
 
 
 def test_a_folder_that_cannot_be_written(report, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Paper: §5 (Tables 1-4, A7-A9, Figures 3 and 4), §6.1, §6.2.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -437,7 +438,8 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
     Args:
         report: The report.
-        folder: Where to, made if missing; files of an earlier report are overwritten.
+        folder: Where to, made if missing. What an earlier report wrote there is replaced or
+            removed; other files, and those that were changed since, are not removed.
 
     Returns:
         The files, the page first.
@@ -463,13 +465,38 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         text = json.dumps([asdict(f) for f in section.findings], ensure_ascii=False, indent=1)
         files[place / "findings.json"] = text + "\n"
     try:
+        _clear(folder)
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+        lines = [f"{_digest(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+        (folder / WRITTEN).write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
     return list(files)
 
+
+def _clear(folder: Path) -> None:
+    """Removes what an earlier report wrote here and nobody has changed since."""
+    try:
+        lines = (folder / WRITTEN).read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return
+    root = folder.resolve()
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        path = folder / name
+        inside = root in path.resolve().parents and not path.is_symlink()
+        if inside and path.is_file() and _digest(path) == digest:
+            path.unlink()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+WRITTEN = "files.sha256"
+"""The list of a report's files, as sha256sum writes it; by it the next report knows them."""
 
 WRITERS: Mapping[str, Callable[[Table], str]] = {
     ".csv": to_csv,

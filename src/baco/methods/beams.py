@@ -23,10 +23,11 @@ from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.group import Sample
 from baco.methods.base import Method, Setting, Task, Update
+from baco.methods.finished import sample_of
 from baco.methods.reader import Reader
 from baco.methods.runs import tell
 from baco.partners.base import Partner
-from baco.prompts import Conversation, as_json, identity
+from baco.prompts import Conversation, identity
 
 if TYPE_CHECKING:
     from baco.pair import Pair
@@ -292,21 +293,12 @@ def _group(
         reader.finish()
         read = len(ids) if index == 0 else 0  # once, for all groups
         samples.append(
-            Sample(
-                prompt=as_json(prompt),
-                index=index,
-                text=reader.text,
-                finish_reason="stop_string"
-                if reader.stopped
-                else "stop"
-                if beam.ended
-                else "length",
-                seed=sampling.seed,
-                method=setting.method.name,
-                control=setting.control,
-                token_ids=tuple(reader.ids),
-                tokens=tuple(reader.strings),
-                sources=tuple(reader.sources),
+            sample_of(
+                reader,
+                "stop" if beam.ended else "length",
+                prompt,
+                index,
+                setting,
                 cost=Cost(
                     aligned_passes=group.steps,
                     aligned_token_rows=group.fed + read,

@@ -10,13 +10,14 @@ from baco.engine.noise import row_key
 from baco.engine.opening import Decoder, open_engine
 from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
 from baco.errors import InputError
-from baco.group import Sample, base_share, switches
+from baco.group import Sample
 from baco.memory import Job, rows_that_fit
 from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
+from baco.methods.finished import sample_of, too_short
 from baco.methods.found import Find, cut, failed
 from baco.methods.reader import Reader
 from baco.partners.remote import account
-from baco.prompts import Conversation, as_json, identity, in_short
+from baco.prompts import Conversation, identity, in_short
 
 if TYPE_CHECKING:
     from baco.engine.blend import Blend
@@ -185,7 +186,7 @@ class Decoding:
             spent = event.cost if event.finish else self._engine.cancel(event.row)
             known = row.cost is not None and spent is not None
             row.cost = row.cost + spent if known else None  # type: ignore[operator]
-            if self._too_short(row, event.finish):
+            if too_short(reader, event.finish, row.attempt, self._setting.sampling):
                 self._submit(row.task, row.attempt + 1, row.cost)
                 return
             reader.finish()
@@ -212,15 +213,6 @@ class Decoding:
             yield Chunk(row.task, text, source)
         yield Done(row.task, sample)
 
-    def _too_short(self, row: Row, finish: Finish | None) -> bool:
-        """Whether a row stopped by itself too soon and may be drawn again."""
-        return (
-            finish == "stop"
-            and not row.reader.stopped
-            and len(row.reader.ids) < self._setting.sampling.restart_shorter_than
-            and row.attempt < MAX_ATTEMPTS - 1
-        )
-
     def _details(self, row: Row) -> dict[str, Any] | None:
         """What the task says, and what partners that know only top tokens did for the row."""
         task = self._tasks[row.task]
@@ -236,23 +228,14 @@ class Decoding:
 
     def _sample(self, row: Row, finish: Finish | None) -> Sample:
         """Makes the sample of a finished row."""
-        task, setting, reader = self._tasks[row.task], self._setting, row.reader
-        return Sample(
-            prompt=as_json(task.prompt),
-            index=task.index,
-            text=reader.text,
-            finish_reason="stop_string" if reader.stopped or finish is None else finish,
-            seed=setting.sampling.seed,
-            method=setting.method.name,
-            router=setting.router_name,
-            gamma=setting.gamma,
-            control=setting.control,
-            token_ids=tuple(reader.ids),
-            tokens=tuple(reader.strings),
-            sources=tuple(reader.sources),
-            base_share=base_share(reader.sources, reader.begins),
-            switches=switches(reader.sources, reader.begins),
+        task = self._tasks[row.task]
+        return sample_of(
+            row.reader,
+            finish,
+            task.prompt,
+            task.index,
+            self._setting,
+            cost=row.cost,
             attempts=row.attempt + 1,
             details=self._details(row),
-            cost=row.cost,
         )

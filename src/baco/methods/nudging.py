@@ -24,11 +24,11 @@ from baco.engine.loop import Stats
 from baco.engine.noise import row_key
 from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost
 from baco.engine.units import START
-from baco.group import Sample, base_share, switches
-from baco.methods.base import MAX_ATTEMPTS, Chunk, Done, Method, Setting, Task, Update
+from baco.methods.base import Chunk, Done, Method, Setting, Task, Update
+from baco.methods.finished import sample_of, too_short
 from baco.methods.reader import Reader
 from baco.methods.writing import Ask, Reply, Writer, text_of
-from baco.prompts import as_json, identity
+from baco.prompts import identity
 from baco.sides import answer_ids
 
 if TYPE_CHECKING:
@@ -311,13 +311,7 @@ class Nudging:
         drawn = draw.drawn + sum(writer.drawn[row] for writer in self._writers.values())
         cost = draw.spent + self._cost(row) + Cost(tokens=len(reader.ids))
         self._tokens += len(reader.ids)
-        again = (
-            end == "stop"
-            and not reader.stopped
-            and len(reader.ids) < sampling.restart_shorter_than
-            and draw.attempt < MAX_ATTEMPTS - 1
-        )
-        if again:
+        if too_short(reader, end, draw.attempt, sampling):
             yield from self._begin(draw.task, draw.attempt + 1, cost, drawn)
             return
         task, setting = self._tasks[draw.task], self._setting
@@ -325,22 +319,15 @@ class Nudging:
             yield Chunk(draw.task, text, name)
         yield Done(
             draw.task,
-            Sample(
-                prompt=as_json(task.prompt),
-                index=task.index,
-                text=reader.text,
-                finish_reason="stop_string" if reader.stopped else end,
-                seed=sampling.seed,
-                method=setting.method.name,
-                control=setting.control,
-                token_ids=tuple(reader.ids),
-                tokens=tuple(reader.strings),
-                sources=tuple(reader.sources),
-                base_share=base_share(reader.sources, reader.begins),
-                switches=switches(reader.sources, reader.begins),
+            sample_of(
+                reader,
+                end,
+                task.prompt,
+                task.index,
+                setting,
+                cost=cost,
                 attempts=draw.attempt + 1,
                 details={"drawn_tokens": drawn},
-                cost=cost,
             ),
         )
 

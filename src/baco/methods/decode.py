@@ -16,6 +16,7 @@ from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task
 from baco.methods.finished import sample_of, too_short
 from baco.methods.found import Find, cut, failed
 from baco.methods.reader import Reader
+from baco.methods.sharing import Wanted
 from baco.partners.remote import account
 from baco.prompts import Conversation, identity, in_short
 
@@ -105,7 +106,7 @@ class Decoding:
         self._engine: Decoder
         if setting.seat:
             self._engine = setting.seat.port(
-                *partners, setting.lookahead, setting.max_rows, setting.draft
+                Wanted(*partners, setting.lookahead, setting.max_rows, setting.draft)
             )
         else:
             max_rows = rows_that_fit(partners, self._job(), setting.max_rows)

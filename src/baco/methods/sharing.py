@@ -7,7 +7,7 @@ their ports until they ask. As a row never depends on its neighbours, no sample 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from baco.engine.drafts import Draft
 from baco.engine.loop import Lookahead, Stats
@@ -103,27 +103,27 @@ class EngineFault(BacoError):
     """A shared engine failed, and with it all that ran on it."""
 
 
+class Wanted(NamedTuple):
+    """An engine that runs may share: the arguments of `open_engine`."""
+
+    base: Partner
+    aligned: Partner
+    lookahead: Lookahead
+    max_rows: int
+    draft: Draft
+
+
 class Engines:
     """Shared engines, one for each two partners and way of running them."""
 
     def __init__(self) -> None:
-        self._hubs: dict[tuple[object, ...], Hub] = {}
+        self._hubs: dict[Wanted, Hub] = {}
 
-    def hub(
-        self,
-        base: Partner,
-        aligned: Partner,
-        lookahead: Lookahead,
-        max_rows: int,
-        draft: Draft = None,
-    ) -> Hub:
-        """Returns the engine of two partners; it is made when first asked for."""
-        key = (base, aligned, lookahead, max_rows, draft)
-        if key not in self._hubs:
-            self._hubs[key] = Hub(
-                open_engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft)
-            )
-        return self._hubs[key]
+    def hub(self, wanted: Wanted) -> Hub:
+        """Returns the engine that is wanted; it is made when first asked for."""
+        if wanted not in self._hubs:
+            self._hubs[wanted] = Hub(open_engine(**wanted._asdict()))
+        return self._hubs[wanted]
 
 
 class Seat:
@@ -137,24 +137,9 @@ class Seat:
         self._engines = engines
         self._ports: list[Port] = []
 
-    def port(
-        self,
-        base: Partner,
-        aligned: Partner,
-        lookahead: Lookahead,
-        max_rows: int,
-        draft: Draft = None,
-    ) -> Port:
-        """Returns a port of the engine of two partners.
-
-        Args:
-            base: The base partner.
-            aligned: The aligned partner.
-            lookahead: As `Engine`.
-            max_rows: As `Engine`.
-            draft: As `Engine`.
-        """
-        port = Port(self._engines.hub(base, aligned, lookahead, max_rows, draft))
+    def port(self, wanted: Wanted) -> Port:
+        """Returns a port of the engine that is wanted."""
+        port = Port(self._engines.hub(wanted))
         self._ports.append(port)
         return port
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import baco
 from baco.learning import different_good_answers
 from baco.pair import Pair
 from baco.tiny.decode import Answer
-from baco.tiny.evaluate import Figures, N, coverages, figures
+from baco.tiny.evaluate import Figures, N, coverages, figures, placed
 from baco.tiny.world import Prompt, prompts
 from baco.tradeoff.dominance import dominance
 
@@ -63,23 +63,6 @@ def references(pair: Pair, asked: Sequence[Prompt], seed: int) -> dict[str, dict
     return {
         name: {"T=1.0": measure(pair, asked, seed, method=name)} for name in ("base", "aligned")
     }
-
-
-def placed(
-    curves: Mapping[str, Mapping[str, Figures]], space: str
-) -> dict[str, list[tuple[float, float]]]:
-    low, high = curves["base"]["T=1.0"], curves["aligned"]["T=1.0"]
-    out = {}
-    for method, settings in curves.items():
-        points = [
-            (
-                (f["quality"] - low["quality"]) / (high["quality"] - low["quality"]),
-                (f[space] - high[space]) / (N - high[space]),
-            )
-            for f in settings.values()
-        ]
-        out[method] = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
-    return out
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

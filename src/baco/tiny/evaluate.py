@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +122,18 @@ def sweeps(
     }
 
 
-def coverages(curves: dict[str, dict[str, Figures]], diversity: str) -> dict[str, float]:
-    """Compute each method's Coverage.
+def placed(
+    curves: Mapping[str, Mapping[str, Figures]], diversity: str
+) -> dict[str, list[tuple[float, float]]]:
+    """Place settings in the box that the references span; those outside are left out.
 
     Args:
         curves: Figures by method and setting; ``base`` and ``aligned`` hold ``T=1.0``.
         diversity: ``"classes"`` or ``"valid_classes"``.
 
     Returns:
-        Coverage by method: quality runs from base to aligned, diversity from aligned to ten.
+        (quality, diversity) of each method's settings, both in [0, 1]: quality runs from base to
+        aligned, diversity from aligned to ten.
     """
     low, high = curves["base"]["T=1.0"], curves["aligned"]["T=1.0"]
     out = {}
@@ -142,9 +145,13 @@ def coverages(curves: dict[str, dict[str, Figures]], diversity: str) -> dict[str
             )
             for f in settings.values()
         ]
-        inside = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
-        out[method] = round(coverage(inside), 3)
+        out[method] = [(x, y) for x, y in points if 0 <= x <= 1 and 0 <= y <= 1]
     return out
+
+
+def coverages(curves: Mapping[str, Mapping[str, Figures]], diversity: str) -> dict[str, float]:
+    """Compute each method's Coverage among the settings that are `placed`."""
+    return {m: round(coverage(points), 3) for m, points in placed(curves, diversity).items()}
 
 
 def evaluate(

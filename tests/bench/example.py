@@ -125,6 +125,17 @@ def sample(cell: Cell, index: int, rng: random.Random) -> dict[str, Any]:
     }
 
 
+def planned(path: Path, text: str) -> Store:
+    """A new store, or one that is there, that was told of a plan; the caller closes it."""
+    plan = parse_plan(text, "made-up", "test")
+    datasets = {d.title: load_dataset(d.where) for d in plan.datasets}
+    revisions = dict.fromkeys(plan.all_pairs, "r")
+    cells = cells_of(plan, revisions, {k: d.fingerprint for k, d in datasets.items()})
+    store = Store(path, create=True)
+    store.set_plan(plan, cells, datasets)
+    return store
+
+
 def make_store(
     path: Path, *, plan: str = PLAN, spread: float = 0.03, unfinished: str = "", unscored: str = ""
 ) -> Path:
@@ -137,15 +148,9 @@ def make_store(
         unfinished: A curve that lacks a sample.
         unscored: A metric that has no values.
     """
-    made = parse_plan(plan, "made-up", "test")
-    datasets = {d.title: load_dataset(d.where) for d in made.datasets}
-    pairs = {p for e in made.methods for p in made.pairs_of(e)}
-    cells = cells_of(
-        made, dict.fromkeys(pairs, "r"), {k: d.fingerprint for k, d in datasets.items()}
-    )
-    with Store(path, create=True) as store:
-        store.set_plan(made, cells, datasets)
-        for cell in cells:
+    with planned(path, plan) as store:
+        made = store.plan
+        for cell in store.cells():
             rows, scores = [], {}
             for record in store.records(cell):
                 rng = random.Random(f"{cell.curve} {cell.control} {record.id}")

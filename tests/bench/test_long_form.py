@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baco.bench.cells import cells_of
 from baco.bench.compare import Options
-from baco.bench.datasets import load_dataset
-from baco.bench.plan import parse_plan
 from baco.bench.report import make_report, write_report
 from baco.bench.score import score_store
 from baco.bench.store import SampleKey, Store
 from baco.metrics import rubrics
 from baco.metrics.discourse import arousal_div, check_turning_points, tp_div
-from metrics.test_chat import Stub
+from metrics.test_chat import Stub, serving
 
-from .example import sample
+from .example import planned, sample
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "narrative-discourse"
 SKETCH = "Ann has a shop. One day it burns."
@@ -74,14 +70,9 @@ def answer(body: dict[str, Any], turn: int) -> tuple[int, str]:
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    server = Stub()
-    server.answer = answer
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving() as server:
+        server.answer = answer
+        yield server
 
 
 def story(rng: random.Random) -> str:
@@ -93,13 +84,9 @@ def filled(folder: Path, url: str) -> tuple[Path, dict[tuple[str, str, str], lis
     stories = {f"s{i}": {"title": f"T{i}", "sketch": SKETCH} for i in range(4)}
     (folder / "narratives.json").write_text(json.dumps(stories))
     text = PLAN.replace("SOURCE", str(folder)).replace("URL", url)
-    plan = parse_plan(text, "stories", "test")
-    datasets = {d.title: load_dataset(d.where) for d in plan.datasets}
-    cells = cells_of(plan, {"tiny": "r"}, {k: d.fingerprint for k, d in datasets.items()})
     wholes: dict[tuple[str, str, str], list[str]] = {}
-    with Store(folder / "run.sqlite", create=True) as store:
-        store.set_plan(plan, cells, datasets)
-        for cell in cells:
+    with planned(folder / "run.sqlite", text) as store:
+        for cell in store.cells():
             for record in store.records(cell):
                 rng = random.Random(f"{cell.curve} {cell.control} {record.id}")
                 texts = [story(rng) for _ in range(3)]

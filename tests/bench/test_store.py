@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from baco.bench import store as stores
-from baco.bench.cells import cells_of
-from baco.bench.datasets import load_dataset
-from baco.bench.plan import Plan, parse_plan
+from baco.bench.plan import Plan
 from baco.bench.store import SampleKey, Store
 from baco.errors import BacoError, InputError
+
+from .example import planned
 
 PLAN = """
 pairs = ["tiny"]
@@ -54,18 +54,8 @@ def row(index: int, text: str = "Paris.") -> dict[str, object]:
     }
 
 
-def filled(path: Path, text: str = PLAN) -> Store:
-    """A store that knows a plan."""
-    store = Store(path, create=True)
-    plan = parse_plan(text, "test", "test")
-    datasets = {d.title: load_dataset(d.where) for d in plan.datasets}
-    cells = cells_of(plan, {"tiny": "r"}, {k: d.fingerprint for k, d in datasets.items()})
-    store.set_plan(plan, cells, datasets)
-    return store
-
-
 def test_reads_what_was_written(tmp_path: Path) -> None:
-    with filled(tmp_path / "s.sqlite") as store:
+    with planned(tmp_path / "s.sqlite", PLAN) as store:
         assert isinstance(store.plan, Plan)
         cells = store.cells()
         assert [c.title for c in cells] == ["aligned@1", "aligned@1.5", "baco p-punc@0.3"]
@@ -88,7 +78,7 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
 
 
 def test_scores_by_scorer(tmp_path: Path) -> None:
-    with filled(tmp_path / "s.sqlite") as store:
+    with planned(tmp_path / "s.sqlite", PLAN) as store:
         cell = store.cells()[0]
         one, two, three = (record.id for record in store.records(cell))
         store.add_scores(cell, "dist_1", "v1", "-", {one: 0.5, two: math.nan})
@@ -103,20 +93,20 @@ def test_scores_by_scorer(tmp_path: Path) -> None:
 
 def test_a_changed_plan_keeps_samples(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
-    with filled(path) as store:
+    with planned(path, PLAN) as store:
         cell = store.cells()[1]
         record = store.records(cell)[0].id
         store.add([(SampleKey(cell.key, record, i), row(i), None) for i in (0, 1)])
     changed = PLAN.replace("[1, 1.5]", "[1.5, 2]").replace('method = "aligned"', 'method="base"')
-    with filled(path, changed) as store:
+    with planned(path, changed) as store:
         assert all(not list(store.groups(c)) for c in store.cells())
-    with filled(path, PLAN.replace("[1, 1.5]", "[1.5, 2]")) as store:
+    with planned(path, PLAN.replace("[1, 1.5]", "[1.5, 2]")) as store:
         assert [len(list(store.groups(c))) for c in store.cells()] == [1, 0, 0]
 
 
 def test_claims(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
-    with filled(path) as one, Store(path) as two:
+    with planned(path, PLAN) as one, Store(path) as two:
         groups = [("c", "a"), ("c", "b")]
         assert one.claim(groups[:1], "one", 60, []) == groups[:1]
         assert two.claim(groups, "two", 60, []) == groups[1:]
@@ -167,7 +157,7 @@ def test_a_folder_that_cannot_be_written_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s.sqlite"
-    filled(path).close()
+    planned(path, PLAN).close()
 
     def refuse(*_: object) -> None:  # as SQLite does there; for root no folder is read-only
         raise sqlite3.OperationalError("unable to open database file")
@@ -184,7 +174,7 @@ def test_a_folder_that_cannot_be_written_is_said(
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
-    with filled(path) as store:
+    with planned(path, PLAN) as store:
         cell = store.cells()[0].key
         store._db.execute(f"PRAGMA max_page_count={1 + _pages(store)}")
         big = row(0, "word " * 100_000)

@@ -148,21 +148,9 @@ class _Scorer:
         names = [name for name in names if name not in self._outcome.skipped]
         if not items or not names:
             return
-        metrics = self._plan.metrics
         try:
-            found = score(
-                [item.group for item in items],
-                names,
-                aligned=aligned,
-                models=metrics.models,
-                device=metrics.device,
-                dtype=metrics.dtype,
-                batch_size=metrics.batch_size,
-                workers=self._workers,
-                offline=self._offline,
-                judge=self.judge,
-                engine=metrics.engine,
-            )
+            groups = [item.group for item in items]
+            found = score(groups, names, **vars(self._options(aligned)))
         except BacoError as error:
             if len(names) == 1:
                 self._skip(names[0], error)

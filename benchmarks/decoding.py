@@ -13,6 +13,7 @@ import torch
 
 from baco.engine import Engine, Request, Stats, Warp
 from baco.engine.noise import row_key
+from baco.engine.opening import Decoder, open_engine
 from baco.engine.rows import Cost
 from baco.methods.base import Done
 from baco.methods.nudging import CHUNK
@@ -27,7 +28,7 @@ from baco.routers.base import Router
 LIMIT = 120
 """Most tokens of a sample."""
 
-Make = Callable[[], Engine]
+Make = Callable[[], Decoder]
 
 
 class OwnNoise(Engine):
@@ -156,12 +157,12 @@ class Run(NamedTuple):
 def engine_run(
     pair: Pair, prompts: Sequence[Conversation], spec: str, n: int, **options: Any
 ) -> Run:
-    """Our engine; spec ``alone`` is the aligned model by itself."""
+    """Our engine as users run it; spec ``alone`` is the aligned model by itself."""
     alone = spec == "alone"
     base = pair.aligned if alone else pair.base
 
-    def make() -> Engine:
-        return Engine(base, pair.aligned, **options)
+    def make() -> Decoder:
+        return open_engine(base, pair.aligned, **options)
 
     router = parse("rand@0" if alone else spec)
     result = decode(pair, prompts, router, n, make, alone=alone)

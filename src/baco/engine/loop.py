@@ -27,6 +27,7 @@ import torch
 from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend, blend
+from baco.engine.costs import Clock, Costs
 from baco.engine.drafts import Ask, Draft, make_drafter
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Request
@@ -113,6 +114,8 @@ class Engine:
             the longest draft.
         max_rows: Rows decoded at the same time; more wait their turn.
         draft: A third party that guesses: ``prompt-lookup``, or a small model as a partner.
+        clock: Times passes, so that the schedule follows what they cost here; None counts them by
+            the models' sizes, which gives the same schedule every time.
 
     Raises:
         InputError: If an argument is out of range, the partners do not share their ids, or a
@@ -128,6 +131,7 @@ class Engine:
         lookahead: Lookahead = "auto",
         max_rows: int = 256,
         draft: Draft = None,
+        clock: Clock | None = None,
     ) -> None:
         if base.vocabulary is not aligned.vocabulary:
             raise InputError(
@@ -159,7 +163,8 @@ class Engine:
             Side(aligned, 1, window, strands[0]),
             Side(base, 0, window, strands[1]),
         )
-        self.policy = Policy((aligned.parameters, base.parameters), self.longest)
+        self._clock = None if self._shared or self._single else clock  # there is nothing to choose
+        self.policy = Policy(Costs((aligned.parameters, base.parameters)), self.longest)
         self._ahead = Ahead(base, aligned)
         self._own = parse("rand", 0)  # guesses ask no router: both sides are the drafter's
         self._emitted = 0
@@ -258,11 +263,14 @@ class Engine:
         # 2) One partner runs.
         before = self._batch.t.copy()
         side = self._choose()
+        width, start = self._width(side), self._clock() if self._clock else 0.0
         if not self._run(side):
             return []
         # 3) Positions are resolved in order; 4) the partner guesses the next one.
         self._resolve(side)
         self._guess(side)
+        if self._clock and width:
+            self.policy.costs.add(side, width, self._clock() - start)
         self._ask_drafter()
         self._batch.waited = np.where(self._batch.t > before, 0, self._batch.waited + 1)
         # 5) Finished rows leave.
@@ -352,8 +360,26 @@ class Engine:
             for name, side in zip(SOURCE_NAMES, self.sides, strict=True)
         )
         return self.policy.choose(
-            missing, opening, batch.source, batch.drafted, batch.closed, batch.failed, batch.waited
+            missing,
+            opening,
+            batch.source,
+            batch.drafted,
+            self._extensible(),
+            batch.failed,
+            batch.waited,
+            (self._width(ALIGNED), self._width(BASE)),
         )
+
+    def _width(self, number: int) -> int:
+        """Most tokens that a side would be fed for a row; 0 where it would read a prompt."""
+        side = self.sides[number]
+        if len(side.unopened()):
+            return 0
+        return int((self._until() - side.fed).max())
+
+    def _until(self) -> Integers:
+        """How many response tokens each row has, drafts included, as far as they are fed."""
+        return self._batch.t + self._batch.drafted - self._batch.closed
 
     def _run(self, number: int) -> bool:
         """Feeds a side all it has not seen; False if memory ran out and rows had to leave."""
@@ -361,7 +387,7 @@ class Engine:
         width, needed = batch.tokens.shape[1], int((batch.t + batch.drafted).max()) + 2
         if needed > width:
             batch.widen(max(needed, width * 3 // 2))
-        until = batch.t + batch.drafted - batch.closed
+        until = self._until()
         try:
             if self._shared:
                 run_together(self.sides, self._shared, batch.tokens, batch.t, until)
@@ -510,8 +536,8 @@ class Engine:
             return
         batch, side = self._batch, self.sides[number]
         tip = batch.t + batch.drafted
-        able = (side.fed == tip) & (batch.closed == 0) & (batch.drafted < self.longest)
-        able &= (tip < batch.limit) & (batch.over == 0)
+        able = (side.fed == tip) & self._extensible() & (batch.over == 0)
+        able &= self.policy.guess_pays(number, batch.drafted)
         rows = np.flatnonzero(able)
         for program in self._present(rows) if len(rows) else ():
             mine = rows[batch.program[rows] == program]
@@ -532,6 +558,13 @@ class Engine:
             batch.tip_state[mine] = choice.state
             batch.closed[mine] = self._is_end[choice.token]
             batch.drafted[mine] += 1
+
+    def _extensible(self) -> Flags:
+        """Rows whose draft has room for one more guess."""
+        batch = self._batch
+        room: Flags = (batch.closed == 0) & (batch.drafted < self.longest)
+        room &= batch.t + batch.drafted < batch.limit
+        return room
 
     def _noise_of_guesses(self, keys: Integers) -> Integers:
         """Guesses share the rows' noise; benchmarks override this to show what that is worth."""

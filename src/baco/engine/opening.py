@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
+from baco.engine.costs import Clock
 from baco.engine.drafts import Draft
 from baco.engine.loop import Engine, Lookahead, Stats
 from baco.engine.rows import Cost, Event, Request
 from baco.errors import UnsupportedError
 from baco.partners.base import Partner
+
+CLOCK: Clock | None = time.perf_counter
+"""What times passes under ``auto``; None counts them by the models' sizes."""
 
 
 class Decoder(Protocol):
@@ -50,7 +55,8 @@ def open_engine(
     Args:
         base: The base partner.
         aligned: The aligned partner; the same object for a single model.
-        lookahead: How far partners may guess ahead.
+        lookahead: How far partners may guess ahead. Under ``auto`` passes are timed, and what is
+            run when follows what they cost; otherwise it depends on tokens only.
         max_rows: Rows decoded at the same time.
         draft: A third party that guesses, as `Engine`.
 
@@ -69,4 +75,5 @@ def open_engine(
             )
         decoder: Decoder = own(base, lookahead=lookahead, max_rows=max_rows)
         return decoder
-    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft)
+    clock = CLOCK if lookahead == "auto" else None
+    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft, clock=clock)

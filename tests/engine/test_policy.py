@@ -1,0 +1,222 @@
+"""Schedules: by what passes cost, fair to all rows, and never of any weight for results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from baco.engine import Engine, Request, reference
+from baco.engine import opening as engine_opening
+from baco.engine.noise import row_key
+from baco.engine.policy import plan
+from baco.partners.fake import FakeCache, FakePartner, Script
+from baco.routers import parse
+from support.engines import WORDS, fake_pair, random_script, run, words_vocabulary
+
+LONGEST = 8
+
+
+class Watch:
+    """A clock that passes move on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Timed(FakePartner):
+    """A partner whose passes take a scripted time."""
+
+    def __init__(self, fake: FakePartner, watch: Watch, seconds: Callable[[int], float]) -> None:
+        super().__init__(fake.vocabulary, fake.script)
+        self.watch = watch
+        self.seconds = seconds
+
+    def new_cache(self) -> FakeCache:
+        return TimedCache(self)
+
+
+class TimedCache(FakeCache):
+    def open(self, *args: object) -> torch.Tensor:
+        self.partner.watch.now += self.partner.seconds(1)  # type: ignore[attr-defined]
+        return super().open(*args)  # type: ignore[arg-type]
+
+    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        self.partner.watch.now += self.partner.seconds(int(counts.max()))  # type: ignore[attr-defined]
+        return super().feed(tokens, counts)
+
+
+COSTS: dict[str, tuple[Callable[[int], float], Callable[[int], float]]] = {
+    "flat": (lambda _: 1.0, lambda _: 1.0),
+    "by the token": (lambda w: float(w), lambda w: float(w)),
+    "more than by the token": (lambda w: w**1.5, lambda w: w**1.5),
+    "two are dear, four are not": (lambda w: {1: 1.0, 2: 1.95}.get(w, 1.5),) * 2,
+    "a small base": (lambda w: 1 + 0.2 * w, lambda w: 0.1 + 0.02 * w),
+    "a small aligned": (lambda w: 0.2 * w, lambda w: 2.0 * w),
+}  # fmt: skip
+
+
+def close_pair(apart: float) -> tuple[FakePartner, FakePartner]:
+    """Two partners that agree the more, the less they are apart; they never end."""
+    vocabulary = words_vocabulary()
+    return (
+        FakePartner(vocabulary, random_script("base", apart, 2.0, -99)),
+        FakePartner(vocabulary, random_script("aligned", apart, 2.0, -99)),
+    )
+
+
+def seconds(
+    pair: tuple[FakePartner, FakePartner], cost: str, spec: str, rows: int, lookahead: str
+) -> float:
+    """What decoding takes by the scripted clock."""
+    watch = Watch()
+    aligned, base = COSTS[cost]
+    sides = (Timed(pair[0], watch, base), Timed(pair[1], watch, aligned))
+    engine = Engine(*sides, lookahead=lookahead, clock=watch)  # type: ignore[arg-type]
+    run(
+        engine,
+        [Request((1, 2), (3, 4), parse(spec), row_key(0, "p", i), max_new_tokens=150)
+         for i in range(rows)],
+    )  # fmt: skip
+    return watch.now
+
+
+@pytest.mark.parametrize(
+    ("cost", "apart"),
+    [("flat", 0.3), ("flat", 1.5), ("two are dear, four are not", 0.3), ("a small base", 0.3)],
+)
+def test_not_worse_than_lock_step_where_wide_passes_are_cheap(cost: str, apart: float) -> None:
+    pair = close_pair(apart)
+    for spec in ("p@0", "p-punc@0.3", "rand@0.5"):
+        ahead, lock = (seconds(pair, cost, spec, 1, how) for how in ("auto", "off"))
+        assert ahead <= 1.05 * lock, (spec, ahead / lock)
+
+
+def test_where_it_pays_it_is_used() -> None:
+    pair = close_pair(0.3)
+    for cost, least in (("flat", 1.5), ("two are dear, four are not", 1.15), ("a small base", 1.3)):
+        ahead, lock = (seconds(pair, cost, "p-punc@0.3", 1, how) for how in ("auto", "off"))
+        assert lock >= least * ahead, (cost, lock / ahead)
+
+
+def costs(*by_width: float) -> list[float]:
+    """Costs for widths 0, 1, ...; the last one holds for wider passes."""
+    return [by_width[0], *by_width, *[by_width[-1]] * (LONGEST + 1 - len(by_width))]
+
+
+@pytest.mark.parametrize("accept", [0.2, 0.6, 0.95])
+def test_plans_by_hand(accept: float) -> None:
+    flat = costs(1.0)
+    found = plan((flat, flat), (accept, accept), 2.0, LONGEST)
+    assert found.rate == pytest.approx(1 / (2 - accept))  # they alternate
+    for dear in (1.01 + accept, 4):
+        wide = costs(1.0, dear)
+        found = plan((wide, wide), (accept, accept), 2.0, LONGEST)
+        short = plan((wide, wide), (accept, accept), 2.0, 1)
+        assert short.rate == 1 / 2  # lock-step
+        assert all(worth[1] < worth[0] for worth in short.worth)  # nobody guesses
+        assert found.rate >= short.rate
+    wide = costs(1.0, 0.99 + accept)
+    found = plan((wide, wide), (accept, accept), 2.0, 1)
+    assert found.rate > 1 / 2
+    assert all(worth[1] > worth[0] for worth in found.worth)
+
+
+def test_nobody_guesses_without_look_ahead() -> None:
+    found = plan(([1.0, 1.0], [1.0, 1.0]), (0.9, 0.9), 2.0, 0)
+    assert found.rate == 1 / 2
+    assert [len(worth) for worth in found.worth] == [1, 1]
+
+
+def scripted(always: bool) -> tuple[Script, Script]:
+    """Scripts of (base, aligned): guesses are always right, or always wrong."""
+
+    def one(shift: int) -> Script:
+        def say(ids: tuple[int, ...]) -> list[float]:
+            p = [1e-9] * len(WORDS)
+            p[1 + (len(ids) + shift) % 6] = 1.0
+            return p
+
+        return say
+
+    return one(0), one(0 if always else 1)
+
+
+@settings(max_examples=30)
+@given(
+    easy=st.lists(st.booleans(), min_size=2, max_size=5),
+    spec=st.sampled_from(["p@0.5", "pr@0.5", "rand@0.5", "p-punc@0.9", "h@1"]),
+    lookahead=st.sampled_from(["off", "auto", 1, 4, 64]),
+    cost=st.sampled_from(["none", *COSTS]),
+    drafted=st.booleans(),
+)
+def test_no_row_waits_for_ever(
+    easy: list[bool], spec: str, lookahead: str | int, cost: str, drafted: bool
+) -> None:
+    """Rows whose guesses are always right stand beside rows whose guesses never are."""
+    vocabulary = words_vocabulary()
+    kinds = {always: scripted(always) for always in (True, False)}
+
+    def side(which: int) -> FakePartner:
+        return FakePartner(vocabulary, lambda ids: kinds[ids[0] == 1][which](ids))
+
+    pair = (side(0), side(1))
+    watch = Watch()
+    clock = None
+    if cost != "none":
+        aligned, base = COSTS[cost]
+        pair, clock = (Timed(pair[0], watch, base), Timed(pair[1], watch, aligned)), watch
+    draft = "prompt-lookup" if drafted and lookahead != "off" else None
+    engine = Engine(*pair, lookahead=lookahead, draft=draft, clock=clock)  # type: ignore[arg-type]
+    asked = [
+        Request((1 if e else 2,), (1 if e else 2,), parse(spec), row_key(0, "p", i),
+                max_new_tokens=40)
+        for i, e in enumerate(easy)
+    ]  # fmt: skip
+    live = {engine.submit(request): 0 for request in asked}
+    # A row may wait while others lead, for the longest draft, and until its weight tells.
+    bound = engine.longest + 12 * len(easy)
+    for cycle in count():
+        for event in engine.step():
+            if event.tokens:
+                live[event.row] = cycle
+            if event.finish:
+                del live[event.row]
+        assert all(cycle - last <= bound for last in live.values())
+        if engine.idle:
+            break
+
+
+def test_results_do_not_depend_on_the_clock() -> None:
+    pair = fake_pair()
+    asked = [
+        Request((1, 2), (3, 4 + i % 2), parse("p-punc@0.5"), row_key(0, "p", i), max_new_tokens=40)
+        for i in range(4)
+    ]
+    wanted = [tuple(reference.decode(*pair, request)[:4]) for request in asked]
+    for aligned, base in COSTS.values():
+        watch = Watch()
+        sides = (Timed(pair[0], watch, base), Timed(pair[1], watch, aligned))
+        assert run(Engine(*sides, clock=watch), asked) == wanted
+        # A clock that stands still, and one that tells nonsense.
+        assert run(Engine(*pair, clock=lambda: 0.0), asked) == wanted
+        ticks = count()
+        assert run(Engine(*pair, clock=lambda t=ticks: (next(t) * 7919) % 101), asked) == wanted  # type: ignore[misc]
+
+
+def test_only_auto_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch()
+    monkeypatch.setattr(engine_opening, "CLOCK", watch)
+    base, aligned = fake_pair()
+    for lookahead, clock in (("auto", watch), ("off", None), (4, None)):
+        engine = engine_opening.open_engine(base, aligned, lookahead=lookahead)  # type: ignore[arg-type]
+        assert engine._clock is clock  # type: ignore[attr-defined]
+    alone = engine_opening.open_engine(aligned, aligned)
+    assert alone._clock is None  # type: ignore[attr-defined]  # there is nothing to choose

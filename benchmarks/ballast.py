@@ -13,6 +13,7 @@ import torch
 import baco
 from baco.pair import Pair
 from baco.partners.hf import HFPartner
+from baco.partners.linear import use_onednn
 
 
 class WithBallast(torch.nn.Module):
@@ -49,6 +50,7 @@ def add_ballast(partner: HFPartner, width: int, dtype: torch.dtype) -> None:
         model.to(dtype)
         for layer in inner.model.layers:
             layer.mlp = WithBallast(layer.mlp, width, inner.model.embed_tokens.weight)
+        use_onednn(model)  # as for any model of that size when it is loaded
     partner.parameters = sum(p.numel() for p in model.parameters())
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from baco.errors import BacoError, InputError, PairError
+from baco.partners.linear import use_onednn
 from baco.turns import LOADING
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
@@ -240,6 +241,7 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
         )
     if not loading.quantised:
         model = model.to(loading.torch_device)
+        use_onednn(model)
     return model.eval()
 
 

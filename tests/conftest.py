@@ -17,14 +17,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def schedules_follow_no_clock():
-    """Look-ahead counts passes by the models' sizes: the same schedule in every run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("baco.engine.opening.CLOCK", None)
-        yield
-
-
 TEXT = (
     "The quick brown fox jumps over the lazy dog. Question: What is the capital of France? "
     "Answer: Paris is the capital of France, and it's a fine city. 1, 2, 3.14 and 10,000.\n"

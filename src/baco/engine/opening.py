@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Protocol
 
 from baco.engine.costs import Clock
@@ -12,8 +11,11 @@ from baco.engine.rows import Cost, Event, Request
 from baco.errors import UnsupportedError
 from baco.partners.base import Partner
 
-CLOCK: Clock | None = time.perf_counter
-"""What times passes under ``auto``; None counts them by the models' sizes."""
+CLOCK: Clock | None = None
+"""What times passes under ``auto``, `time.perf_counter` say; None counts them by the models' sizes.
+
+None, so that a run repeats to the bit: a schedule that follows the clock makes passes of other
+widths each time, and widths round differently."""
 
 
 class Decoder(Protocol):
@@ -55,8 +57,8 @@ def open_engine(
     Args:
         base: The base partner.
         aligned: The aligned partner; the same object for a single model.
-        lookahead: How far partners may guess ahead. Under ``auto`` passes are timed, and what is
-            run when follows what they cost; otherwise it depends on tokens only.
+        lookahead: How far partners may guess ahead. Under ``auto`` passes are timed where `CLOCK`
+            is set, and what is run when follows what they cost; else it depends on tokens only.
         max_rows: Rows decoded at the same time.
         draft: A third party that guesses, as `Engine`.
 

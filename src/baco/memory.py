@@ -13,6 +13,7 @@ pass and need no slots. Partners that are not models of transformers are not pre
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,7 +244,9 @@ class Need:
         capacity = self._capacity(k)
         # Attention repeats the keys and values of a layer; growing holds a layer's twice.
         layer = batch * capacity * shape.slot // shape.layers
-        pass_ = fed * (shape.fed + shape.logit) + layer * max(1, shape.repeats)
+        # Masks: of bytes for each of two types of layers; as numbers, twice, where one is in use.
+        masks = fed * capacity * (2 + 2 * shape.number)
+        pass_ = fed * (shape.fed + shape.logit) + masks + layer * max(1, shape.repeats)
         distinct = min(len(self.job.prompts), rows) * self._rows_per_pass
         first = max(prompt[k] for prompt in self.job.prompts)
         together = max(1, min(distinct, PREFILL // max(1, first)))
@@ -274,7 +277,7 @@ class Need:
         while low < high:
             rows = (low + high + 1) // 2
             need = self.at(rows, weights=weights)
-            if all(size <= _SPARE * available.get(d, size / _SPARE) for d, size in need.items()):
+            if all(size <= _SPARE * available.get(d, math.inf) for d, size in need.items()):
                 low = rows
             else:
                 high = rows - 1

@@ -263,7 +263,7 @@ class Engine:
         # 2) One partner runs.
         before = self._batch.t.copy()
         side = self._choose()
-        width, start = self._width(side), self._clock() if self._clock else 0.0
+        width, start = (self._width(side), self._clock()) if self._clock else (0, 0.0)
         if not self._run(side):
             return []
         # 3) Positions are resolved in order; 4) the partner guesses the next one.

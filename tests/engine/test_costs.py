@@ -1,68 +1,111 @@
-"""What passes cost: counted until they are timed, medians then, tried anew when they are old."""
+"""What passes cost: counted by the models' sizes, or tried out once and rounded coarsely."""
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
+from itertools import count
+
 import pytest
+import torch
 
-from baco.engine.costs import Costs, kind_of
-
-
-def told(costs: Costs, side: int, width: int, seconds: float, times: int = 3) -> None:
-    for _ in range(times):
-        costs.add(side, width, seconds)
+from baco.engine import costs as engine_costs
+from baco.engine.costs import Costs, Speed, kind_of, speed
+from support.engines import Timed, Watch, fake_pair
 
 
-def test_sizes_count_until_both_sides_were_timed() -> None:
-    costs = Costs((7.0, 3.0))
-    assert costs.of(0, 2) == [7, 7, 7]
-    told(costs, 0, 1, 0.5, times=9)
-    assert costs.of(0, 1) == [7, 7]
-    told(costs, 1, 1, 0.25, times=2)
-    assert costs.of(1, 1) == [3, 3]
-    told(costs, 1, 1, 0.25, times=1)
-    assert costs.of(0, 1) == [0.5, 0.5]
-    assert costs.of(1, 1) == [0.25, 0.25]
+def timed(seconds: Callable[[int, int], float], watch: Watch, weights: int = 1) -> Timed:
+    """A partner whose passes take a scripted time, by rows and tokens per row."""
+    partner = Timed(fake_pair()[0], watch, seconds)
+    partner.parameters = weights
+    return partner
 
 
-def test_a_slow_pass_now_and_then_does_not_count() -> None:
-    costs = Costs((1, 1))
-    for side in (0, 1):
-        costs.add(side, 1, 40.0)  # the first call makes tables
-        told(costs, side, 1, 0.5, times=2)
-    assert costs.of(0, 1) == [0.5, 0.5]
-    for k in range(30):
-        costs.add(0, 1, 9.0 if k % 3 == 0 else 0.6)
-    assert costs.of(0, 1) == [0.6, 0.6]
+def test_without_a_clock_sizes_count() -> None:
+    watch = Watch()
+    aligned, base = (timed(lambda n, w: n * w, watch, weights) for weights in (7, 3))
+    assert Costs((aligned, base)).of(5, 3) == [[7, 7, 7, 7], [3, 3, 3, 3]]
+    assert watch.now == 0
 
 
-def test_what_was_not_tried_costs_what_the_next_narrower_one_does() -> None:
-    costs = Costs((1, 1))
-    for side in (0, 1):
-        told(costs, side, 2, 2.0)
-    assert costs.of(0, 4) == [2, 2, 2, 2, 2]
-    told(costs, 0, 1, 1.0)
-    told(costs, 0, 4, 1.5)
-    assert costs.of(0, 9) == [1, 1, 2, 2, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5]
-    told(costs, 0, 6, 3.0)
-    assert costs.of(0, 9)[4:] == [1.5, 3, 3, 3, 3, 3]
+def test_with_a_clock_passes_are_tried_out_once() -> None:
+    watch = Watch()
+    aligned = timed(lambda n, w: 4 * (1 + 0.5 * (w - 1)), watch)
+    base = timed(lambda n, w: 1.0, watch)
+    costs = Costs((aligned, base), watch)
+    assert costs.of(10, 3) == [[4, 4, 6, 8], [1, 1, 1, 1]]
+    spent = watch.now
+    assert spent > 0
+    assert costs.of(10, 3) == Costs((aligned, base), watch).of(12, 3)
+    assert watch.now == spent
+    assert costs.of(3, 3) == costs.of(10, 3)
+    assert watch.now > spent
 
 
-def test_what_is_old_is_tried_anew() -> None:
-    costs = Costs((1, 1))
-    told(costs, 1, 1, 1.0)
-    told(costs, 0, 2, 2.0)
-    for _ in range(256):
-        costs.add(0, 1, 1.0)
-        costs.add(1, 1, 1.0)
-    assert costs.of(0, 2) == [1, 1, 1]
-    costs.add(0, 2, 5.0)  # one says nothing yet, and the old ones are gone
-    assert costs.of(0, 2) == [1, 1, 1]
-    told(costs, 0, 2, 5.0, times=2)
-    assert costs.of(0, 2) == [1, 1, 5]
+def test_what_is_free_for_many_rows_is_free_for_few() -> None:
+    watch = Watch()
+    sides = [timed(lambda n, w: 1.0 if n * w <= 64 else n * w / 64, watch) for _ in (0, 1)]
+    costs = Costs(sides, watch)
+    assert costs.of(10, 2) == [[1, 1, 1], [1, 1, 1]]
+    spent = watch.now
+    assert costs.of(1, 2) == costs.of(10, 2)
+    assert watch.now == spent
+    assert costs.of(33, 2) == [[1, 1, 2], [1, 1, 2]]
 
 
 @pytest.mark.parametrize(
-    ("width", "kind"), [(0, 1), (1, 1), (3, 3), (4, 4), (5, 8), (8, 8), (9, 16), (2048, 2048)]
+    ("wide", "slope"), [(0.7, 0), (1.1, 0), (1.15, 0.25), (1.3, 0.25), (1.4, 0.5), (2.9, 2)]
 )
-def test_kinds_of_widths(width: int, kind: int) -> None:
-    assert kind_of(width) == kind
+def test_slopes_are_rounded_so_that_noise_does_not_tell(wide: float, slope: float) -> None:
+    noise = count()
+
+    def seconds(rows: int, width: int) -> float:
+        slow = (1.0, 1.7, 1.2, 9.0, 1.01)[next(noise) % 5]  # what else the machine does
+        return slow * (wide if width == 2 else 1.0)
+
+    watch = Watch()
+    found = speed(timed(seconds, watch), 4, watch)
+    assert found is not None
+    assert found.slope == slope
+
+
+def test_sizes_of_sides_are_rounded_too() -> None:
+    for ratio, rounded in ((1.0, 1), (1.15, 1), (0.87, 1), (2.1, 2), (8.3, 8), (1.45, 2**0.5)):
+        watch = Watch()
+        sides = [timed(lambda n, w, s=s: s, watch) for s in (ratio, 1.0)]  # type: ignore[misc]
+        assert Costs(sides, watch).of(1, 1) == [[rounded, rounded], [1, 1]]
+
+
+def test_where_nothing_can_be_tried_sizes_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch()
+    sides = [timed(lambda n, w: 1.0, watch, weights) for weights in (7, 3)]
+    assert Costs(sides, lambda: 0.0).of(1, 2) == [[7, 7, 7], [3, 3, 3]]  # a clock too coarse
+    for side in sides:
+        side.context_window = 3
+    assert Costs(sides, watch).of(4, 2) == [[7, 7, 7], [3, 3, 3]]
+    sides = [timed(lambda n, w: 1.0, watch, weights) for weights in (7, 3)]
+
+    def full(*_: object) -> Speed:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(engine_costs, "_tried", full)
+    assert Costs(sides, watch).of(4, 2) == [[7, 7, 7], [3, 3, 3]]
+
+
+def test_a_partner_is_not_kept_alive() -> None:
+    watch = Watch()
+    partner = timed(lambda n, w: 1.0, watch)
+    gc.collect()
+    before = len(engine_costs._known)
+    speed(partner, 1, watch)
+    assert len(engine_costs._known) == before + 1
+    del partner
+    gc.collect()
+    assert len(engine_costs._known) == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"), [(1, 1), (2, 4), (4, 4), (10, 16), (17, 64), (160, 256), (5000, 256)]
+)
+def test_kinds_of_batches(rows: int, kind: int) -> None:
+    assert kind_of(rows) == kind

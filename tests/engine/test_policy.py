@@ -6,61 +6,34 @@ from collections.abc import Callable
 from itertools import count
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baco.engine import Engine, Request, reference
-from baco.engine import opening as engine_opening
 from baco.engine.noise import row_key
+from baco.engine.opening import open_engine
 from baco.engine.policy import plan
-from baco.partners.fake import FakeCache, FakePartner, Script
+from baco.partners.fake import FakePartner, Script
 from baco.routers import parse
-from support.engines import WORDS, fake_pair, random_script, run, words_vocabulary
+from support.engines import WORDS, Timed, Watch, fake_pair, random_script, run, words_vocabulary
 
 LONGEST = 8
 
 
-class Watch:
-    """A clock that passes move on."""
+Cost = Callable[[int, int], float]
 
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Timed(FakePartner):
-    """A partner whose passes take a scripted time."""
-
-    def __init__(self, fake: FakePartner, watch: Watch, seconds: Callable[[int], float]) -> None:
-        super().__init__(fake.vocabulary, fake.script)
-        self.watch = watch
-        self.seconds = seconds
-
-    def new_cache(self) -> FakeCache:
-        return TimedCache(self)
-
-
-class TimedCache(FakeCache):
-    def open(self, *args: object) -> torch.Tensor:
-        self.partner.watch.now += self.partner.seconds(1)  # type: ignore[attr-defined]
-        return super().open(*args)  # type: ignore[arg-type]
-
-    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        self.partner.watch.now += self.partner.seconds(int(counts.max()))  # type: ignore[attr-defined]
-        return super().feed(tokens, counts)
-
-
-COSTS: dict[str, tuple[Callable[[int], float], Callable[[int], float]]] = {
-    "flat": (lambda _: 1.0, lambda _: 1.0),
-    "by the token": (lambda w: float(w), lambda w: float(w)),
-    "more than by the token": (lambda w: w**1.5, lambda w: w**1.5),
-    "two are dear, four are not": (lambda w: {1: 1.0, 2: 1.95}.get(w, 1.5),) * 2,
-    "a small base": (lambda w: 1 + 0.2 * w, lambda w: 0.1 + 0.02 * w),
-    "a small aligned": (lambda w: 0.2 * w, lambda w: 2.0 * w),
-}  # fmt: skip
+COSTS: dict[str, tuple[Cost, Cost]] = {
+    "flat": (lambda n, w: 1.0,) * 2,
+    "half more for each token": (lambda n, w: 1 + 0.5 * (w - 1),) * 2,
+    "by the token": (lambda n, w: float(w),) * 2,
+    "more than by the token": (lambda n, w: w**1.5,) * 2,
+    "two are dear, four are not": (lambda n, w: {1: 1.0, 2: 1.95}.get(w, 1.5),) * 2,
+    "five at once are dear": (lambda n, w: max(1.0, w / 4),) * 2,
+    "arithmetic from four tokens on": (lambda n, w: max(1.0, n * w / 4),) * 2,
+    "a small base": (lambda n, w: 0.8 + 0.2 * w, lambda n, w: 0.08 + 0.02 * w),
+    "a small aligned": (lambda n, w: 0.08 + 0.02 * w, lambda n, w: 0.8 + 0.2 * w),
+}
+"""What passes of (aligned, base) take, by rows and by tokens per row."""
 
 
 def close_pair(apart: float) -> tuple[FakePartner, FakePartner]:
@@ -79,29 +52,40 @@ def seconds(
     watch = Watch()
     aligned, base = COSTS[cost]
     sides = (Timed(pair[0], watch, base), Timed(pair[1], watch, aligned))
-    engine = Engine(*sides, lookahead=lookahead, clock=watch)  # type: ignore[arg-type]
-    run(
-        engine,
-        [Request((1, 2), (3, 4), parse(spec), row_key(0, "p", i), max_new_tokens=150)
-         for i in range(rows)],
-    )  # fmt: skip
-    return watch.now
+
+    def decode(rows: int, length: int) -> None:
+        asked = [
+            Request((1, 2), (3, 4), parse(spec), row_key(0, "p", i), max_new_tokens=length)
+            for i in range(rows)
+        ]
+        run(Engine(*sides, lookahead=lookahead, clock=watch), asked)  # type: ignore[arg-type]
+
+    # Passes are tried out once in a process, as a model is loaded once.
+    for few in {1, rows}:
+        decode(few, 1)
+    start = watch.now
+    decode(rows, 300)
+    return watch.now - start
 
 
-@pytest.mark.parametrize(
-    ("cost", "apart"),
-    [("flat", 0.3), ("flat", 1.5), ("two are dear, four are not", 0.3), ("a small base", 0.3)],
-)
-def test_not_worse_than_lock_step_where_wide_passes_are_cheap(cost: str, apart: float) -> None:
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("apart", [0.3, 1.5])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_never_worse_than_lock_step_by_more_than_5_percent(
+    cost: str, apart: float, rows: int
+) -> None:
     pair = close_pair(apart)
-    for spec in ("p@0", "p-punc@0.3", "rand@0.5"):
-        ahead, lock = (seconds(pair, cost, spec, 1, how) for how in ("auto", "off"))
-        assert ahead <= 1.05 * lock, (spec, ahead / lock)
+    for spec in ("p@0", "p-punc@0.3", "rand@0", "rand@0.5", "rand@1"):
+        ahead, lock = (seconds(pair, cost, spec, rows, how) for how in ("auto", "off"))
+        # What is not known at first costs some passes of the dearer side: it tells where a small
+        # base model speaks alone, and the other side would never have run.
+        start = 6 * max(side(rows, 1) for side in COSTS[cost]) if spec == "rand@1" else 0
+        assert ahead <= 1.05 * lock + start, (spec, ahead / lock)
 
 
 def test_where_it_pays_it_is_used() -> None:
     pair = close_pair(0.3)
-    for cost, least in (("flat", 1.5), ("two are dear, four are not", 1.15), ("a small base", 1.3)):
+    for cost, least in (("flat", 1.5), ("five at once are dear", 1.5), ("a small base", 1.3)):
         ahead, lock = (seconds(pair, cost, "p-punc@0.3", 1, how) for how in ("auto", "off"))
         assert lock >= least * ahead, (cost, lock / ahead)
 
@@ -206,17 +190,20 @@ def test_results_do_not_depend_on_the_clock() -> None:
         sides = (Timed(pair[0], watch, base), Timed(pair[1], watch, aligned))
         assert run(Engine(*sides, clock=watch), asked) == wanted
         # A clock that stands still, and one that tells nonsense.
+        pair = fake_pair()
         assert run(Engine(*pair, clock=lambda: 0.0), asked) == wanted
         ticks = count()
+        pair = fake_pair()
         assert run(Engine(*pair, clock=lambda t=ticks: (next(t) * 7919) % 101), asked) == wanted  # type: ignore[misc]
 
 
-def test_only_auto_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_auto_follows_the_clock() -> None:
     watch = Watch()
-    monkeypatch.setattr(engine_opening, "CLOCK", watch)
-    base, aligned = fake_pair()
-    for lookahead, clock in (("auto", watch), ("off", None), (4, None)):
-        engine = engine_opening.open_engine(base, aligned, lookahead=lookahead)  # type: ignore[arg-type]
-        assert engine._clock is clock  # type: ignore[attr-defined]
-    alone = engine_opening.open_engine(aligned, aligned)
-    assert alone._clock is None  # type: ignore[attr-defined]  # there is nothing to choose
+    pair = fake_pair()
+    for lookahead, follows in (("auto", True), ("off", False), (4, False)):
+        engine = open_engine(*pair, lookahead=lookahead, clock=watch)  # type: ignore[arg-type]
+        assert isinstance(engine, Engine)
+        assert (engine.policy.costs.clock is watch) == follows
+    alone = open_engine(pair[1], pair[1], clock=watch)
+    assert isinstance(alone, Engine)
+    assert alone.policy.costs.clock is None  # there is nothing to choose

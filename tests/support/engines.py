@@ -11,7 +11,7 @@ import torch
 
 from baco.engine import Engine, Request, Vocabulary
 from baco.engine.units import UnitTable
-from baco.partners.fake import FakePartner, Script, fake_vocabulary
+from baco.partners.fake import FakeCache, FakePartner, Script, fake_vocabulary
 from baco.partners.hf import HFPartner
 from baco.partners.tokens import is_formatting, is_function_word
 
@@ -55,6 +55,42 @@ def fake_pair(end: float = -1.0) -> tuple[FakePartner, FakePartner]:
     base = FakePartner(vocabulary, random_script("base", 1.0, 1.5, end))
     aligned = FakePartner(vocabulary, random_script("aligned", 1.5, 1.5, end))
     return base, aligned
+
+
+class Watch:
+    """A clock that passes of `Timed` partners move on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Timed(FakePartner):
+    """A partner whose passes take a scripted time, by rows and by tokens per row."""
+
+    def __init__(
+        self, fake: FakePartner, watch: Watch, seconds: Callable[[int, int], float]
+    ) -> None:
+        super().__init__(fake.vocabulary, fake.script)
+        self.watch = watch
+        self.seconds = seconds
+
+    def new_cache(self) -> FakeCache:
+        return TimedCache(self)
+
+
+class TimedCache(FakeCache):
+    partner: Timed
+
+    def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
+        self.partner.watch.now += self.partner.seconds(len(rows), 1)
+        return super().open(prompts, rows)
+
+    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        self.partner.watch.now += self.partner.seconds(len(counts), int(counts.max()))
+        return super().feed(tokens, counts)
 
 
 Decoded = tuple[list[int], list[int], list[bool], str | None]

@@ -1,78 +1,133 @@
-"""What a forward pass costs each side: timed while decoding, or counted by the models' sizes.
+"""What a forward pass costs each side: counted by the models' sizes, or tried out on this machine.
 
-How much dearer a pass gets when it is fed guesses differs from machine to machine: on a GPU two
-tokens cost what one does, on a processor they may cost twice as much. So passes are timed, by
-side and by tokens per row, from the choice of the side to the last decision that its scores allow.
-The host waits for these decisions anyway, also where a device computes beside it.
-
-Costs that nobody times stay what they are at first: the numbers of weights, whatever the width.
+How much dearer a pass gets when it is fed a guess differs. While reading the weights takes longer
+than the arithmetic, a second token per row is all but free; in a large batch, and on some
+processors even for a single row, it costs what the first one did. So passes of one and of two
+tokens per row are timed on a scratch cache, once in a process for each partner and kind of batch:
+fewer passes than loading the model took time for. What comes out is rounded so coarsely that it
+comes out alike every time, whatever else the machine does: the engine then makes the same passes,
+and a run repeats to the bit.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections import deque
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+
+from baco.partners.base import Partner
 
 Clock = Callable[[], float]
 """Seconds since some moment."""
 
-_KEPT = 7  # passes of a kind whose median counts: a slow one now and then does not
-_ENOUGH = 3  # fewer say nothing
-_FRESH = 256  # passes; what was not seen for longer is tried anew
-_TICK = 1e-9  # seconds; a clock may be too coarse to see a pass
+_TIMES = 3  # of which the fastest counts: other work on the machine only ever slows a pass down
+_GRAIN = 0.25  # of slopes
+_LARGEST = 256  # rows that are tried out; more are taken to behave alike
+_LEAST_WINDOW = 4  # tokens that a trial needs
 
 
-def kind_of(width: int) -> int:
-    """Rounds tokens per row up to one of few numbers: 1 to 4, then powers of two."""
-    return max(1, width) if width <= 4 else 1 << (width - 1).bit_length()
+class Speed(NamedTuple):
+    """How fast a partner's passes are for some number of rows.
+
+    Attributes:
+        seconds: What a pass takes that is fed one token per row.
+        slope: By what share of that each further token per row adds to it: 0 where it is free, 1
+            where two tokens take twice as long as one.
+    """
+
+    seconds: float
+    slope: float
+
+
+_known: WeakKeyDictionary[Partner, dict[int, Speed | None]] = WeakKeyDictionary()
+
+
+def kind_of(rows: int) -> int:
+    """Rounds a number of rows up to one that is tried out: 1, 4, 16, 64 or 256."""
+    kind = 1
+    while kind < min(rows, _LARGEST):
+        kind *= 4
+    return kind
+
+
+def speed(partner: Partner, rows: int, clock: Clock) -> Speed | None:
+    """Tries out what a partner's passes take; remembered as long as the partner lives.
+
+    Args:
+        partner: The partner.
+        rows: Rows in the batch.
+        clock: Tells the time.
+
+    Returns:
+        How fast it is, or None where that cannot be told: no memory for it, or a clock too coarse.
+    """
+    known = _known.setdefault(partner, {})
+    if rows not in known:
+        try:
+            known[rows] = _tried(partner, rows, clock)
+        except torch.OutOfMemoryError:
+            known[rows] = None
+    return known[rows]
+
+
+def _tried(partner: Partner, rows: int, clock: Clock) -> Speed | None:
+    if partner.context_window < _LEAST_WINDOW:
+        return None
+    cache = partner.new_cache()
+    cache.add(rows)
+    cache.open([(0,)] * rows, range(rows))
+    fastest = {1: math.inf, 2: math.inf}
+    for k in range(_TIMES + 1):
+        for width in fastest:
+            tokens = torch.zeros(rows, width, dtype=torch.int64)
+            start = clock()
+            logits = cache.feed(tokens, torch.full((rows,), width))
+            float(logits.flatten()[0])  # a device computes beside the host until it is asked
+            if k:  # the first ones make tables
+                fastest[width] = min(fastest[width], clock() - start)
+            cache.truncate(torch.ones(rows, dtype=torch.int64))
+    one, two = fastest.values()
+    if not one > 0:
+        return None
+    return Speed(one, _GRAIN * round(max(0.0, two / one - 1) / _GRAIN))
 
 
 class Costs:
-    """Running medians of the seconds of passes.
+    """What passes of both sides cost: in passes of the base side, or in weights where no clock is.
 
     Args:
-        sizes: What a pass of each side costs while not both were timed: their numbers of weights.
+        partners: Both partners, aligned first.
+        clock: By which passes are tried out; None counts the models' weights, whatever the width.
     """
 
-    def __init__(self, sizes: tuple[float, float]) -> None:
-        self._sizes = sizes
-        self._times: tuple[dict[int, deque[float]], ...] = ({}, {})
-        self._seen: tuple[dict[int, int], ...] = ({}, {})
-        self._passes = 0
+    def __init__(self, partners: Sequence[Partner], clock: Clock | None = None) -> None:
+        self._partners = partners
+        self.clock = clock
+        self._free = 0  # the most rows for which further tokens were found to be free
 
-    def add(self, side: int, width: int, seconds: float) -> None:
-        """Tells what a pass of a side took that fed up to `width` tokens to a row."""
-        self._passes += 1
-        kind = kind_of(width)
-        if self._is_old(side, kind):
-            self._times[side][kind] = deque(maxlen=_KEPT)
-        self._times[side][kind].append(max(seconds, _TICK))
-        self._seen[side][kind] = self._passes
-
-    def of(self, side: int, widths: int) -> list[float]:
-        """Returns what passes of a side cost, by tokens per row: 0 (as 1) to `widths`.
-
-        A width that was not tried lately is taken to cost what the next narrower one does: so it is
-        tried, and then known.
-        """
-        known = [self._known(0), self._known(1)]
-        if not (known[0] and known[1]):
-            return [self._sizes[side]] * (widths + 1)
-        mine = known[side]
-        least = min(mine)
+    def of(self, rows: int, widths: int) -> list[list[float]]:
+        """Returns for each side what its passes cost, by tokens per row: 0 (as 1) to `widths`."""
+        flat, slopes = self._by_rows(rows)
         return [
-            mine[max((kind for kind in mine if kind <= kind_of(width)), default=least)]
-            for width in range(widths + 1)
+            [one * (1 + slope * max(0, width - 1)) for width in range(widths + 1)]
+            for one, slope in zip(flat, slopes, strict=True)
         ]
 
-    def _is_old(self, side: int, kind: int) -> bool:
-        return self._passes - self._seen[side].get(kind, -_FRESH - 1) > _FRESH
-
-    def _known(self, side: int) -> dict[int, float]:
-        """The median seconds of the kinds of passes that were seen often enough, and lately."""
-        return {
-            kind: statistics.median(times)
-            for kind, times in self._times[side].items()
-            if len(times) >= _ENOUGH and not self._is_old(side, kind)
-        }
+    def _by_rows(self, rows: int) -> tuple[list[float], list[float]]:
+        """What a pass of one token per row costs each side, and its slopes."""
+        if self.clock:
+            # What is free for many rows is free for few: that needs no trial.
+            kind = max(kind_of(rows), self._free)
+            found = [speed(partner, kind, self.clock) for partner in self._partners]
+            aligned, base = found
+            if aligned and base:
+                slopes = [aligned.slope, base.slope]
+                if not any(slopes):
+                    self._free = kind
+                # In steps of a half octave, for the same reason as slopes are rounded.
+                octaves = round(2 * math.log2(aligned.seconds / base.seconds)) / 2
+                return [2.0**octaves, 1.0], slopes
+        return [float(partner.parameters) for partner in self._partners], [0.0, 0.0]

@@ -114,8 +114,8 @@ class Engine:
             the longest draft.
         max_rows: Rows decoded at the same time; more wait their turn.
         draft: A third party that guesses: ``prompt-lookup``, or a small model as a partner.
-        clock: Times passes, so that the schedule follows what they cost here; None counts them by
-            the models' sizes, which gives the same schedule every time.
+        clock: By which passes are tried out, so that the schedule follows what they cost here; None
+            counts them by the models' sizes.
 
     Raises:
         InputError: If an argument is out of range, the partners do not share their ids, or a
@@ -152,8 +152,8 @@ class Engine:
         elif draft is not None and not self.longest:
             raise draft_is_useless()
         self.drafter = make_drafter(draft, aligned)
-        self._single = base is aligned
-        if (self._shared or self._single) and not self.drafter:
+        self._together = base is aligned or self._shared is not None
+        if self._together and not self.drafter:
             # A pass scores all that is needed at the same place: there is no time to guess in.
             self.longest = 0
         self.max_rows = max_rows
@@ -163,8 +163,9 @@ class Engine:
             Side(aligned, 1, window, strands[0]),
             Side(base, 0, window, strands[1]),
         )
-        self._clock = None if self._shared or self._single else clock  # there is nothing to choose
-        self.policy = Policy(Costs((aligned.parameters, base.parameters)), self.longest)
+        clock = clock if self.longest and not self._shared else None
+        costs = Costs((aligned, base), clock)
+        self.policy = Policy(costs, self.longest, together=self._together)
         self._ahead = Ahead(base, aligned)
         self._own = parse("rand", 0)  # guesses ask no router: both sides are the drafter's
         self._emitted = 0
@@ -263,14 +264,11 @@ class Engine:
         # 2) One partner runs.
         before = self._batch.t.copy()
         side = self._choose()
-        width, start = (self._width(side), self._clock()) if self._clock else (0, 0.0)
         if not self._run(side):
             return []
         # 3) Positions are resolved in order; 4) the partner guesses the next one.
         self._resolve(side)
         self._guess(side)
-        if self._clock and width:
-            self.policy.costs.add(side, width, self._clock() - start)
         self._ask_drafter()
         self._batch.waited = np.where(self._batch.t > before, 0, self._batch.waited + 1)
         # 5) Finished rows leave.
@@ -352,7 +350,8 @@ class Engine:
         # A row that one side has scored and that is unresolved waits for the other side.
         missing = tuple(side.fed < batch.t for side in self.sides)
         self._alone = missing[ALIGNED] & missing[BASE]
-        if self._shared or self._single:
+        self.policy.renew(float(batch.source.mean()), len(self._rows))
+        if self._together:
             return ALIGNED
         opening = tuple(
             (side.fed < 0)
@@ -575,7 +574,9 @@ class Engine:
         if self.drafter is None:
             return
         batch = self._batch
+        length = self.policy.draft_length(self.drafter.cost)
         room = np.minimum(self.longest, batch.limit - batch.t) - batch.drafted
+        room = np.minimum(room, length)
         able = (batch.over == 0) & (batch.closed == 0) & (batch.drafted <= 1) & (room > 0)
         places = np.flatnonzero(able).tolist()
         if not places:

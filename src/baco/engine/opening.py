@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 from baco.engine.costs import Clock
@@ -10,12 +11,6 @@ from baco.engine.loop import Engine, Lookahead, Stats
 from baco.engine.rows import Cost, Event, Request
 from baco.errors import UnsupportedError
 from baco.partners.base import Partner
-
-CLOCK: Clock | None = None
-"""What times passes under ``auto``, `time.perf_counter` say; None counts them by the models' sizes.
-
-None, so that a run repeats to the bit: a schedule that follows the clock makes passes of other
-widths each time, and widths round differently."""
 
 
 class Decoder(Protocol):
@@ -51,16 +46,18 @@ def open_engine(
     lookahead: Lookahead = "auto",
     max_rows: int = 256,
     draft: Draft = None,
+    clock: Clock | None = time.perf_counter,
 ) -> Decoder:
     """Makes the engine of two partners.
 
     Args:
         base: The base partner.
         aligned: The aligned partner; the same object for a single model.
-        lookahead: How far partners may guess ahead. Under ``auto`` passes are timed where `CLOCK`
-            is set, and what is run when follows what they cost; else it depends on tokens only.
+        lookahead: How far partners may guess ahead.
         max_rows: Rows decoded at the same time.
         draft: A third party that guesses, as `Engine`.
+        clock: By which passes are tried out under ``auto``, as `Engine`; None counts them by the
+            models' sizes.
 
     Returns:
         What the partners' own `open_engine` makes where they have one, else an `Engine`.
@@ -77,5 +74,5 @@ def open_engine(
             )
         decoder: Decoder = own(base, lookahead=lookahead, max_rows=max_rows)
         return decoder
-    clock = CLOCK if lookahead == "auto" else None
-    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft, clock=clock)
+    timed = clock if lookahead == "auto" else None
+    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft, clock=timed)

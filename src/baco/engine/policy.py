@@ -8,9 +8,8 @@ the *other* partner over the guesses then resolves them, and where the last gues
 already scored the position after it, so it makes the next guess itself. How long one side should
 lead before the other checks depends on what their passes cost, with and without guesses, and on
 how often guesses are right: `plan` works it out. Where all passes cost the same, the partners
-alternate, at 2 minus the acceptance rate passes per token; where one is cheap, or where a pass that
-checks two tokens is dear and one that checks five is not, one leads for longer; where checking
-costs more than it saves nobody guesses, which is lock-step.
+alternate, at 2 minus the acceptance rate passes per token; where one is cheap, it leads for longer;
+where checking costs more than it saves nobody guesses, which is lock-step.
 """
 
 from __future__ import annotations
@@ -34,7 +33,8 @@ THIRD = 2 * SITUATIONS
 
 Floats = NDArray[np.float64]
 
-_MEMORY = 0.98  # of a running mean, per observation
+_PRIOR = 6.0  # observations that the first guess of a mean is worth
+_MEMORY = 50.0  # observations that a mean remembers, about
 _FADES = 1 / 512  # of what a mean knows, per cycle in which it could not learn
 _SOON = 0.2  # worth of opening a row now that must be opened anyway: its first guess comes free
 _LEAST = 0.05  # worth of a pass to a row that misses it, so that no row waits for ever
@@ -47,12 +47,13 @@ class Rate:
 
     def __init__(self, start: float) -> None:
         self.value = self._start = start
+        self._weight = _PRIOR
 
     def add(self, hits: int, trials: int) -> None:
         """Counts outcomes."""
         if trials:
-            keep = _MEMORY**trials
-            self.value = keep * self.value + (1 - keep) * hits / trials
+            self.value += (hits - trials * self.value) / (self._weight + trials)
+            self._weight = min(self._weight + trials, _MEMORY)
 
     def fade(self) -> None:
         """Moves a little towards the first guess: nothing was seen for a while."""
@@ -133,19 +134,28 @@ class Policy:
     Args:
         costs: What passes cost.
         longest: Longest draft; 0 switches guessing off.
+        together: Whether one pass serves both sides.
     """
 
-    def __init__(self, costs: Costs, longest: int) -> None:
+    def __init__(self, costs: Costs, longest: int, *, together: bool = False) -> None:
         self.costs = costs
         self.longest = longest
+        self._together = together
         self.accepts = [Rate(start) for start in (*_START, *_START, 0.5)]
         self.resolves = (Rate(0.05), Rate(0.05))
         self._cycles = 0
-        self._renew(0.0)
 
-    def _renew(self, base_share: float) -> None:
-        """Makes a new plan from what is known by now."""
-        self._costs = [self.costs.of(side, self.longest + 1) for side in (0, 1)]
+    def renew(self, base_share: float, rows: int) -> None:
+        """Makes a new plan now and then, from what is known by now.
+
+        Args:
+            base_share: Share of the rows in which the base side speaks, 0 to 1.
+            rows: Rows in the batch.
+        """
+        self._cycles += 1
+        if self._cycles % _EVERY != 1:
+            return
+        self._costs = self.costs.of(rows, self.longest + 2)
         apart = 0.0
         for side, share in enumerate((1 - base_share, base_share)):
             other = (1 - self.resolves[side].value) * self._costs[1 - side][1]
@@ -160,6 +170,30 @@ class Policy:
         if self.longest and not pays[0]:
             self.accepts[side * SITUATIONS + LEADING].fade()
         return pays[np.minimum(drafted, self.longest)]
+
+    def draft_length(self, price: float) -> int:
+        """How many guesses of a third party pay, beyond a guess of a partner's own: 0 to `longest`.
+
+        Both sides check them, so a round of d guesses takes a pass of each. It gives the token
+        that the checks themselves decide, the partner's guess where that is right, and as many of
+        the d as are right in sequence.
+
+        Args:
+            price: What a guess costs, in passes of the aligned side.
+        """
+        accept, own = self.accepts[THIRD], self.accepts[LEADING].value
+        aligned, base = self._costs
+        best, length = 0.0, 0
+        for d in range(self.longest + 1):
+            right = float((accept.value ** np.arange(d + 1)).sum())
+            tokens = right if self._together else 1 + own * right
+            checks = aligned[d + 1] if self._together else aligned[d + 1] + base[d + 2]
+            rate = tokens / (checks + d * price * aligned[1])
+            if rate > best:
+                best, length = rate, d
+        if not length:
+            accept.fade()
+        return length
 
     def choose(
         self,
@@ -189,14 +223,12 @@ class Policy:
         Returns:
             The side's number.
         """
-        if self._cycles % _EVERY == 0:
-            self._renew(float(source.mean()))
-        self._cycles += 1
         values = []
         for side in (0, 1):
             worth = self._worth(side, missing, source, drafted, extensible, failed)
             worth = worth + _SOON * opening[side]
-            cost = self._costs[side][min(widths[side], self.longest + 1)]
+            # What it lags behind must be fed some time; only guesses make a pass dearer.
+            cost = self._costs[side][min(widths[side], 1 + int(drafted.max()))]
             values.append(float((worth * (1 + waited)).sum()) / cost)
         return int(values[1] > values[0])
 

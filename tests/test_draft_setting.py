@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from shutil import ignore_patterns
 
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import baco
 from baco.engine.rows import Cost
@@ -38,14 +41,23 @@ def test_samples_do_not_change(name: str) -> None:
             assert one.text == other.text
 
 
-def test_a_draft_models_passes_count_by_its_size(pair: baco.Pair) -> None:
-    group = pair.generate(QUESTION, n=1, max_new_tokens=16, draft=small_model())
+def test_a_draft_models_passes_count_by_its_size(pair: baco.Pair, tmp_path: Path) -> None:
+    shape = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16, "head_dim": 4}
+    config = AutoConfig.from_pretrained(small_model(), **shape)
+    small = AutoModelForCausalLM.from_config(config)
+    small.save_pretrained(tmp_path)
+    shutil.copytree(
+        small_model(), tmp_path, dirs_exist_ok=True, ignore=ignore_patterns("model*", "config*")
+    )
+    group = pair.generate(QUESTION, n=1, max_new_tokens=16, draft=str(tmp_path))
     cost, stats = group.cost, group.stats
     assert cost is not None
     assert stats is not None
     assert group.acceptance is not None
+    share = small.num_parameters() / pair.aligned.parameters
     assert stats.draft_cost > 0
-    # The small model is as large as the aligned one here, and serves one row.
+    assert stats.draft_cost / share == pytest.approx(round(stats.draft_cost / share))
+    # It serves one row.
     assert cost.draft_passes == pytest.approx(stats.draft_cost)
     passes = stats.base_passes + stats.aligned_passes + stats.draft_cost
     assert group.forwards_per_token == pytest.approx(passes / len(group.samples[0].token_ids))
@@ -54,9 +66,17 @@ def test_a_draft_models_passes_count_by_its_size(pair: baco.Pair) -> None:
     assert free.cost.draft_passes == 0
 
 
+def test_a_model_that_costs_more_than_it_saves_is_not_asked(pair: baco.Pair) -> None:
+    group = pair.generate(QUESTION, n=1, max_new_tokens=16, draft=small_model())
+    plain = pair.generate(QUESTION, n=1, max_new_tokens=16)
+    assert group.stats is not None
+    assert group.stats.draft_cost == 0  # it is as large as the aligned one
+    assert group.forwards_per_token == plain.forwards_per_token
+
+
 def test_the_model_is_loaded_once(pair: baco.Pair) -> None:
-    first = pair._with_draft(make_setting(draft=small_model()))
-    assert pair._with_draft(make_setting(draft=small_model())).draft is first.draft
+    first = pair.with_draft(make_setting(draft=small_model()))
+    assert pair.with_draft(make_setting(draft=small_model())).draft is first.draft
 
 
 def test_shares_of_a_cost_add_up() -> None:

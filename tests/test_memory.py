@@ -47,7 +47,7 @@ def peak(sides: tuple[HFPartner, HFPartner], job: Job, spec: str) -> int:
         for base, aligned in [job.prompts[i % len(job.prompts)]]
     ]  # fmt: skip
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        engine = Engine(*sides, lookahead=job.lookahead)
+        engine = Engine(*sides, lookahead=job.lookahead, draft=job.draft)
         for request in requests:
             engine.submit(request)
         while not engine.idle:
@@ -95,12 +95,35 @@ def test_without_filters():
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
 def test_architectures(architecture):
     sides = tuple(never_ending(side) for side in random_pair(architecture, torch.float32))
-    job = Job([(12, 15)], 8, 50, "auto", lags=False)
+    # Random models agree so seldom that long drafts would not be made.
+    job = Job([(12, 15)], 8, 50, 2, lags=False)
     peak(sides, job, "pr@0.5")
     used = peak(sides, job, "pr@0.5")
     need = need_of(sides, job)
     assert need is not None
     assert used <= need.at(8, weights=False)[CPU] <= 2 * used
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_draft_model_counts():
+    pair = baco.load("tiny")
+    sides = (never_ending(pair.base), never_ending(pair.aligned))
+    small = baco.load("tiny-sft").aligned
+    assert isinstance(small, HFPartner)
+    draft = HFPartner(small.model, sides[1].vocabulary)
+    draft.parameters = 1  # so that it is always asked, for as far as may be
+    job = Job([(20, 30)], 6, 40, "auto", lags=False, drafts=True, draft=draft)
+    peak(sides, job, "pr@0.5")
+    used = peak(sides, job, "pr@0.5")
+    need, without = need_of(sides, job), need_of(sides, job._replace(draft=None))
+    assert need is not None
+    assert without is not None
+    assert without.at(6, weights=False)[CPU] < need.at(6, weights=False)[CPU]
+    assert used <= need.at(6, weights=False)[CPU] <= TOLERANCE * used
+    held = sum(p.numel() * p.element_size() for p in small.model.parameters())
+    assert need.weights == pytest.approx(without.weights + held, rel=0.01)
+    more = need.at(6)[CPU] - need.at(6, weights=False)[CPU]
+    assert more == need.weights
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-lora"])

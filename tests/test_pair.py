@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, MambaConfig, MambaForCausalLM
 
 import baco
 from baco.checkpoints import Loading
@@ -108,6 +109,46 @@ def test_different_tokenizers_are_found_and_said(random_folders, tmp_path, caplo
             == sample.text
         )
     assert pair.generate("Name a fruit.", n=1, method="base", max_new_tokens=5).base_share == 1
+
+
+def test_attention_is_what_the_model_needs(random_folders, tmp_path):
+    assert Pair(*random_folders, device="cpu").aligned.model.config._attn_implementation == "sdpa"
+    folders = []
+    for folder in random_folders:
+        shutil.copytree(folder, tmp_path / folder.name, ignore=shutil.ignore_patterns("*model*"))
+        Gemma2ForCausalLM(
+            Gemma2Config(
+                vocab_size=400, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
+                num_attention_heads=2, num_key_value_heads=1, head_dim=8, pad_token_id=0,
+                bos_token_id=0, eos_token_id=0,
+            )
+        ).save_pretrained(tmp_path / folder.name)  # fmt: skip
+        folders.append(tmp_path / folder.name)
+    pair = Pair(*folders, device="cpu")
+    assert pair.aligned.model.config._attn_implementation == "eager"  # for its soft caps
+    assert len(pair.generate("Hi", n=2, max_new_tokens=4)) == 2
+    with pytest.raises(PairError, match="does not support"):
+        Pair(*folders, device="cpu", attn_implementation="sdpa")
+
+
+def test_a_state_that_cannot_be_set_back_is_said_once(random_folders, tmp_path, caplog):
+    folders = []
+    for seed, folder in enumerate(random_folders):
+        shutil.copytree(folder, tmp_path / str(seed), ignore=shutil.ignore_patterns("*model*"))
+        torch.manual_seed(seed)
+        config = MambaConfig(
+            vocab_size=400, hidden_size=16, num_hidden_layers=2, state_size=4,
+            pad_token_id=0, bos_token_id=0, eos_token_id=0,
+        )  # fmt: skip
+        MambaForCausalLM(config).save_pretrained(tmp_path / str(seed))
+        folders.append(tmp_path / str(seed))
+    with caplog.at_level(logging.WARNING, logger="baco"):
+        pair = Pair(*folders, device="cpu")
+        for _ in range(2):
+            group = pair.generate("Name a fruit.", n=2, router="rand@0.5", max_new_tokens=6)
+            assert set(group.samples[0].sources) <= {"base", "aligned"}
+    (record,) = [record for record in caplog.records if record.name == "baco"]
+    assert "cannot be set back: the pair decodes in lock-step" in record.getMessage()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])

@@ -42,7 +42,8 @@ class Loading:
         device: ``auto`` (cuda, else mps, else cpu), a torch device, or two with a comma between:
             the base and the aligned side's.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's own) or a torch dtype's name.
-        attn_implementation: ``sdpa`` or ``eager``.
+        attn_implementation: ``sdpa``, ``eager``, or ``auto``: what transformers takes for the
+            model, ``sdpa`` unless it computes what that cannot (Gemma 2's soft caps).
         load_in_8bit: Quantise to 8 bits while loading (needs bitsandbytes).
         load_in_4bit: The same to 4 bits.
         trust_remote_code: Whether code from the checkpoint may run.
@@ -55,7 +56,7 @@ class Loading:
 
     device: str = "auto"
     dtype: str = "auto"
-    attn_implementation: str = "sdpa"
+    attn_implementation: str = "auto"
     load_in_8bit: bool = False
     load_in_4bit: bool = False
     trust_remote_code: bool = False
@@ -64,10 +65,10 @@ class Loading:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InputError(f"unknown dtype {self.dtype!r}", hint=f"use {', '.join(DTYPES)}")
-        if self.attn_implementation not in ("sdpa", "eager"):
+        if self.attn_implementation not in ("auto", "sdpa", "eager"):
             raise InputError(
                 f"attention implementation {self.attn_implementation!r} is not supported",
-                hint="use sdpa or eager: others cannot decode rows of unequal length",
+                hint="use auto, sdpa or eager: others cannot decode rows of unequal length",
             )
         if self.load_in_8bit and self.load_in_4bit:
             raise InputError("8-bit and 4-bit loading are both asked for", hint="choose one")
@@ -83,6 +84,11 @@ class Loading:
         """Returns how one side is loaded: 0 base, 1 aligned."""
         devices = self.device.split(",")
         return replace(self, device=devices[min(side, len(devices) - 1)])
+
+    @property
+    def attention(self) -> str | None:
+        """The attention implementation for transformers."""
+        return None if self.attn_implementation == "auto" else self.attn_implementation
 
     @property
     def torch_device(self) -> torch.device:
@@ -235,7 +241,7 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
             source,
             **where(source, revision),
             dtype=loading.torch_dtype,
-            attn_implementation=loading.attn_implementation,
+            attn_implementation=loading.attention,
             trust_remote_code=loading.trust_remote_code,
             **options,
         )
@@ -256,7 +262,7 @@ def _hollow_model(source: str, revision: str, loading: Loading) -> Any:
         model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             config,
             dtype=dtype,
-            attn_implementation=loading.attn_implementation,
+            attn_implementation=loading.attention,
             trust_remote_code=loading.trust_remote_code,
         )
     if loading.quantised:

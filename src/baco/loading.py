@@ -283,7 +283,11 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
             "this pair cannot look ahead, so a draft is of no use", hint="leave out the draft"
         )
     dtype = str(partner.model.dtype).removeprefix("torch.")
-    loading = Loading(str(partner.place), dtype if dtype in DTYPES else "auto")
+    loading = Loading(
+        str(partner.place),
+        dtype if dtype in DTYPES else "auto",
+        shapes_only=partner.model.device.type == "meta",
+    )
     found = Checkpoint.find(source, None, "main", loading)
     if token_bytes(found.tokenizer) != aligned.token_bytes:
         raise InputError(
@@ -293,6 +297,7 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
     model = found.load(loading)
     _check_width(found.label, model, partner.vocabulary)
     draft = HFPartner(model, partner.vocabulary, partner.device)
+    draft.place = found.place(model, loading)
     if not draft.can_look_ahead:
         raise UnsupportedError(
             f"the draft model {found.label} cannot forget guesses",

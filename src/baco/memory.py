@@ -90,7 +90,8 @@ class Job(NamedTuple):
         lookahead: As the engine's.
         lags: Whether a side may be left behind for long, because the router does not read it.
         filtered: Whether filters such as top-p leave few tokens of the vocabulary.
-        drafts: Whether a third party guesses ahead; its own memory is not predicted.
+        drafts: Whether a third party guesses ahead.
+        draft: The small model that does, if it is one.
     """
 
     prompts: Sequence[tuple[int, int]]
@@ -100,6 +101,7 @@ class Job(NamedTuple):
     lags: bool = True
     filtered: bool = True
     drafts: bool = False
+    draft: Partner | None = None
 
 
 def shape_of(partner: Partner) -> Shape | None:
@@ -112,7 +114,7 @@ def shape_of(partner: Partner) -> Shape | None:
     if not isinstance(inner, HFPartner):
         return None
     config = inner.model.config.get_text_config()
-    heads = int(config.num_attention_heads)
+    heads = int(getattr(config, "num_attention_heads", None) or 1)  # a recurrent model has none
     kept = int(getattr(config, "num_key_value_heads", None) or heads)
     hidden = int(config.hidden_size)
     width = int(getattr(config, "head_dim", None) or hidden // heads)
@@ -179,6 +181,7 @@ class Need:
         self.longest = 0 if strands and not job.drafts else longest_draft(job.lookahead)
         used = [1] if sides[0] is sides[1] else [0, 1]
         self._sides = [(k, shapes[k]) for k in used]
+        self._draft = shape_of(job.draft) if job.draft else None
         self.tokens = [self._most_tokens(shapes, prompt) for prompt in job.prompts]
 
     def _most_tokens(self, shapes: tuple[Shape, Shape], prompt: tuple[int, int]) -> int:
@@ -188,14 +191,16 @@ class Need:
 
     @property
     def weights(self) -> int:
-        """Bytes of all weights; an adapter pair's count once."""
-        shapes = [shape for _, shape in self._sides]
-        return max(s.weights for s in shapes) if self.one_model else sum(s.weights for s in shapes)
+        """Bytes of all weights, a draft model's included; an adapter pair's count once."""
+        each = [shape.weights for _, shape in self._sides]
+        draft = self._draft.weights if self._draft else 0
+        return draft + (max(each) if self.one_model else sum(each))
 
     @property
     def row(self) -> int:
         """Bytes that one row holds at its longest: slots and scores of all sides."""
-        return sum(self._held(k, shape) for k, shape in self._sides)
+        draft = self._capacity(1) * self._draft.slot if self._draft else 0
+        return draft + sum(self._held(k, shape) for k, shape in self._sides)
 
     def _capacity(self, k: int) -> int:
         """Slots of a row of one side at its longest."""
@@ -228,9 +233,15 @@ class Need:
                 slots += shape.weights
             total[shape.place] = total.get(shape.place, 0) + slots
             total[shape.device] = total.get(shape.device, 0) + rows * self._scores(shape)
+        passes = list(self._sides)
+        if self._draft:  # it reads what the aligned side does, and keeps no scores
+            slots = rows * self._capacity(1) * self._draft.slot
+            held = slots + (self._draft.weights if weights else 0)
+            total[self._draft.place] = total.get(self._draft.place, 0) + held
+            passes.append((1, self._draft))
         # Sides take turns, so what a pass needs for the moment is needed once per device.
         passing: dict[Device, int] = {}
-        for k, shape in self._sides:
+        for k, shape in passes:
             for device, size in self._moment(k, shape, rows):
                 passing[device] = max(passing.get(device, 0), size)
         return {device: size + passing.get(device, 0) for device, size in total.items()}

@@ -50,7 +50,7 @@ class Pair:
             for the base and the aligned side: ``cuda:0,cuda:1``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's own), ``float32``, ``bfloat16``,
             ``float16`` or ``float64``.
-        attn_implementation: ``sdpa`` or ``eager``.
+        attn_implementation: ``auto``, ``sdpa`` or ``eager``, see `baco.checkpoints.Loading`.
         load_in_8bit: Quantise weights to 8 bits (needs bitsandbytes).
         load_in_4bit: The same to 4 bits.
         revision: Branch, tag or commit on the Hub, for what has no revision of its own.
@@ -84,7 +84,7 @@ class Pair:
         aligned_tokenizer: Any = None,
         device: str = "auto",
         dtype: str = "auto",
-        attn_implementation: str = "sdpa",
+        attn_implementation: str = "auto",
         load_in_8bit: bool = False,
         load_in_4bit: bool = False,
         revision: str = "main",
@@ -241,12 +241,22 @@ class Pair:
                 a context window.
         """
         check(self, setting, tasks)
-        setting = self._with_draft(setting)
+        setting = self.with_draft(setting)
         updates = setting.method.run(self, tasks, setting)
         return updates if keep is None else filtered(updates, keep)
 
-    def _with_draft(self, setting: Setting) -> Setting:
-        """Loads the draft model that a setting names; each once."""
+    def with_draft(self, setting: Setting) -> Setting:
+        """Loads the draft model that a setting names; each once, and as the pair was loaded.
+
+        Args:
+            setting: A setting whose draft may be the name of a model.
+
+        Returns:
+            The setting with the model in its place.
+
+        Raises:
+            BacoError: If the model cannot be had, or is of no use to this pair.
+        """
         name = setting.draft
         if not isinstance(name, str) or name == PROMPT_LOOKUP:
             return setting

@@ -363,6 +363,17 @@ def test_a_dry_run_makes_nothing(tmp_path, capsys, random_pair):
     assert capsys.readouterr().out.splitlines()[2].split() == ["rows", "0"]
 
 
+def test_a_dry_run_counts_a_draft_model(capsys, random_folders):
+    small = str(random_folders[1])
+    assert generate(ASK, "-n", "3", "--dry-run", "--json") == 0
+    assert generate(ASK, "-n", "3", "--dry-run", "--json", "--draft", small) == 0
+    plain, drafted = rows(capsys.readouterr().out)
+    assert drafted["memory_of_weights_bytes"] > 1.4 * plain["memory_of_weights_bytes"]
+    assert drafted["memory_of_a_row_bytes"] > plain["memory_of_a_row_bytes"]
+    assert generate(ASK, "--dry-run", "--draft", "no-such-model") == 2
+    assert "no-such-model" in capsys.readouterr().err
+
+
 def test_a_dry_run_names_what_cannot_be_told(capsys, random_pair, monkeypatch):
     assert generate("word " * 600, "--dry-run") == 2
     assert "the context window 512 (prompt: 'word word" in capsys.readouterr().err

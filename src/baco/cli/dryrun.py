@@ -61,6 +61,7 @@ def planned(pair: Pair, tasks: list[Task], setting: Setting) -> dict[str, Any]:
         _check(sides, (base, aligned), in_short(prompt))
         lengths.append((base, aligned))
     partners = (sides[0].partner, sides[1].partner)
+    setting = pair.with_draft(setting)
     need = need_of(partners, job_of(lengths, len(tasks), setting))
     plan: dict[str, Any] = {"pair": pair.name, "prompts": len(prompts), "rows": len(tasks)}
     if not tasks:

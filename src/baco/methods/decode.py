@@ -57,7 +57,8 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> J
     filtered = warp.top_p < 1 or warp.top_k > 0 or warp.min_p > 0 or warp.temperature == 0
     limit = setting.sampling.max_new_tokens
     drafts = setting.draft is not None
-    return Job(prompts, rows, limit, setting.lookahead, lags, filtered, drafts)
+    draft = None if isinstance(setting.draft, str) else setting.draft
+    return Job(prompts, rows, limit, setting.lookahead, lags, filtered, drafts, draft)
 
 
 class Decoding:

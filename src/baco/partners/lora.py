@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from baco.engine.vocabulary import Vocabulary
-from baco.errors import missing_extra
+from baco.errors import UnsupportedError, missing_extra
 from baco.partners.base import RowCache
 from baco.partners.hf import HFCache, HFPartner
 
@@ -34,13 +34,20 @@ def lora_partners(model: PeftModel, vocabulary: Vocabulary) -> tuple[LoraPartner
 
     Raises:
         BacoError: If peft is not installed.
+        UnsupportedError: If the model has a recurrent state.
     """
     try:
         import peft  # noqa: F401
     except ImportError as error:
         raise missing_extra("peft", "lora") from error
     adapter = model.active_adapter
-    return LoraPartner(model, vocabulary, _OFF), LoraPartner(model, vocabulary, str(adapter))
+    base = LoraPartner(model, vocabulary, _OFF)
+    if not base.can_look_ahead:
+        raise UnsupportedError(
+            "an adapter on a model with a recurrent state cannot share its weights with the base",
+            hint="merge the adapter into a copy of the model, and load both as two checkpoints",
+        )
+    return base, LoraPartner(model, vocabulary, str(adapter))
 
 
 class LoraPartner(HFPartner):

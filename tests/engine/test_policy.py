@@ -15,7 +15,16 @@ from baco.engine.opening import open_engine
 from baco.engine.policy import plan
 from baco.partners.fake import FakePartner, Script
 from baco.routers import parse
-from support.engines import WORDS, Timed, Watch, fake_pair, random_script, run, words_vocabulary
+from support.engines import (
+    WORDS,
+    Timed,
+    Watch,
+    fake_pair,
+    random_pair,
+    random_script,
+    run,
+    words_vocabulary,
+)
 
 LONGEST = 8
 
@@ -199,7 +208,7 @@ def test_results_do_not_depend_on_the_clock() -> None:
 
 def test_only_auto_follows_the_clock() -> None:
     watch = Watch()
-    pair = fake_pair()
+    pair = random_pair("llama")
     for lookahead, follows in (("auto", True), ("off", False), (4, False)):
         engine = open_engine(*pair, lookahead=lookahead, clock=watch)  # type: ignore[arg-type]
         assert isinstance(engine, Engine)
@@ -207,3 +216,6 @@ def test_only_auto_follows_the_clock() -> None:
     alone = open_engine(pair[1], pair[1], clock=watch)
     assert isinstance(alone, Engine)
     assert alone.policy.costs.clock is None  # there is nothing to choose
+    scripts = open_engine(*fake_pair(), clock=watch)
+    assert isinstance(scripts, Engine)
+    assert scripts.policy.costs.clock is None  # they may not know what to say to a trial

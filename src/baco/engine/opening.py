@@ -56,8 +56,8 @@ def open_engine(
         lookahead: How far partners may guess ahead.
         max_rows: Rows decoded at the same time.
         draft: A third party that guesses, as `Engine`.
-        clock: By which passes are tried out under ``auto``, as `Engine`; None counts them by the
-            models' sizes.
+        clock: By which passes of models are tried out under ``auto``, as `Engine`; None counts them
+            by the models' sizes, as is done for partners that are no models.
 
     Returns:
         What the partners' own `open_engine` makes where they have one, else an `Engine`.
@@ -74,5 +74,8 @@ def open_engine(
             )
         decoder: Decoder = own(base, lookahead=lookahead, max_rows=max_rows)
         return decoder
-    timed = clock if lookahead == "auto" else None
+    from baco.partners.hf import HFPartner  # it builds on the engine
+
+    models = isinstance(base, HFPartner) and isinstance(aligned, HFPartner)
+    timed = clock if lookahead == "auto" and models else None
     return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft, clock=timed)

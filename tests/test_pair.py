@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GptOssConfig,
+    GptOssForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
 
 import baco
 from baco.checkpoints import Loading
@@ -111,22 +118,38 @@ def test_different_tokenizers_are_found_and_said(random_folders, tmp_path, caplo
     assert pair.generate("Name a fruit.", n=1, method="base", max_new_tokens=5).base_share == 1
 
 
-def test_attention_is_what_the_model_needs(random_folders, tmp_path):
+def small_gemma2() -> torch.nn.Module:
+    """Its logits have soft caps, which sdpa leaves out."""
+    return Gemma2ForCausalLM(Gemma2Config(**SMALL))
+
+
+def small_gpt_oss() -> torch.nn.Module:
+    """Its attention has sinks, which sdpa leaves out."""
+    return GptOssForCausalLM(
+        GptOssConfig(num_local_experts=2, num_experts_per_tok=1, sliding_window=8, **SMALL)
+    )
+
+
+SMALL = {
+    "vocab_size": 400, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0,
+    "bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 512,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [small_gemma2, small_gpt_oss])
+def test_attention_is_what_the_model_needs(random_folders, tmp_path, make):
     assert Pair(*random_folders, device="cpu").aligned.model.config._attn_implementation == "sdpa"
     folders = []
     for folder in random_folders:
         shutil.copytree(folder, tmp_path / folder.name, ignore=shutil.ignore_patterns("*model*"))
-        Gemma2ForCausalLM(
-            Gemma2Config(
-                vocab_size=400, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-                num_attention_heads=2, num_key_value_heads=1, head_dim=8, pad_token_id=0,
-                bos_token_id=0, eos_token_id=0,
-            )
-        ).save_pretrained(tmp_path / folder.name)  # fmt: skip
+        make().save_pretrained(tmp_path / folder.name)
         folders.append(tmp_path / folder.name)
     pair = Pair(*folders, device="cpu")
-    assert pair.aligned.model.config._attn_implementation == "eager"  # for its soft caps
-    assert len(pair.generate("Hi", n=2, max_new_tokens=4)) == 2
+    assert pair.aligned.model.config._attn_implementation == "eager"
+    plain = pair.generate("Hi", n=3, max_new_tokens=16, lookahead="off")
+    ahead = pair.generate("Hi", n=3, max_new_tokens=16, lookahead=4)
+    assert plain.texts == ahead.texts
     with pytest.raises(PairError, match="does not support"):
         Pair(*folders, device="cpu", attn_implementation="sdpa")
 

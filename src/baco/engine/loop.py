@@ -208,20 +208,8 @@ class Engine:
         Raises:
             InputError: If a prompt is empty or fills its context window, or the limit is < 1.
         """
-        limit = request.max_new_tokens
-        if limit < 1:
-            raise InputError(f"max_new_tokens {limit} is out of range", hint="use at least 1")
-        prompts = (request.aligned_prompt, request.base_prompt)
-        for side, prompt in zip(self.sides, prompts, strict=True):
-            window = side.partner.context_window
-            if not prompt:
-                raise InputError("the prompt is empty", hint="give at least one token")
-            if len(prompt) >= window:
-                raise InputError(
-                    f"the prompt has {len(prompt)} tokens, the context window {window}",
-                    hint="shorten the prompt or use a model with a longer context",
-                )
-            limit = min(limit, window - len(prompt))
+        aligned, base = (side.partner.context_window for side in self.sides)
+        limit = request.limit_within((base, aligned))
         program = Program(request.router, request.warps, request.end_rule, request.blend)
         if program not in self._programs:
             self._programs.append(program)

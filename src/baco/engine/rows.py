@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from baco.engine.blend import Blend
 from baco.engine.warp import Warp
+from baco.errors import InputError
 
 if TYPE_CHECKING:
     from baco.routers.base import Router
@@ -54,6 +55,29 @@ class Request:
     def warps(self) -> tuple[Warp, Warp]:
         """The warps of (base, aligned)."""
         return (self.base_warp or self.warp, self.warp)
+
+    def limit_within(self, windows: tuple[int, int]) -> int:
+        """Returns the most tokens that can be emitted for it, at least 1.
+
+        Args:
+            windows: The context windows of (base, aligned), in tokens.
+
+        Raises:
+            InputError: If a prompt is empty or fills its context window, or the limit is < 1.
+        """
+        limit = self.max_new_tokens
+        if limit < 1:
+            raise InputError(f"max_new_tokens {limit} is out of range", hint="use at least 1")
+        for prompt, window in zip((self.base_prompt, self.aligned_prompt), windows, strict=True):
+            if not prompt:
+                raise InputError("the prompt is empty", hint="give at least one token")
+            if len(prompt) >= window:
+                raise InputError(
+                    f"the prompt has {len(prompt)} tokens, the context window {window}",
+                    hint="shorten the prompt or use a model with a longer context",
+                )
+            limit = min(limit, window - len(prompt))
+        return limit
 
 
 class Cost(NamedTuple):

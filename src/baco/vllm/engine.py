@@ -17,7 +17,7 @@ import torch
 from baco.engine.loop import Lookahead, Stats
 from baco.engine.rows import Cost, Event, Finish, Request
 from baco.engine.vocabulary import Vocabulary
-from baco.errors import BacoError, InputError, UnsupportedError
+from baco.errors import BacoError, UnsupportedError
 from baco.vllm.inside.requests import Fact, of_request
 
 
@@ -267,21 +267,8 @@ class VllmEngine:
             InputError: If a prompt is empty or fills the context window, or the limit is < 1.
             UnsupportedError: If its router cannot run in vLLM.
         """
-        limit = request.max_new_tokens
-        if limit < 1:
-            raise InputError(f"max_new_tokens {limit} is out of range", hint="use at least 1")
-        for prompt, own in zip(
-            (request.base_prompt, request.aligned_prompt), self._windows, strict=True
-        ):
-            window = min(own, self._runtime.window)
-            if not prompt:
-                raise InputError("the prompt is empty", hint="give at least one token")
-            if len(prompt) >= window:
-                raise InputError(
-                    f"the prompt has {len(prompt)} tokens, the context window {window}",
-                    hint="shorten the prompt or use a model with a longer context",
-                )
-            limit = min(limit, window - len(prompt))
+        base, aligned = (min(own, self._runtime.window) for own in self._windows)
+        limit = request.limit_within((base, aligned))
         number = next(self._numbers)
         self._runtime.submit(self._owner, number, request, self._method, limit)
         return number

@@ -112,7 +112,7 @@ def test_a_draft_model_counts():
     assert isinstance(small, HFPartner)
     draft = HFPartner(small.model, sides[1].vocabulary)
     draft.parameters = 1  # so that it is always asked, for as far as may be
-    job = Job([(20, 30)], 6, 40, "auto", lags=False, drafts=True, draft=draft)
+    job = Job([(20, 30)], 6, 40, "auto", lags=False, draft=draft)
     peak(sides, job, "pr@0.5")
     used = peak(sides, job, "pr@0.5")
     need, without = need_of(sides, job), need_of(sides, job._replace(draft=None))

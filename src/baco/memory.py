@@ -90,8 +90,7 @@ class Job(NamedTuple):
         lookahead: As the engine's.
         lags: Whether a side may be left behind for long, because the router does not read it.
         filtered: Whether filters such as top-p leave few tokens of the vocabulary.
-        drafts: Whether a third party guesses ahead.
-        draft: The small model that does, if it is one.
+        draft: Who guesses ahead, as the engine's; of a small model the memory counts.
     """
 
     prompts: Sequence[tuple[int, int]]
@@ -100,8 +99,7 @@ class Job(NamedTuple):
     lookahead: Lookahead = "auto"
     lags: bool = True
     filtered: bool = True
-    drafts: bool = False
-    draft: Partner | None = None
+    draft: str | Partner | None = None
 
 
 def shape_of(partner: Partner) -> Shape | None:
@@ -178,10 +176,11 @@ class Need:
         # Both sides of one set of weights run as two rows of one batch, without own guesses.
         strands = self.one_model and sides[0] is not sides[1]
         self._rows_per_pass = 2 if strands else 1
-        self.longest = 0 if strands and not job.drafts else longest_draft(job.lookahead)
+        self.longest = 0 if strands and job.draft is None else longest_draft(job.lookahead)
         used = [1] if sides[0] is sides[1] else [0, 1]
         self._sides = [(k, shapes[k]) for k in used]
-        self._draft = shape_of(job.draft) if job.draft else None
+        small = None if isinstance(job.draft, str) else job.draft
+        self._draft = shape_of(small) if small else None
         self.tokens = [self._most_tokens(shapes, prompt) for prompt in job.prompts]
 
     def _most_tokens(self, shapes: tuple[Shape, Shape], prompt: tuple[int, int]) -> int:

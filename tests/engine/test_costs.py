@@ -50,7 +50,17 @@ def test_what_is_free_for_many_rows_is_free_for_few() -> None:
     spent = watch.now
     assert costs.of(1, 2) == costs.of(10, 2)
     assert watch.now == spent
-    assert costs.of(33, 2) == [[1, 1, 2], [1, 1, 2]]
+    assert costs.of(64, 2) == [[1, 1, 2], [1, 1, 2]]
+
+
+def test_no_more_rows_are_tried_than_the_batch_has() -> None:
+    tried = []
+    watch = Watch()
+    partner = timed(lambda n, w: tried.append(n) or 1.0, watch)  # type: ignore[func-returns-value]
+    for rows in (5, 9, 65, 200, 5000):
+        speed(partner, rows, watch)
+        assert max(tried) <= rows
+    assert set(tried) == {5, 65}  # 9 is of the kind of 5; 200 and 5000 are of that of 65
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import torch
 import baco
 from baco.engine import Engine, Request, Warp, reference
 from baco.engine.noise import row_key
+from baco.errors import UnsupportedError
 from baco.memory import Job, need_of
 from baco.partners.lora import LoraPartner, lora_partners
 from baco.routers import parse
-from support.engines import random_pair, run
+from support.engines import random_pair, run, small_vocabulary
 
 peft = pytest.importorskip("peft", reason="needs the extra 'lora'")
 
@@ -110,3 +111,13 @@ def test_one_side_alone() -> None:
     ]  # fmt: skip
     wanted = [tuple(reference.decode(aligned, aligned, r)[:4]) for r in alone]
     assert run(Engine(aligned, aligned), alone) == wanted
+
+
+def test_an_adapter_on_a_recurrent_model_is_refused() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=328, hidden_size=16, num_hidden_layers=1, state_size=4)
+    lora = peft.LoraConfig(r=2, target_modules=["in_proj"])
+    model = peft.get_peft_model(MambaForCausalLM(config).eval(), lora)
+    with pytest.raises(UnsupportedError, match="recurrent state"):
+        lora_partners(model, small_vocabulary())  # type: ignore[arg-type]

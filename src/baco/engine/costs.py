@@ -46,7 +46,7 @@ _known: WeakKeyDictionary[Partner, dict[int, Speed | None]] = WeakKeyDictionary(
 
 
 def kind_of(rows: int) -> int:
-    """Rounds a number of rows up to one that is tried out: 1, 4, 16, 64 or 256."""
+    """The kind of a batch of so many rows: the next of 1, 4, 16, 64 and 256."""
     kind = 1
     while kind < min(rows, _LARGEST):
         kind *= 4
@@ -58,19 +58,20 @@ def speed(partner: Partner, rows: int, clock: Clock) -> Speed | None:
 
     Args:
         partner: The partner.
-        rows: Rows in the batch.
+        rows: Rows in the batch; batches of one kind count as alike.
         clock: Tells the time.
 
     Returns:
         How fast it is, or None where that cannot be told: no memory for it, or a clock too coarse.
     """
-    known = _known.setdefault(partner, {})
-    if rows not in known:
+    known, kind = _known.setdefault(partner, {}), kind_of(rows)
+    if kind not in known:
         try:
-            known[rows] = _tried(partner, rows, clock)
+            # No more rows than the batch has: so many fit into memory.
+            known[kind] = _tried(partner, min(rows, _LARGEST), clock)
         except torch.OutOfMemoryError:
-            known[rows] = None
-    return known[rows]
+            known[kind] = None
+    return known[kind]
 
 
 def _tried(partner: Partner, rows: int, clock: Clock) -> Speed | None:
@@ -120,13 +121,13 @@ class Costs:
         """What a pass of one token per row costs each side, and its slopes."""
         if self.clock:
             # What is free for many rows is free for few: that needs no trial.
-            kind = max(kind_of(rows), self._free)
-            found = [speed(partner, kind, self.clock) for partner in self._partners]
+            rows = max(rows, self._free)
+            found = [speed(partner, rows, self.clock) for partner in self._partners]
             aligned, base = found
             if aligned and base:
                 slopes = [aligned.slope, base.slope]
                 if not any(slopes):
-                    self._free = kind
+                    self._free = rows
                 # In steps of a half octave, for the same reason as slopes are rounded.
                 octaves = round(2 * math.log2(aligned.seconds / base.seconds)) / 2
                 return [2.0**octaves, 1.0], slopes

@@ -338,7 +338,7 @@ class Engine:
         # A row that one side has scored and that is unresolved waits for the other side.
         missing = tuple(side.fed < batch.t for side in self.sides)
         self._alone = missing[ALIGNED] & missing[BASE]
-        self.policy.renew(float(batch.source.mean()), len(self._rows))
+        self.policy.renew(batch.source)
         if self._together:
             return ALIGNED
         opening = tuple(

@@ -145,17 +145,17 @@ class Policy:
         self.resolves = (Rate(0.05), Rate(0.05))
         self._cycles = 0
 
-    def renew(self, base_share: float, rows: int) -> None:
+    def renew(self, source: Integers) -> None:
         """Makes a new plan now and then, from what is known by now.
 
         Args:
-            base_share: Share of the rows in which the base side speaks, 0 to 1.
-            rows: Rows in the batch.
+            source: Current sources, int64 [n].
         """
         self._cycles += 1
         if self._cycles % _EVERY != 1:
             return
-        self._costs = self.costs.of(rows, self.longest + 2)
+        self._costs = self.costs.of(len(source), self.longest + 2)
+        base_share = float(source.mean())
         apart = 0.0
         for side, share in enumerate((1 - base_share, base_share)):
             other = (1 - self.resolves[side].value) * self._costs[1 - side][1]
@@ -183,14 +183,12 @@ class Policy:
         """
         accept, own = self.accepts[THIRD], self.accepts[LEADING].value
         aligned, base = self._costs
-        best, length = 0.0, 0
-        for d in range(self.longest + 1):
-            right = float((accept.value ** np.arange(d + 1)).sum())
-            tokens = right if self._together else 1 + own * right
-            checks = aligned[d + 1] if self._together else aligned[d + 1] + base[d + 2]
-            rate = tokens / (checks + d * price * aligned[1])
-            if rate > best:
-                best, length = rate, d
+        guesses = np.arange(self.longest + 1)
+        tokens = np.cumsum(accept.value**guesses)
+        checks = np.array(aligned[1:-1])
+        if not self._together:
+            tokens, checks = 1 + own * tokens, checks + np.array(base[2:])
+        length = int(np.argmax(tokens / (checks + guesses * price * aligned[1])))
         if not length:
             accept.fade()
         return length

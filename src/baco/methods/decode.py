@@ -56,9 +56,7 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> J
     warp = setting.sampling.warp
     filtered = warp.top_p < 1 or warp.top_k > 0 or warp.min_p > 0 or warp.temperature == 0
     limit = setting.sampling.max_new_tokens
-    drafts = setting.draft is not None
-    draft = None if isinstance(setting.draft, str) else setting.draft
-    return Job(prompts, rows, limit, setting.lookahead, lags, filtered, drafts, draft)
+    return Job(prompts, rows, limit, setting.lookahead, lags, filtered, setting.draft)
 
 
 class Decoding:

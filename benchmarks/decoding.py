@@ -14,7 +14,8 @@ import torch
 from baco.engine import Engine, Request, Stats, Warp
 from baco.engine.noise import row_key
 from baco.engine.opening import Decoder, open_engine
-from baco.engine.rows import Cost
+from baco.engine.request import Cost
+from baco.engine.router import Router
 from baco.methods.base import Done
 from baco.methods.nudging import CHUNK
 from baco.methods.settings import make_setting
@@ -23,7 +24,6 @@ from baco.pair import Pair, tasks_for
 from baco.partners.hf import HFPartner
 from baco.prompts import Conversation
 from baco.routers import parse
-from baco.routers.base import Router
 
 LIMIT = 120
 """Most tokens of a sample."""

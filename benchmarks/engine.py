@@ -25,10 +25,10 @@ from rich.console import Console
 import baco
 from baco.calibration import resolve
 from baco.engine import Engine
+from baco.engine.router import Router
 from baco.pair import Pair
 from baco.prompts import Conversation, conversation_of
 from baco.routers import parse
-from baco.routers.base import Router
 from baco.tiny.world import prompts
 from benchmarks.ballast import added, heavy_pair, light_model
 from benchmarks.decoding import (

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import baco
-from baco.engine.rows import Cost
+from baco.engine.request import Cost
 from baco.errors import BacoError, InputError, UnsupportedError
 from baco.known_pairs import known_pair, locate
 from baco.methods.runs import shares

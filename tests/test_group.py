@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baco.engine.rows import Cost
+from baco.engine.request import Cost
 from baco.errors import InputError
 from baco.group import (
     FIELDS,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from baco.engine import Warp
+from baco.engine.router import View
 from baco.engine.step import Context, score
 from baco.errors import BacoError, InputError
 from baco.learning import (
@@ -23,7 +24,6 @@ from baco.pair import Pair
 from baco.partners.fake import FakePartner
 from baco.prompts import conversation_of
 from baco.routers import parse
-from baco.routers.base import View
 from baco.routers.learned import FEATURES, Learned
 from baco.sides import Side
 from support.engines import WORDS, words_vocabulary

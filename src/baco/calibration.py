@@ -27,9 +27,9 @@ from baco.errors import InputError
 from baco.prompts import Conversation, Prompt, conversation_of, identity
 
 if TYPE_CHECKING:
-    from baco.engine.rows import Request
+    from baco.engine.request import Request
+    from baco.engine.router import Router
     from baco.pair import Pair
-    from baco.routers.base import Router
 
 T = TypeVar("T")
 
@@ -549,7 +549,7 @@ class _Probe:
 
     def shares(self, gammas: Sequence[float]) -> Iterator[float]:
         """Returns the mean base share of samples at each threshold."""
-        from baco.engine.rows import BASE, Request
+        from baco.engine.request import BASE, Request
 
         requests = [
             Request(

@@ -13,7 +13,7 @@ from baco.prompts import Conversation, conversation_of
 
 if TYPE_CHECKING:
     from baco.engine.loop import Stats
-    from baco.engine.rows import Cost
+    from baco.engine.request import Cost
 
 Finish = Literal["stop", "length", "stop_string", "withheld", "failed"]
 """Why a sample ended; `withheld` is said of what a moderation filter refused, `failed` of a
@@ -256,7 +256,7 @@ class Group(Sequence[Sample]):
     @property
     def cost(self) -> Cost | None:
         """Sum over the samples' costs, or None where one is not known."""
-        from baco.engine.rows import Cost
+        from baco.engine.request import Cost
 
         costs = [sample.cost for sample in self.samples]
         total = Cost()

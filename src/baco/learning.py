@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 from baco.engine.noise import row_key
+from baco.engine.router import BOTH, Router, Rule, View
 from baco.errors import BacoError, InputError
 from baco.functions import load_function, number_of
 from baco.methods.base import Done, Update
 from baco.methods.settings import make_setting
 from baco.pair import tasks_for
 from baco.prompts import Conversation, Prompt, as_json, conversation_of, identity
-from baco.routers.base import BOTH, Router, Rule, View
 from baco.routers.learned import FEATURES, QUANTILES, Learned, features
 
 if TYPE_CHECKING:

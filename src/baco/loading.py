@@ -22,10 +22,10 @@ from baco.checkpoints import (
     load_tokenizer,
     where,
 )
+from baco.engine.partner import Partner
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, InputError, PairError, UnsupportedError, missing_extra
 from baco.known_pairs import BasePrompt, label_of
-from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner, bridge, encoder_of
 from baco.partners.endpoint import PREFIX, Endpoint
 from baco.partners.hf import HFPartner

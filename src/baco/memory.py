@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import torch
 
 from baco.engine.loop import Lookahead, longest_draft
+from baco.engine.partner import Partner
 from baco.engine.side import CATCH_UP, score_window
-from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner
 from baco.partners.hf import PREFILL, HFPartner, grown_capacity
 

@@ -15,6 +15,8 @@ from baco.calibration import resolve
 from baco.checkpoints import Loading
 from baco.engine.drafts import PROMPT_LOOKUP
 from baco.engine.loop import Stats
+from baco.engine.partner import Partner
+from baco.engine.router import Router
 from baco.errors import InputError, UnknownNameError
 from baco.filters import Filter, filtered
 from baco.group import Group, Sample, check_size
@@ -24,11 +26,9 @@ from baco.loading import load_draft, load_sides
 from baco.methods.base import Chunk, Done, Setting, Task, Update
 from baco.methods.needs import check
 from baco.methods.settings import make_setting
-from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner
 from baco.partners.endpoint import PREFIX
 from baco.prompts import Conversation, PlainTemplate, Prompt, conversation_of
-from baco.routers.base import Router
 from baco.routers.judge import Judge
 from baco.routers.judge import bind as bind_judge
 from baco.sides import Side

@@ -10,7 +10,7 @@ from baco.errors import InputError, PairError
 from baco.prompts import Conversation, PlainTemplate
 
 if TYPE_CHECKING:
-    from baco.partners.base import Partner
+    from baco.engine.partner import Partner
 
 Encoder = Callable[[Conversation], Sequence[int]]
 """A conversation -> the token ids after which the answer begins."""

@@ -6,7 +6,7 @@ import pytest
 
 import baco
 from baco.engine import Engine, reference
-from baco.engine.rows import Request
+from baco.engine.request import Request
 from support import golden
 from support.engines import Decoded, run
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from baco.engine import Cost, Engine, Request, Warp, reference
 from baco.engine.blend import Blend
 from baco.engine.noise import row_key
+from baco.engine.router import View
 from baco.errors import BacoError, InputError
 from baco.partners.fake import FakeCache, FakePartner
 from baco.routers import CASCADES, ROUTERS, custom, parse
-from baco.routers.base import View
 from support.engines import ARCHITECTURES, Decoded, drain, fake_pair, random_pair, run
 
 SPECS = sorted({*ROUTERS, *CASCADES} - {"judge"})

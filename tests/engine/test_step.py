@@ -11,10 +11,10 @@ from scipy import stats
 
 from baco.engine import ALIGNED, BASE, Warp, noise
 from baco.engine.ahead import Stretch
+from baco.engine.router import Router, View
 from baco.engine.step import Choice, Context, Nucleus, Scores, score, step
 from baco.engine.units import START, State
 from baco.routers import CASCADES, ROUTERS, parse
-from baco.routers.base import Router, View
 from support.engines import WORDS, words_vocabulary
 
 VOCABULARY = words_vocabulary()

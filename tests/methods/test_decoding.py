@@ -7,7 +7,7 @@ import pytest
 from baco.engine import Warp
 from baco.engine.noise import row_key
 from baco.engine.reference import decode
-from baco.engine.rows import Request
+from baco.engine.request import Request
 from baco.errors import InputError
 from baco.methods.settings import make_setting
 from baco.prompts import conversation_of

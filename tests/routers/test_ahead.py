@@ -9,9 +9,9 @@ from baco.engine import Engine, Request, Warp, reference
 from baco.engine.ahead import Stretch
 from baco.engine.loop import Stats
 from baco.engine.noise import row_key
+from baco.engine.router import View
 from baco.errors import InputError, UnsupportedError
 from baco.routers import parse
-from baco.routers.base import View
 from support.engines import WORDS, fake_pair, random_pair, run
 from support.views import HALF, SURE, VOCABULARY, view
 

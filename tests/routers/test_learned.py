@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from baco.engine import ALIGNED, BASE, Engine, Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.engine.reference_rules import learned_features, learned_level, learned_score
+from baco.engine.router import View
 from baco.engine.step import Context, score
 from baco.errors import InputError
 from baco.routers import names_file, parse
-from baco.routers.base import View
 from baco.routers.learned import FEATURES, Learned, features, strangers
 from support.engines import fake_pair, run
 from support.views import HALF, SURE, VOCABULARY, WORDS, view

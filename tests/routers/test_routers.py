@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from baco.engine import Warp
+from baco.engine.router import View
 from baco.engine.step import Context, score
 from baco.errors import InputError, UnknownNameError
 from baco.routers import CASCADES, ROUTERS, Schedule, judge, parse
-from baco.routers.base import View
 from support.views import COMMA, HALF, SURE, THE, VOCABULARY, WORDS, view
 
 

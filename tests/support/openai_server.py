@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import torch
 
-from baco.partners.base import Partner
+from baco.engine.partner import Partner
 from baco.partners.endpoint import Endpoint
 
 Answer = tuple[int, dict[str, Any]] | Exception

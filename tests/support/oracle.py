@@ -13,8 +13,8 @@ import torch
 from baco.engine import Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.engine.opening import open_engine
+from baco.engine.partner import Partner
 from baco.pair import Pair
-from baco.partners.base import Partner
 from baco.prompts import conversation_of
 from baco.routers import parse
 from support import golden

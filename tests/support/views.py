@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from baco.engine import Warp
+from baco.engine.router import View
 from baco.engine.step import Context, score
-from baco.routers.base import View
 from support.engines import WORDS, words_vocabulary
 
 __all__ = ["COMMA", "HALF", "SURE", "THE", "VOCABULARY", "WORDS", "view"]

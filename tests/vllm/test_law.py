@@ -13,11 +13,11 @@ from scipy import stats
 from baco.engine import ALIGNED, BASE, Request, Warp
 from baco.engine.noise import row_key
 from baco.engine.opening import open_engine
+from baco.engine.router import View
 from baco.engine.step import Context, score
 from baco.engine.units import START
 from baco.pair import Pair
 from baco.routers import parse
-from baco.routers.base import View
 from support import golden
 from support.oracle import PROMPTS, compare, decode, requests
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import torch
 
 from baco.engine.batch import Row
-from baco.engine.rows import ALIGNED, BASE, Cost
+from baco.engine.partner import Partner
+from baco.engine.prefix_cache import Spent, Texts
+from baco.engine.request import ALIGNED, BASE, Cost
 from baco.engine.step import Scores, score
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
-from baco.partners.base import Partner
-from baco.partners.texts import Spent, Texts
 
 SENTENCE = 0
 """The depth that means: to the end of the sentence."""

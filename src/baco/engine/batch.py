@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from baco.engine.rows import Cost, Finish, Request
+from baco.engine.request import Cost, Finish, Request
 
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]

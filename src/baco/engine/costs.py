@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from baco.partners.base import Partner
+from baco.engine.partner import Partner
 
 Clock = Callable[[], float]
 """Seconds since some moment."""

@@ -11,12 +11,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 
+from baco.engine.partner import Partner
+from baco.engine.prefix_cache import Texts
 from baco.engine.step import Context, score, step
 from baco.engine.warp import Warp
 from baco.errors import InputError
-from baco.partners.base import Partner
-from baco.partners.texts import Texts
-from baco.routers import parse
 
 
 class Ask(NamedTuple):
@@ -107,7 +106,7 @@ class ModelDrafter:
         self.partner = partner
         self.cost = partner.parameters / max(parameters, 1)
         self._texts = Texts(partner)
-        self._own = parse("rand", 0)
+        self._own = ALONE
 
     @property
     def passes(self) -> int:

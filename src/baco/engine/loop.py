@@ -29,15 +29,14 @@ from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend, blend
 from baco.engine.costs import Clock, Costs
 from baco.engine.drafts import Ask, Draft, make_drafter
+from baco.engine.partner import Partner, RowCache
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
-from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Request
+from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Request
+from baco.engine.router import ALONE, Router
 from baco.engine.side import Side, run_together, score_window
 from baco.engine.step import Choice, Context, Nucleus, Scores, step
 from baco.engine.warp import Warp, nucleus
 from baco.errors import BacoError, InputError, UnsupportedError
-from baco.partners.base import Partner, RowCache
-from baco.routers import parse
-from baco.routers.base import Router
 
 Lookahead = Literal["auto", "off"] | int
 """How far the partners may guess ahead: a number of tokens, ``off``, or ``auto``."""
@@ -167,7 +166,7 @@ class Engine:
         costs = Costs((aligned, base), clock)
         self.policy = Policy(costs, self.longest, together=self._together)
         self._ahead = Ahead(base, aligned)
-        self._own = parse("rand", 0)  # guesses ask no router: both sides are the drafter's
+        self._own = ALONE  # guesses ask no router: both sides are the drafter's
         self._emitted = 0
         self._numbers = 0
         self._waiting: deque[Row] = deque()

@@ -8,9 +8,9 @@ from typing import Protocol
 from baco.engine.costs import Clock
 from baco.engine.drafts import Draft
 from baco.engine.loop import Engine, Lookahead, Stats
-from baco.engine.rows import Cost, Event, Request
+from baco.engine.partner import Partner
+from baco.engine.request import Cost, Event, Request
 from baco.errors import UnsupportedError
-from baco.partners.base import Partner
 
 
 class Decoder(Protocol):

@@ -19,14 +19,14 @@ import torch
 from baco.engine import noise
 from baco.engine.ahead import Stretch
 from baco.engine.blend import PLAUSIBLE, Blend
+from baco.engine.partner import Partner, is_partial
 from baco.engine.reference_rules import decide, margin_ahead, margin_of, rollout
-from baco.engine.rows import ALIGNED, BASE, Finish, Request
+from baco.engine.request import ALIGNED, BASE, Finish, Request
+from baco.engine.router import View
 from baco.engine.step import Context, Nucleus, Scores
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
-from baco.partners.base import Partner, is_partial
-from baco.routers.base import View
 
 Floats = np.ndarray[tuple[int], np.dtype[np.floating]]
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]

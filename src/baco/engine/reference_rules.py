@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from baco.engine.ahead import LONGEST_SENTENCE, SENTENCE, Stretch
-from baco.engine.rows import ALIGNED, BASE
+from baco.engine.partner import Partner
+from baco.engine.request import ALIGNED, BASE
+from baco.engine.router import Router, View
 from baco.engine.vocabulary import Vocabulary
-from baco.partners.base import Partner
-from baco.routers.base import Router, View
 from baco.routers.learned import Learned
 
 Floats = np.ndarray[Any, np.dtype[np.floating]]

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from baco.engine.batch import Integers
-from baco.engine.rows import Request
+from baco.engine.partner import Partner, RowCache, is_partial
+from baco.engine.request import Request
 from baco.engine.step import Nucleus, Scores, score
 from baco.engine.warp import Warp, in_order
-from baco.partners.base import Partner, RowCache, is_partial
 
 UNOPENED = -1
 

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from baco.engine import noise
-from baco.engine.rows import ALIGNED, BASE
+from baco.engine.request import ALIGNED, BASE
+from baco.engine.router import Router, View
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, in_order, nucleus
-from baco.routers.base import Router, View
 
 if TYPE_CHECKING:
     from baco.engine.ahead import Look
@@ -124,7 +124,7 @@ def score(
         how: The warps of this side.
         vocabulary: The partner's vocabulary.
         partial: Whether they are log-probabilities of the likeliest tokens only, see
-            `baco.partners.base.is_partial`. P~ then holds no others.
+            `baco.engine.partner.is_partial`. P~ then holds no others.
 
     Returns:
         The scores, in float64 for float64 logits, else in float32.

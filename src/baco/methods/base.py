@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from baco.engine.loop import Lookahead, Stats
-from baco.engine.rows import Cost
+from baco.engine.request import Cost
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.group import Sample, check_size
 from baco.prompts import Conversation
 
 if TYPE_CHECKING:
+    from baco.engine.partner import Partner
+    from baco.engine.router import Router
     from baco.methods.sharing import Seat
     from baco.pair import Pair
-    from baco.partners.base import Partner
-    from baco.routers.base import Router
 
 PAIR_OF_MODELS = frozenset({"base logits", "aligned logits"})
 """The needs of a method that decodes with both models."""

@@ -17,7 +17,8 @@ import torch
 
 from baco.engine import noise
 from baco.engine.loop import Stats
-from baco.engine.rows import Cost
+from baco.engine.partner import Partner
+from baco.engine.request import Cost
 from baco.engine.step import score
 from baco.engine.warp import Warp
 from baco.errors import InputError
@@ -26,7 +27,6 @@ from baco.methods.base import Method, Setting, Task, Update
 from baco.methods.finished import sample_of
 from baco.methods.reader import Reader
 from baco.methods.runs import tell
-from baco.partners.base import Partner
 from baco.prompts import Conversation, identity
 
 if TYPE_CHECKING:

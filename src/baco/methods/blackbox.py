@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from baco.engine.loop import Stats
 from baco.engine.noise import row_key
-from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost
+from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost
 from baco.engine.units import segment
 from baco.engine.warp import Warp
 from baco.errors import InputError, PairError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from baco.engine.noise import row_key
 from baco.engine.opening import Decoder, open_engine
-from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
+from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
 from baco.errors import InputError
 from baco.group import Sample
 from baco.memory import Job, rows_that_fit
@@ -22,7 +22,7 @@ from baco.prompts import Conversation, identity, in_short
 
 if TYPE_CHECKING:
     from baco.engine.blend import Blend
-    from baco.routers.base import Router
+    from baco.engine.router import Router
     from baco.sides import Side
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from baco.engine.rows import Cost
+from baco.engine.request import Cost
 from baco.group import Finish, Sample, base_share, switches
 from baco.methods.base import MAX_ATTEMPTS, Sampling, Setting
 from baco.methods.reader import Reader

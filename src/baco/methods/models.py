@@ -21,8 +21,8 @@ from baco.routers import parse
 from baco.routers.learned import strangers
 
 if TYPE_CHECKING:
+    from baco.engine.router import Router
     from baco.pair import Pair
-    from baco.routers.base import Router
 
 
 logger = logging.getLogger("baco")

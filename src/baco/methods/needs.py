@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
+from baco.engine.partner import Partner
+from baco.engine.router import Level, Router
 from baco.errors import InputError
-from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner
 from baco.routers import names, parse
-from baco.routers.base import Level, Router
 
 if TYPE_CHECKING:
     from baco.methods.base import Method, Setting, Task

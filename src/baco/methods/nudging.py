@@ -22,7 +22,7 @@ import torch
 
 from baco.engine.loop import Stats
 from baco.engine.noise import row_key
-from baco.engine.rows import ALIGNED, BASE, SOURCE_NAMES, Cost
+from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost
 from baco.engine.units import START
 from baco.methods.base import Chunk, Done, Method, Setting, Task, Update
 from baco.methods.finished import sample_of, too_short

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from baco.engine.loop import Stats
-from baco.engine.rows import Cost
+from baco.engine.request import Cost
 from baco.group import Sample
 from baco.methods.base import Chunk, Done, Setting, Update
 

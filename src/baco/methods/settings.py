@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from baco.engine.loop import Lookahead, draft_is_useless
+from baco.engine.partner import Partner
+from baco.engine.router import Router
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.methods import METHODS
 from baco.methods.base import COLDEST, HOTTEST, Method, Sampling, Setting, split_spec
-from baco.partners.base import Partner
 from baco.routers import parse
-from baco.routers.base import Router
 
 DEFAULT_ROUTER = "p-punc"
 """The paper's best router (§5.2), with its own default threshold."""

@@ -15,8 +15,8 @@ from baco.engine.opening import Decoder, open_engine
 from baco.errors import BacoError
 
 if TYPE_CHECKING:
-    from baco.engine.rows import Event, Request
-    from baco.partners.base import Partner
+    from baco.engine.partner import Partner
+    from baco.engine.request import Event, Request
 
 
 class Port:

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import torch
 
 from baco.engine import noise
+from baco.engine.partner import is_partial
+from baco.engine.prefix_cache import Spent, Texts
 from baco.engine.step import score
 from baco.engine.warp import Warp
 from baco.errors import InputError
-from baco.partners.base import is_partial
-from baco.partners.texts import Spent, Texts
 from baco.prompts import Conversation
 from baco.sides import Side, answer_ids
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from baco.engine.partner import Partner, RowCache
 from baco.engine.units import START, UnitTable
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import PairError
-from baco.partners.base import Partner, RowCache
 
 Encode = Callable[[str], list[int]]
 """Text to token ids, without special tokens."""
@@ -190,7 +190,7 @@ class Reader:
 
 
 class BridgedCache:
-    """Rows of shared ids over a cache of own ids; see `baco.partners.base.RowCache`.
+    """Rows of shared ids over a cache of own ids; see `baco.engine.partner.RowCache`.
 
     After each feed the row's own ids are worked out anew; what changed at the end (a unit that
     has grown) is set back and fed again.

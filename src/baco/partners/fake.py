@@ -72,7 +72,7 @@ class FakePartner:
 
 
 class FakeCache:
-    """Remembers each row's ids; see `baco.partners.base.RowCache`."""
+    """Remembers each row's ids; see `baco.engine.partner.RowCache`."""
 
     def __init__(self, partner: FakePartner) -> None:
         self.partner = partner

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from transformers import Cache, PreTrainedModel
 
+from baco.engine.partner import RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import PairError
-from baco.partners.base import RowCache
 from baco.partners.recompute import RecomputeCache
 
 _BLOCK = 64  # KV slots grow in steps of this many tokens
@@ -278,7 +278,7 @@ Prompt = tuple[int, tuple[int, ...]]
 
 
 class HFCache:
-    """The rows of one batch on one partner; see `baco.partners.base.RowCache`."""
+    """The rows of one batch on one partner; see `baco.engine.partner.RowCache`."""
 
     def __init__(self, partner: HFPartner) -> None:
         self.partner = partner

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from baco.engine.partner import RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import UnsupportedError, missing_extra
-from baco.partners.base import RowCache
 from baco.partners.hf import HFCache, HFPartner
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RecomputeCache:
-    """Rows as id sequences; see `baco.partners.base.RowCache`."""
+    """Rows as id sequences; see `baco.engine.partner.RowCache`."""
 
     def __init__(self, partner: HFPartner) -> None:
         self.partner = partner

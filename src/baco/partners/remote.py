@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from baco.clients import Refusal
+from baco.engine.partner import Partner
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.errors import InputError, PairError
-from baco.partners.base import Partner
 from baco.partners.bridge import BridgedPartner
 from baco.partners.endpoint import Endpoint
 
@@ -194,7 +194,7 @@ class RemotePartner:
 
 
 class RemoteCache:
-    """Rows as id sequences: the server keeps the rest; see `baco.partners.base.RowCache`."""
+    """Rows as id sequences: the server keeps the rest; see `baco.engine.partner.RowCache`."""
 
     def __init__(self, partner: RemotePartner) -> None:
         self.partner = partner

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 
+from baco.engine.partner import RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.errors import InputError, PairError, UnsupportedError
 from baco.known_pairs import BasePrompt
-from baco.partners.base import RowCache
 from baco.partners.endpoint import Endpoint
 from baco.prompts import Conversation, PlainTemplate
 from baco.sides import Side

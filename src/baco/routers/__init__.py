@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from baco.engine.router import Router, Rule, View
+from baco.engine.schedule import Schedule
 from baco.errors import InputError
 from baco.registry import Registry
 from baco.routers import ahead, combine, content, judge, learned, logit
-from baco.routers.base import Router, Rule, View
-from baco.routers.schedule import Schedule
 
 __all__ = ["CASCADES", "ROUTERS", "Router", "Rule", "Schedule", "View", "custom", "parse"]
 

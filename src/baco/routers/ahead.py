@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from baco.engine.router import Rule, View
 from baco.errors import InputError
-from baco.routers.base import Rule, View
 from baco.routers.logit import INF
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ def named(name: str) -> Rule | None:
 
 
 def _base(view: View, depth: int) -> Stretch:
-    from baco.engine.rows import BASE
+    from baco.engine.request import BASE
 
     return view.stretch(BASE, depth)
 
 
 def _aligned(view: View, depth: int) -> Stretch:
-    from baco.engine.rows import ALIGNED
+    from baco.engine.request import ALIGNED
 
     return view.stretch(ALIGNED, depth)
 

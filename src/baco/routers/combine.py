@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from baco.engine.router import BOTH, Decide, Rule, View
 from baco.routers import content, logit
-from baco.routers.base import BOTH, Decide, Rule, View
 
 CASCADES = {
     "p-punc": ("punc", "p"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from baco.routers.base import BOTH, Rule, View
+from baco.engine.router import BOTH, Rule, View
 
 
 def punc(view: View, gamma: torch.Tensor) -> torch.Tensor:

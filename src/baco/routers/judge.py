@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import torch
 
+from baco.engine.router import BOTH, Router, Rule, View
 from baco.errors import InputError
-from baco.routers.base import BOTH, Router, Rule, View
 
 Judge = Callable[[list[int], int, int], bool]
 """(emitted token ids, base's proposal, aligned's proposal) -> whether the base model may speak."""

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from baco.engine.router import BOTH, Rule, View
 from baco.errors import InputError
-from baco.routers.base import BOTH, Rule, View
 
 if TYPE_CHECKING:
-    from baco.routers.base import Router
+    from baco.engine.router import Router
 
 FORMAT = 1
 """Version of the file."""

@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 
-from baco.routers.base import BOTH, Rule, View
+from baco.engine.router import BOTH, Rule, View
 
 INF = math.inf
 

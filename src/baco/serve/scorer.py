@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from baco.engine import Warp
+from baco.engine.partner import Partner
 from baco.engine.step import score
-from baco.partners.base import Partner
 from baco.serve.samples import Logprob, Piece, Plan
 
 _PLAIN = Warp(top_p=1.0)

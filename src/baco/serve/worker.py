@@ -19,8 +19,8 @@ from typing import TypeVar
 
 from baco.engine import Event, Lookahead, Request
 from baco.engine.opening import Decoder, open_engine
+from baco.engine.partner import Partner
 from baco.errors import BacoError
-from baco.partners.base import Partner
 from baco.serve.samples import Method, Plan, Sample, Update
 from baco.serve.scorer import Scorer
 

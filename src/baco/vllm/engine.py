@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from baco.engine.loop import Lookahead, Stats
-from baco.engine.rows import Cost, Event, Finish, Request
+from baco.engine.request import Cost, Event, Finish, Request
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, UnsupportedError
 from baco.vllm.inside.requests import Fact, of_request

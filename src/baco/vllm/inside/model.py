@@ -13,7 +13,7 @@ from vllm.forward_context import get_forward_context
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.models.utils import init_vllm_registered_model
 
-from baco.engine.rows import ALIGNED, BASE
+from baco.engine.request import ALIGNED, BASE
 from baco.vllm.inside.ahead import Ahead
 from baco.vllm.inside.attention import Views
 from baco.vllm.inside.pair import Inside

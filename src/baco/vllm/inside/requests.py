@@ -22,12 +22,12 @@ import torch
 
 from baco.engine.blend import Blend
 from baco.engine.noise import row_key
-from baco.engine.rows import Request
+from baco.engine.request import Request
+from baco.engine.router import Router, Rule
 from baco.engine.warp import Warp
 from baco.errors import InputError, UnknownNameError, UnsupportedError
 from baco.methods.settings import DEFAULT_ROUTER
 from baco.routers import learned, parse
-from baco.routers.base import Router, Rule
 
 METHODS = ("baco", "base", "aligned")
 

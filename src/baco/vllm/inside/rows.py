@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from baco.engine.blend import blend
-from baco.engine.rows import ALIGNED, BASE
+from baco.engine.request import ALIGNED, BASE
 from baco.engine.step import Context, Nucleus, Scores, score, step
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from baco.engine.schedule import Schedule
 from baco.errors import InputError, UnsupportedError
-from baco.routers.schedule import Schedule
 
 if TYPE_CHECKING:
     from baco.engine.ahead import Look, Stretch
@@ -269,3 +269,11 @@ class Router:
             to_base = says if to_base is None else to_base & says
         assert to_base is not None
         return to_base
+
+
+def _stay(view: View, gamma: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(view.asked)
+
+
+ALONE = Router("alone", (Rule("alone", "never", _stay, frozenset(), level="top-k"),), (None,))
+"""For a model that speaks alone, as both sides of a step: nobody is asked."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from baco.partners.base import Partner, RowCache
+from baco.engine.partner import Partner, RowCache
 
 
 class Spent(NamedTuple):

@@ -10,7 +10,7 @@ from baco.engine.warp import Warp
 from baco.errors import InputError
 
 if TYPE_CHECKING:
-    from baco.routers.base import Router
+    from baco.engine.router import Router
 
 ALIGNED = 0
 BASE = 1

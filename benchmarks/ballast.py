@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 import baco
+from baco.models.hf import HFPartner
+from baco.models.linear import use_onednn
 from baco.pair import Pair
-from baco.partners.hf import HFPartner
-from baco.partners.linear import use_onednn
 
 
 class WithBallast(torch.nn.Module):

@@ -20,8 +20,8 @@ from baco.methods.base import Done
 from baco.methods.nudging import CHUNK
 from baco.methods.settings import make_setting
 from baco.methods.writing import Ask, Writer
+from baco.models.hf import HFPartner
 from baco.pair import Pair, tasks_for
-from baco.partners.hf import HFPartner
 from baco.prompts import Conversation
 from baco.routers import parse
 

@@ -179,7 +179,7 @@ def draft_rows(pair: Pair, asked: Sequence[Conversation], share: float) -> list[
 
 def lora_rows(asked: Sequence[Conversation]) -> list[dict[str, Any]]:
     """A LoRA pair: one pass serves both sides; and the bytes of its weights."""
-    from baco.memory import Job, need_of
+    from baco.models.memory import Job, need_of
 
     rows = []
     for name in ("tiny", "tiny-lora"):

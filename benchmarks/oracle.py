@@ -16,8 +16,8 @@ from baco.engine import Request
 from baco.engine.loop import LONGEST_DRAFT
 from baco.engine.step import Context, score, step
 from baco.engine.units import START
+from baco.models.hf import HFPartner
 from baco.pair import Pair
-from baco.partners.hf import HFPartner
 from baco.routers import parse
 
 ALIGNED, BASE = 0, 1

@@ -79,7 +79,7 @@ def folders(root: Path, width: int) -> tuple[str, str]:
     """Saves both models of the bundled pair with ballast; returns their folders."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from baco.known_pairs import locate
+    from baco.models.known import locate
 
     out = []
     for name in ("base", "aligned"):
@@ -171,7 +171,7 @@ def aligned_alone(base: str, aligned: str, texts: Sequence[str]) -> Any:
 
 def encoded(both: Any, texts: Sequence[str]) -> list[list[int]]:
     """The aligned side's prompts."""
-    from baco.sides import chat_encoder
+    from baco.models.sides import chat_encoder
 
     encode = chat_encoder(both.aligned.tokenizer, both.aligned.label)
     return [list(encode(conversation_of(text))) for text in texts]

@@ -2,7 +2,7 @@
 
 Run: ``python -m benchmarks.widths``. It says what look-ahead can win on a machine: a pass that
 verifies guesses is wider than one that does not. In float32 it also shows what torch's own linear
-layers cost, beside ours (`baco.partners.linear`).
+layers cost, beside ours (`baco.models.linear`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from baco.partners.linear import OneDNNLinear
+from baco.models.linear import OneDNNLinear
 from benchmarks.ballast import heavy_pair
 
 SHAPES = ((1, 1), (1, 2), (1, 4), (10, 1), (10, 2))

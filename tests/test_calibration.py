@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from baco import calibration
 from baco.calibration import Axis, Curve, Effort, Knot, UncalibratedError
 from baco.errors import InputError, UnknownNameError
+from baco.models.sides import Side
 from baco.pair import Pair
-from baco.sides import Side
 from support.engines import fake_pair
 
 SMALL = Effort(prompts=6, samples=4, max_new_tokens=16, gap=0.15, thresholds=13)

@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import baco
 from baco.engine.request import Cost
 from baco.errors import BacoError, InputError, UnsupportedError
-from baco.known_pairs import known_pair, locate
 from baco.methods.runs import shares
 from baco.methods.settings import make_setting
+from baco.models.known import known_pair, locate
 
 QUESTION = "Tell me a short story about a fox."
 

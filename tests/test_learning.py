@@ -20,12 +20,12 @@ from baco.learning import (
     settings_of,
     train,
 )
+from baco.models.sides import Side
 from baco.pair import Pair
 from baco.partners.fake import FakePartner
 from baco.prompts import conversation_of
 from baco.routers import parse
 from baco.routers.learned import FEATURES, Learned
-from baco.sides import Side
 from support.engines import WORDS, words_vocabulary
 
 VOCABULARY = words_vocabulary()

@@ -10,11 +10,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import baco
-from baco import memory
 from baco.engine import Engine, Request, Warp
 from baco.engine.noise import row_key
-from baco.memory import Job, need_of
-from baco.partners.hf import HFPartner
+from baco.models import memory
+from baco.models.hf import HFPartner
+from baco.models.memory import Job, need_of
 from baco.routers import parse
 from support.engines import fake_pair, random_pair
 

@@ -19,12 +19,12 @@ from transformers import (
 )
 
 import baco
-from baco.checkpoints import Loading
 from baco.errors import BacoError, InputError, PairError, UnknownNameError
-from baco.known_pairs import known_pair, known_pairs
+from baco.models.checkpoints import Loading
+from baco.models.known import known_pair, known_pairs
+from baco.models.sides import chat_encoder
 from baco.pair import Pair, load
 from baco.prompts import PlainTemplate, conversation_of
-from baco.sides import chat_encoder
 from conftest import TEXT, save_model, save_tokenizer
 
 ASK = conversation_of("Name a fruit.")

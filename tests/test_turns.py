@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import baco
-from baco.checkpoints import Loading, load_model
-from baco.known_pairs import known_pair, locate
+from baco.models.checkpoints import Loading, load_model
+from baco.models.known import known_pair, locate
 
 
 def test_pairs_loaded_in_threads_are_those_loaded_alone() -> None:

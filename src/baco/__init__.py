@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from baco.errors import BacoError, InputError, PairError
     from baco.group import Group, Sample
     from baco.methods import METHODS
+    from baco.models.endpoint import Endpoint
+    from baco.models.sides import Side
     from baco.pair import Pair, Stream, load
-    from baco.partners.endpoint import Endpoint
     from baco.prompts import PlainTemplate
     from baco.routers import ROUTERS
     from baco.routers import custom as router
-    from baco.sides import Side
 
 __version__ = "0.1.0"
 
 _NAMES = {
     "BacoError": "baco.errors:BacoError",
-    "Endpoint": "baco.partners.endpoint:Endpoint",
+    "Endpoint": "baco.models.endpoint:Endpoint",
     "Group": "baco.group:Group",
     "InputError": "baco.errors:InputError",
     "METHODS": "baco.methods:METHODS",
@@ -38,7 +38,7 @@ _NAMES = {
     "PlainTemplate": "baco.prompts:PlainTemplate",
     "ROUTERS": "baco.routers:ROUTERS",
     "Sample": "baco.group:Sample",
-    "Side": "baco.sides:Side",
+    "Side": "baco.models.sides:Side",
     "Stream": "baco.pair:Stream",
     "load": "baco.pair:load",
     "router": "baco.routers:custom",

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from baco.checkpoints import Loading, end_ids, load_tokenizer
 from baco.engine import Engine, Request, Warp
 from baco.engine.noise import row_key
 from baco.errors import InputError
-from baco.loading import same_tokens
-from baco.partners.hf import HFPartner
-from baco.partners.tokens import vocabulary_of
+from baco.models.checkpoints import Loading, end_ids, load_tokenizer
+from baco.models.hf import HFPartner
+from baco.models.load import same_tokens
+from baco.models.tokens import vocabulary_of
 from baco.routers import Router, parse
 
 

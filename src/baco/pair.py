@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from baco.calibration import resolve
-from baco.checkpoints import Loading
 from baco.engine.drafts import PROMPT_LOOKUP
 from baco.engine.loop import Stats
 from baco.engine.partner import Partner
@@ -21,17 +20,18 @@ from baco.errors import InputError, UnknownNameError
 from baco.filters import Filter, filtered
 from baco.group import Group, Sample, check_size
 from baco.judging import aligned_judge
-from baco.known_pairs import BasePrompt, KnownPair, known_pair, locate
-from baco.loading import load_draft, load_sides
 from baco.methods.base import Chunk, Done, Setting, Task, Update
 from baco.methods.needs import check
 from baco.methods.settings import make_setting
+from baco.models.checkpoints import Loading
+from baco.models.endpoint import PREFIX
+from baco.models.known import BasePrompt, KnownPair, known_pair, locate
+from baco.models.load import load_draft, load_sides
+from baco.models.sides import Side
 from baco.partners.bridge import BridgedPartner
-from baco.partners.endpoint import PREFIX
 from baco.prompts import Conversation, PlainTemplate, Prompt, conversation_of
 from baco.routers.judge import Judge
 from baco.routers.judge import bind as bind_judge
-from baco.sides import Side
 
 logger = logging.getLogger("baco")
 
@@ -50,7 +50,7 @@ class Pair:
             for the base and the aligned side: ``cuda:0,cuda:1``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's own), ``float32``, ``bfloat16``,
             ``float16`` or ``float64``.
-        attn_implementation: ``auto``, ``sdpa`` or ``eager``, see `baco.checkpoints.Loading`.
+        attn_implementation: ``auto``, ``sdpa`` or ``eager``, see `baco.models.checkpoints.Loading`.
         load_in_8bit: Quantise weights to 8 bits (needs bitsandbytes).
         load_in_4bit: The same to 4 bits.
         revision: Branch, tag or commit on the Hub, for what has no revision of its own.
@@ -59,7 +59,8 @@ class Pair:
         base_prompt: ``plain``, or ``chat`` for a pair of two aligned models (§5.3).
         template: How conversations are written for a base model.
         trust_remote_code: Whether code from the checkpoints may run.
-        shapes_only: Whether to leave the weights out, see `baco.memory`; such a pair cannot run.
+        shapes_only: Whether to leave the weights out, see `baco.models.memory`; such a pair
+            cannot run.
 
     Attributes:
         name: The pair's name.

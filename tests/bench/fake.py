@@ -14,10 +14,10 @@ from baco.bench import run as running
 from baco.bench.plan import Plan
 from baco.bench.run import Local, Worker, prepare
 from baco.bench.store import Store
+from baco.models.sides import Side
 from baco.pair import Pair
 from baco.partners.fake import FakePartner, fake_vocabulary
 from baco.prompts import Conversation
-from baco.sides import Side
 
 TOKENS = [" red", " blue", " a", " the", " sea", ".", ",", " ski", "ing", "<end>"]
 

@@ -22,9 +22,9 @@ from baco.bench.make import Failed, Job, Made, Pull
 from baco.bench.run import Local, Worker
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
+from baco.models.sides import Side
 from baco.pair import Pair
 from baco.prompts import Conversation, conversation_of
-from baco.sides import Side
 
 from .fake import begin, content, fake_pair, fork, load, plan, result, work
 

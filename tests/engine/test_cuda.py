@@ -8,7 +8,7 @@ import torch
 import baco
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
-from baco.memory import Job, need_of
+from baco.models.memory import Job, need_of
 from baco.routers import parse
 from support.engines import run
 

@@ -9,8 +9,8 @@ import baco
 from baco.engine import Engine, Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.errors import UnsupportedError
-from baco.memory import Job, need_of
-from baco.partners.lora import LoraPartner, lora_partners
+from baco.models.lora import LoraPartner, lora_partners
+from baco.models.memory import Job, need_of
 from baco.routers import parse
 from support.engines import random_pair, run, small_vocabulary
 

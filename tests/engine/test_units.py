@@ -178,7 +178,7 @@ def test_everything_begins_at_the_start_and_ends_always_begin() -> None:
 def test_real_tokenizers(name: str) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    from baco.partners.tokens import token_bytes
+    from baco.models.tokens import token_bytes
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(SHARED / name / "tokenizer.json"))
     tokens = token_bytes(tokenizer)

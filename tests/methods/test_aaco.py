@@ -10,9 +10,9 @@ import baco
 from baco.cli import run
 from baco.errors import BacoError, InputError
 from baco.methods import aaco
+from baco.models.sides import Side
 from baco.pair import Pair
 from baco.partners.fake import FakePartner
-from baco.sides import Side
 from support.engines import WORDS, words_vocabulary
 
 VOCABULARY = words_vocabulary()
@@ -119,7 +119,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], arguments: list[str], mess
 
 
 def test_two_checkpoints_of_one_run_from_folders(capsys: pytest.CaptureFixture[str]) -> None:
-    from baco.known_pairs import bundled_folder
+    from baco.models.known import bundled_folder
 
     folders = f"{bundled_folder('sft')},{bundled_folder('aligned')}"
     asked = ["generate", "Name a city in Italy for my quiz.", "-n", "2", "--json",

@@ -15,8 +15,8 @@ from baco.engine import Vocabulary, Warp
 from baco.engine.units import UnitTable
 from baco.errors import InputError
 from baco.methods.beams import search
+from baco.models.hf import HFPartner
 from baco.partners.fake import FakePartner, fake_vocabulary
-from baco.partners.hf import HFPartner
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = json.loads((DATA / "group_beams.json").read_text(encoding="utf-8"))

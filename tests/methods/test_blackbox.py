@@ -11,8 +11,8 @@ import pytest
 
 from baco.engine.units import segment
 from baco.errors import InputError, PairError, UnsupportedError
+from baco.models.endpoint import Endpoint
 from baco.pair import Pair
-from baco.partners.endpoint import Endpoint
 from baco.serve.pairs import check_pairs
 
 ALIGNED = "The cat sat on the mat, and slept."

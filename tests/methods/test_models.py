@@ -8,10 +8,10 @@ import torch
 from baco.errors import InputError
 from baco.methods.base import Chunk, Done, Task
 from baco.methods.settings import make_setting
+from baco.models.sides import Side
 from baco.pair import Pair
 from baco.partners.fake import FakePartner, fake_vocabulary
 from baco.prompts import conversation_of
-from baco.sides import Side
 
 ASK = "What is the capital of France?"
 

@@ -10,10 +10,10 @@ from baco.errors import InputError
 from baco.methods import METHODS, Task
 from baco.methods.needs import abilities, check
 from baco.methods.settings import make_setting
+from baco.models.sides import Side
 from baco.pair import Pair
 from baco.partners.fake import FakePartner, fake_vocabulary
 from baco.prompts import conversation_of
-from baco.sides import Side
 
 ASK = conversation_of("Name a fruit.")
 

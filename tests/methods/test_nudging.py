@@ -14,9 +14,9 @@ from baco.errors import InputError
 from baco.group import Group
 from baco.methods.nudging import repeats, split, without_repeats
 from baco.methods.writing import Token, text_of
+from baco.models.sides import Side
 from baco.pair import Pair
 from baco.partners.fake import FakePartner, Script, fake_vocabulary
-from baco.sides import Side
 from support.engines import random_script
 
 TOKENS = [

@@ -12,10 +12,10 @@ from baco.methods import Done, Task, wording
 from baco.methods.base import MAX_ASKS
 from baco.methods.prompting import drawn
 from baco.methods.settings import make_setting
+from baco.models.sides import Side
 from baco.pair import Pair
 from baco.partners.fake import FakePartner, fake_vocabulary
 from baco.prompts import Conversation, conversation_of
-from baco.sides import Side
 
 LETTERS = [chr(i) for i in range(32, 127)] + ["\n", "<end>"]
 END = len(LETTERS) - 1

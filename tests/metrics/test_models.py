@@ -15,10 +15,10 @@ import pytest
 
 import baco.metrics
 from baco.errors import InputError
-from baco.known_pairs import bundled_folder
 from baco.metrics.kernels import discrete_entropy, semantic_entropy
 from baco.metrics.models import find_model
 from baco.metrics.partition import short_rule
+from baco.models.known import bundled_folder
 
 from . import tiny_models
 

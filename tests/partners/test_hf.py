@@ -8,8 +8,8 @@ import torch
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
 from baco.errors import PairError, UnsupportedError
-from baco.partners.hf import HFCache, HFPartner
-from baco.partners.recompute import RecomputeCache
+from baco.models.hf import HFCache, HFPartner
+from baco.models.recompute import RecomputeCache
 from baco.routers import parse
 from support.engines import ARCHITECTURES, random_pair, run, small_vocabulary
 
@@ -158,7 +158,7 @@ def test_many_prompts_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> N
     whole = partner.new_cache()
     whole.add(12)
     wanted = whole.open(prompts, list(range(12)))
-    monkeypatch.setattr("baco.partners.hf.PREFILL", 10)
+    monkeypatch.setattr("baco.models.hf.PREFILL", 10)
     parts = partner.new_cache()
     parts.add(12)
     torch.testing.assert_close(parts.open(prompts, list(range(12))), wanted)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from baco.partners.linear import LARGE, OneDNNLinear, use_onednn
+from baco.models.linear import LARGE, OneDNNLinear, use_onednn
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"

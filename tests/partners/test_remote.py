@@ -14,16 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import baco
-from baco.clients import Limiter
 from baco.engine import Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.engine.step import score
 from baco.engine.warp import nucleus
 from baco.errors import BacoError, InputError, PairError, UnknownNameError
-from baco.known_pairs import bundled_folder
+from baco.models.client import Limiter
+from baco.models.endpoint import Endpoint
+from baco.models.known import bundled_folder
+from baco.models.remote import RemotePartner, Top, beyond, names_of
 from baco.pair import Pair
-from baco.partners.endpoint import Endpoint
-from baco.partners.remote import RemotePartner, Top, beyond, names_of
 from baco.prompts import conversation_of
 from baco.routers import parse
 from support import golden

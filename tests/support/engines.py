@@ -11,9 +11,9 @@ import torch
 
 from baco.engine import Engine, Request, Vocabulary
 from baco.engine.units import UnitTable
+from baco.models.hf import HFPartner
+from baco.models.tokens import is_formatting, is_function_word
 from baco.partners.fake import FakeCache, FakePartner, Script, fake_vocabulary
-from baco.partners.hf import HFPartner
-from baco.partners.tokens import is_formatting, is_function_word
 
 WORDS = [
     "<end>", " the", " cat", " dog", " sat", " on", " mat", ".", ",", "\n",

@@ -12,7 +12,7 @@ import httpx
 import torch
 
 from baco.engine.partner import Partner
-from baco.partners.endpoint import Endpoint
+from baco.models.endpoint import Endpoint
 
 Answer = tuple[int, dict[str, Any]] | Exception
 

@@ -18,7 +18,7 @@ import pytest
 from baco.engine import Request, Warp
 from baco.engine.noise import row_key
 from baco.errors import UnsupportedError
-from baco.known_pairs import locate
+from baco.models.known import locate
 from baco.prompts import conversation_of
 from baco.routers import parse
 from baco.vllm.inside.pair import overrides

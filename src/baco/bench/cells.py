@@ -205,9 +205,9 @@ def pair_revision(name: str) -> str:
     Raises:
         PairError: If a side cannot be had.
     """
-    from baco.checkpoints import Loading, load_config
-    from baco.known_pairs import known_pair, locate
-    from baco.revisions import revision_of
+    from baco.models.checkpoints import Loading, load_config
+    from baco.models.known import known_pair, locate
+    from baco.models.revisions import revision_of
 
     if "," in name:
         base, _, aligned = (part.strip() for part in name.partition(","))

@@ -89,7 +89,7 @@ def estimate(plan: Plan, prompts: Mapping[str, int], known: int = 0) -> Estimate
 
 def _memory(plan: Plan) -> float | None:
     """Gigabytes of the largest pair with its caches."""
-    from baco.known_pairs import known_pairs
+    from baco.models.known import known_pairs
 
     pairs = known_pairs()
     if not all(name in pairs and pairs[name].parameters for name in plan.all_pairs):

@@ -15,7 +15,7 @@ import numpy as np
 from baco.bench.compare import LEVELS, Figures, normalised, other_pairs, router_curves
 from baco.bench.samples import Floats, Look
 from baco.errors import BacoError
-from baco.known_pairs import known_pair
+from baco.models.known import known_pair
 from baco.tradeoff.analysis import Analysis, Setting
 from baco.tradeoff.bootstrap import INTERVAL
 

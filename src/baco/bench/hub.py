@@ -29,7 +29,7 @@ def read_hub(ident: str, split: str = "", revision: str = "") -> list[tuple[str,
         import datasets
     except ImportError as error:
         raise missing_extra("datasets", "bench") from error
-    from baco.checkpoints import hub_is_near
+    from baco.models.checkpoints import hub_is_near
 
     if not datasets.config.HF_HUB_OFFLINE and not hub_is_near():
         raise InputError(

@@ -306,9 +306,9 @@ def check(plan: Plan, where: str) -> None:
     """
     from baco.bench.cells import controls_of, make_cell_setting
     from baco.bench.datasets import DATASETS
-    from baco.known_pairs import known_pair
     from baco.metrics.models import DEFAULTS
     from baco.metrics.spec import resolve
+    from baco.models.known import known_pair
 
     def at(spot: str, error: BacoError) -> InputError:
         return InputError(f"{where}: {spot}: {error.message}", hint=error.hint)

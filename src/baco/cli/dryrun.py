@@ -6,12 +6,12 @@ from typing import Any
 
 from baco.cli.table import print_json
 from baco.errors import BacoError, InputError
-from baco.memory import Need, available_on, need_of
 from baco.methods.base import Setting, Task
 from baco.methods.decode import job_of
+from baco.models.memory import Need, available_on, need_of
+from baco.models.sides import Side
 from baco.pair import Pair
 from baco.prompts import in_short
-from baco.sides import Side
 
 _ALONE = {
     frozenset({f"{name} {level}"}): side

@@ -212,7 +212,7 @@ def generate(
     from baco.cli.output import Output
     from baco.filters import load_filter
     from baco.group import check_size
-    from baco.known_pairs import known_pair
+    from baco.models.known import known_pair
 
     check_size(n)
     if judge_model and not judge_url:

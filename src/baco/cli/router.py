@@ -56,8 +56,8 @@ def train(
     goes on where it was when the same command is run again.
     """
     from baco.cli.inputs import read_prompts
-    from baco.known_pairs import known_pair
     from baco.learning import BUNDLED_REWARD, Plan, State, load_reward, settings_of
+    from baco.models.known import known_pair
     from baco.routers.learned import FEATURES, SUFFIX
 
     if output.suffix != SUFFIX:

@@ -634,7 +634,7 @@ def _shared_cache(
     base: Partner, aligned: Partner
 ) -> tuple[RowCache | None, Sequence[RowCache | None]]:
     """Returns a cache for both sides if they are one set of weights, and each side's view of it."""
-    from baco.partners.lora import LoraPartner, Strand  # it builds on the engine
+    from baco.models.lora import LoraPartner, Strand  # it builds on the engine
 
     if not (isinstance(base, LoraPartner) and isinstance(aligned, LoraPartner)):
         return None, (None, None)

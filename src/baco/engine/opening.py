@@ -74,7 +74,7 @@ def open_engine(
             )
         decoder: Decoder = own(base, lookahead=lookahead, max_rows=max_rows)
         return decoder
-    from baco.partners.hf import HFPartner  # it builds on the engine
+    from baco.models.hf import HFPartner  # it builds on the engine
 
     models = isinstance(base, HFPartner) and isinstance(aligned, HFPartner)
     timed = clock if lookahead == "auto" and models else None

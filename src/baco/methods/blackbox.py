@@ -23,8 +23,8 @@ from baco.engine.warp import Warp
 from baco.errors import InputError, PairError
 from baco.group import Sample, base_share, switches
 from baco.methods.base import Chunk, Done, Setting, Task, Update
-from baco.partners.textual import TextAsk, TextPartner, TextReply
-from baco.partners.tokens import is_formatting, is_function_word
+from baco.models.text_only import TextAsk, TextPartner, TextReply
+from baco.models.tokens import is_formatting, is_function_word
 from baco.prompts import as_json, identity
 
 if TYPE_CHECKING:

@@ -11,19 +11,19 @@ from baco.engine.opening import Decoder, open_engine
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
 from baco.errors import InputError
 from baco.group import Sample
-from baco.memory import Job, rows_that_fit
 from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
 from baco.methods.finished import sample_of, too_short
 from baco.methods.found import Find, cut, failed
 from baco.methods.reader import Reader
 from baco.methods.sharing import Wanted
-from baco.partners.remote import account
+from baco.models.memory import Job, rows_that_fit
+from baco.models.remote import account
 from baco.prompts import Conversation, identity, in_short
 
 if TYPE_CHECKING:
     from baco.engine.blend import Blend
     from baco.engine.router import Router
-    from baco.sides import Side
+    from baco.models.sides import Side
 
 
 @dataclass

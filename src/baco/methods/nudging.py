@@ -28,8 +28,8 @@ from baco.methods.base import Chunk, Done, Method, Setting, Task, Update
 from baco.methods.finished import sample_of, too_short
 from baco.methods.reader import Reader
 from baco.methods.writing import Ask, Reply, Writer, text_of
+from baco.models.sides import answer_ids
 from baco.prompts import identity
-from baco.sides import answer_ids
 
 if TYPE_CHECKING:
     from baco.pair import Pair

@@ -19,8 +19,8 @@ from baco.engine.prefix_cache import Spent, Texts
 from baco.engine.step import score
 from baco.engine.warp import Warp
 from baco.errors import InputError
+from baco.models.sides import Side, answer_ids
 from baco.prompts import Conversation
-from baco.sides import Side, answer_ids
 
 
 class Token(NamedTuple):

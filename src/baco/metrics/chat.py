@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from baco.clients import AGAIN, connect, persist
 from baco.errors import BacoError, InputError
 from baco.metrics import rubrics
 from baco.metrics.judge import Judge
 from baco.metrics.passes import Item
+from baco.models.client import AGAIN, connect, persist
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ import numpy as np
 from baco.errors import InputError, missing_extra
 from baco.metrics.models import TOKENIZERS, Model, find_model
 from baco.metrics.passes import Item, Options
-from baco.turns import LOADING
+from baco.models.load_lock import LOADING
 
 PAIR_LIMIT = 512
 """Tokens of a pair; the longer side is cut first."""

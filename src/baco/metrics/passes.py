@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baco.errors import BacoError, InputError, UnknownNameError
-from baco.known_pairs import known_pair, known_pairs, locate
 from baco.metrics.cache import Cache, content_key
 from baco.metrics.models import BUNDLED, DEFAULTS, Model, ModelUnavailable, find_model
+from baco.models.known import known_pair, known_pairs, locate
 
 if TYPE_CHECKING:
     from baco.metrics.groups import Generations

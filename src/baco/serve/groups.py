@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from baco.group import normalised
-from baco.partners.function_words import FUNCTION_WORDS
-from baco.turns import LOADING
+from baco.models.function_words import FUNCTION_WORDS
+from baco.models.load_lock import LOADING
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SAME = 0.7

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from baco.engine import Engine, Request, Warp
 from baco.engine.noise import row_key
-from baco.partners.hf import HFPartner
-from baco.partners.tokens import vocabulary_of
+from baco.models.hf import HFPartner
+from baco.models.tokens import vocabulary_of
 from baco.routers import parse
 from baco.tiny import lm
 from baco.tiny.tokenizer import chat_ids, plain_ids

@@ -10,15 +10,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from baco.checkpoints import Loading, check_source, load_model, load_tokenizer, refusals
 from baco.errors import BacoError, InputError, UnknownNameError, UnsupportedError, missing_extra
-from baco.known_pairs import BasePrompt
-from baco.loading import Checkpoint, side_encoders
+from baco.models.checkpoints import Loading, check_source, load_model, load_tokenizer, refusals
+from baco.models.known import BasePrompt
+from baco.models.load import Checkpoint, side_encoders
+from baco.models.revisions import revision_of
+from baco.models.sides import Side, text_encoder
+from baco.models.tokens import token_bytes
 from baco.pair import Pair
-from baco.partners.tokens import token_bytes
 from baco.prompts import PlainTemplate
-from baco.revisions import revision_of
-from baco.sides import Side, text_encoder
 from baco.vllm.engine import Runtime, VllmPartner
 from baco.vllm.inside.pair import Checkpoints, overrides
 from baco.vllm.inside.versions import check

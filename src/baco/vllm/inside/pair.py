@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from baco.checkpoints import Loading
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import InputError, PairError
-from baco.loading import Checkpoint, same_tokens
-from baco.partners.tokens import vocabulary_of
-from baco.sides import text_encoder
+from baco.models.checkpoints import Loading
+from baco.models.load import Checkpoint, same_tokens
+from baco.models.sides import text_encoder
+from baco.models.tokens import vocabulary_of
 from baco.vllm.inside.rows import Rows
 
 ARCHITECTURE = "BacoForCausalLM"

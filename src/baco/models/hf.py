@@ -16,7 +16,7 @@ from transformers import Cache, PreTrainedModel
 from baco.engine.partner import RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import PairError
-from baco.partners.recompute import RecomputeCache
+from baco.models.recompute import RecomputeCache
 
 _BLOCK = 64  # KV slots grow in steps of this many tokens
 PREFILL = 8192

@@ -24,8 +24,8 @@ import torch
 from baco.engine.loop import Lookahead, longest_draft
 from baco.engine.partner import Partner
 from baco.engine.side import CATCH_UP, score_window
+from baco.models.hf import PREFILL, HFPartner, grown_capacity
 from baco.partners.bridge import BridgedPartner
-from baco.partners.hf import PREFILL, HFPartner, grown_capacity
 
 Device = torch.device
 

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from baco.clients import Refusal
 from baco.engine.partner import Partner
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.errors import InputError, PairError
+from baco.models.client import Refusal
+from baco.models.endpoint import Endpoint
 from baco.partners.bridge import BridgedPartner
-from baco.partners.endpoint import Endpoint
 
 KEPT = 1 << 22
 """Most log-probabilities that a partner remembers."""

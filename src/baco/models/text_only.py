@@ -12,10 +12,10 @@ from baco.engine.partner import RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.errors import InputError, PairError, UnsupportedError
-from baco.known_pairs import BasePrompt
-from baco.partners.endpoint import Endpoint
+from baco.models.endpoint import Endpoint
+from baco.models.known import BasePrompt
+from baco.models.sides import Side
 from baco.prompts import Conversation, PlainTemplate
-from baco.sides import Side
 
 
 class TextAsk(NamedTuple):

@@ -6,8 +6,8 @@ import urllib.parse
 from dataclasses import dataclass, field
 from typing import Any
 
-from baco.clients import Client, Refusal, check_url
 from baco.errors import InputError, PairError, UnknownNameError
+from baco.models.client import Client, Refusal, check_url
 
 PREFIX = "remote:"
 """How a spec of a remote model begins: ``remote:URL#MODEL?tokenizer=FOLDER``."""

@@ -14,7 +14,7 @@ import torch
 from baco.engine.partner import RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import UnsupportedError, missing_extra
-from baco.partners.hf import HFCache, HFPartner
+from baco.models.hf import HFCache, HFPartner
 
 if TYPE_CHECKING:
     from peft import PeftModel

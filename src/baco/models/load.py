@@ -12,7 +12,10 @@ from typing import Any
 
 import torch
 
-from baco.checkpoints import (
+from baco.engine.partner import Partner
+from baco.engine.vocabulary import Vocabulary
+from baco.errors import BacoError, InputError, PairError, UnsupportedError, missing_extra
+from baco.models.checkpoints import (
     DTYPES,
     Loading,
     check_source,
@@ -22,20 +25,17 @@ from baco.checkpoints import (
     load_tokenizer,
     where,
 )
-from baco.engine.partner import Partner
-from baco.engine.vocabulary import Vocabulary
-from baco.errors import BacoError, InputError, PairError, UnsupportedError, missing_extra
-from baco.known_pairs import BasePrompt, label_of
+from baco.models.endpoint import PREFIX, Endpoint
+from baco.models.hf import HFPartner
+from baco.models.known import BasePrompt, label_of
+from baco.models.load_lock import LOADING
+from baco.models.remote import RemotePartner, names_of
+from baco.models.revisions import revision_of
+from baco.models.sides import Encoder, Side, chat_encoder, plain_encoder, text_encoder
+from baco.models.text_only import text_sides
+from baco.models.tokens import token_bytes, vocabulary_of
 from baco.partners.bridge import BridgedPartner, bridge, encoder_of
-from baco.partners.endpoint import PREFIX, Endpoint
-from baco.partners.hf import HFPartner
-from baco.partners.remote import RemotePartner, names_of
-from baco.partners.textual import text_sides
-from baco.partners.tokens import token_bytes, vocabulary_of
 from baco.prompts import PlainTemplate
-from baco.revisions import revision_of
-from baco.sides import Encoder, Side, chat_encoder, plain_encoder, text_encoder
-from baco.turns import LOADING
 
 logger = logging.getLogger("baco")
 
@@ -369,8 +369,8 @@ def _adapter_sides(
         from peft import PeftModel
     except ImportError as error:
         raise missing_extra("peft", "lora") from error
-    from baco.checkpoints import refusals
-    from baco.partners.lora import lora_partners
+    from baco.models.checkpoints import refusals
+    from baco.models.lora import lora_partners
 
     check_source(adapter)
     if "," in loading.device:

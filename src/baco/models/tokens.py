@@ -12,7 +12,7 @@ import torch
 from baco.engine.units import UnitTable
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import PairError
-from baco.partners.function_words import FUNCTION_WORDS
+from baco.models.function_words import FUNCTION_WORDS
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 _SPACE_MARK = "\u2581"  # how SentencePiece writes a space

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 
 from baco.errors import BacoError, InputError, PairError
-from baco.partners.linear import use_onednn
-from baco.turns import LOADING
+from baco.models.linear import use_onednn
+from baco.models.load_lock import LOADING
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from baco.partners.hf import HFPartner
+    from baco.models.hf import HFPartner
 
 
 class RecomputeCache:

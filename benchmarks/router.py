@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import baco
-from baco.learning import different_good_answers
 from baco.pair import Pair
+from baco.routers.training import different_good_answers
 from baco.tiny.decode import Answer
 from baco.tiny.evaluate import Figures, N, coverages, figures, placed
 from baco.tiny.world import Prompt, prompts

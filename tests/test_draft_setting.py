@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import baco
 from baco.engine.request import Cost
 from baco.errors import BacoError, InputError, UnsupportedError
-from baco.methods.runs import shares
+from baco.methods.accounting import shares
 from baco.methods.settings import make_setting
 from baco.models.known import known_pair, locate
 

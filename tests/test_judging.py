@@ -12,13 +12,13 @@ import pytest
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
 from baco.errors import PairError
-from baco.judging import aligned_judge, http_judge
 from baco.models.sides import Side
 from baco.pair import Pair
 from baco.partners.fake import FakePartner, fake_vocabulary
 from baco.prompts import conversation_of
 from baco.routers import parse
 from baco.routers.judge import bind
+from baco.routers.judges import aligned_judge, http_judge
 from support.engines import run
 
 TOKENS = ["<end>", " yes", " no", " cat", " dog", ".", "?"]

@@ -12,7 +12,13 @@ from baco.engine import Warp
 from baco.engine.router import View
 from baco.engine.step import Context, score
 from baco.errors import BacoError, InputError
-from baco.learning import (
+from baco.models.sides import Side
+from baco.pair import Pair
+from baco.partners.fake import FakePartner
+from baco.prompts import conversation_of
+from baco.routers import parse
+from baco.routers.learned import FEATURES, Learned
+from baco.routers.training import (
     Plan,
     State,
     different_good_answers,
@@ -20,12 +26,6 @@ from baco.learning import (
     settings_of,
     train,
 )
-from baco.models.sides import Side
-from baco.pair import Pair
-from baco.partners.fake import FakePartner
-from baco.prompts import conversation_of
-from baco.routers import parse
-from baco.routers.learned import FEATURES, Learned
 from support.engines import WORDS, words_vocabulary
 
 VOCABULARY = words_vocabulary()

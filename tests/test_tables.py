@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from baco.tables import Table, to_csv, to_html, to_latex, to_markdown, to_terminal
+from baco.reporting.tables import Table, to_csv, to_html, to_latex, to_markdown, to_terminal
 
 TABLE = Table(
     "results",

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from baco.errors import BacoError
-from baco.functions import load_function
 from baco.group import Sample
+from baco.user_functions import load_function
 
 if TYPE_CHECKING:
     from baco.methods.base import Update

@@ -19,7 +19,6 @@ from baco.engine.router import Router
 from baco.errors import InputError, UnknownNameError
 from baco.filters import Filter, filtered
 from baco.group import Group, Sample, check_size
-from baco.judging import aligned_judge
 from baco.methods.base import Chunk, Done, Setting, Task, Update
 from baco.methods.needs import check
 from baco.methods.settings import make_setting
@@ -32,6 +31,7 @@ from baco.partners.bridge import BridgedPartner
 from baco.prompts import Conversation, PlainTemplate, Prompt, conversation_of
 from baco.routers.judge import Judge
 from baco.routers.judge import bind as bind_judge
+from baco.routers.judges import aligned_judge
 
 logger = logging.getLogger("baco")
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from baco.bench import run as running
-from baco.bench.make import Failed, Job, Made, Pull
+from baco.bench.generate import Failed, Job, Made, Pull
 from baco.bench.run import Local, Worker
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError

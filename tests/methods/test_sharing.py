@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from baco.engine.loop import Stats
+from baco.engine.session import EngineFault, Engines, Seat
 from baco.group import Sample
 from baco.methods.base import Done, Setting, Update
 from baco.methods.settings import make_setting
-from baco.methods.sharing import EngineFault, Engines, Seat
 from baco.pair import Pair, tasks_for
 from baco.prompts import conversation_of
 

@@ -8,13 +8,13 @@ import re
 
 import pytest
 
+from baco.reporting.tables import to_csv, to_latex, to_markdown, to_terminal
 from baco.study.analysis import analyse
 from baco.study.export import rows
 from baco.study.page import page
 from baco.study.simulate import Raters, rehearse
 from baco.study.store import Vote
 from baco.study.tables import headline, tables, values_csv
-from baco.tables import to_csv, to_latex, to_markdown, to_terminal
 
 from .example import make_study
 

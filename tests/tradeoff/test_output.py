@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from baco.errors import InputError, UnknownNameError
-from baco.tables import to_latex, to_markdown
+from baco.reporting.tables import to_latex, to_markdown
 from baco.tradeoff import analyse, read_points
 from baco.tradeoff.plots import COLOURS, LINES, MARKERS, find_space, plot
 from baco.tradeoff.tables import as_table, figures, to_csv, to_dict

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from baco.bench.make import Failed, Job, Made, Pull, make
+from baco.bench.generate import Failed, Job, Made, Pull, make
 from baco.bench.plan import Plan
 from baco.bench.run import Worker, load_pair
 from baco.bench.store import Store

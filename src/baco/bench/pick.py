@@ -17,7 +17,7 @@ from baco.bench.results import Comparison
 from baco.bench.samples import Floats, Look
 from baco.errors import InputError, UnknownNameError
 from baco.metrics.spec import Metric
-from baco.tables import DASH, Table
+from baco.reporting.tables import DASH, Table
 from baco.tradeoff.analysis import Analysis, Setting
 from baco.tradeoff.bootstrap import INTERVAL
 

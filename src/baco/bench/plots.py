@@ -14,7 +14,7 @@ import numpy as np
 from baco.bench.compare import Figures, normalised, own_curves, router_curves
 from baco.bench.results import Comparison
 from baco.bench.samples import TENTHS, Floats, Look
-from baco.drawing import INK, as_svg, new_figure, quiet, trimmed
+from baco.reporting.drawing import INK, as_svg, new_figure, quiet, trimmed
 from baco.tradeoff import plots
 from baco.tradeoff.analysis import Analysis, Setting
 from baco.tradeoff.space import Space

@@ -26,8 +26,8 @@ from baco.bench.samples import Look, look, usual_lengths
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache, cache_folder
-from baco.pages import document, picture
-from baco.tables import Table, to_csv, to_html, to_latex, to_markdown
+from baco.reporting.pages import document, picture
+from baco.reporting.tables import Table, to_csv, to_html, to_latex, to_markdown
 from baco.tradeoff.analysis import Analysis, Setting
 from baco.tradeoff.tables import LEVELS
 from baco.tradeoff.tables import figures as rows_of

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from baco.bench.beside import beside
 from baco.bench.cells import Cell, cells_of, pair_revision
 from baco.bench.datasets import load_dataset
-from baco.bench.make import Failed, Job, Made, Pull, cost_of, make
+from baco.bench.generate import Failed, Job, Made, Pull, cost_of, make
 from baco.bench.plan import Plan
 from baco.bench.records import Dataset, Record
 from baco.bench.store import SampleKey, Span, Store
@@ -44,7 +44,7 @@ class Maker(Protocol):
     revision: str
 
     def make(self, pull: Pull) -> Iterator[Made | Failed]:
-        """Makes samples for as long as there are jobs, as `baco.bench.make.make`."""
+        """Makes samples for as long as there are jobs, as `baco.bench.generate.make`."""
 
 
 class Local:

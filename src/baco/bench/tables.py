@@ -11,7 +11,7 @@ from baco.bench.compare import LEVELS, Chosen, Figures, normalised, own_curves
 from baco.bench.findings import Finding, resampled
 from baco.bench.results import Comparison, Discarded
 from baco.bench.samples import EARLY, Floats, Look
-from baco.tables import DASH, Table
+from baco.reporting.tables import DASH, Table
 from baco.tradeoff.analysis import Analysis, Levels, Setting, combine
 from baco.tradeoff.bootstrap import Key, combined_intervals
 

@@ -92,7 +92,7 @@ def pick_setting(
     from baco.bench.report import read_looks
     from baco.bench.store import Store
     from baco.cli.table import print_json
-    from baco.tables import to_terminal
+    from baco.reporting.tables import to_terminal
 
     wish = Wish(min_quality, quality, max_cost, base_share=_share(target))
     if (wish.min_quality, wish.max_cost, wish.base_share) == (None, None, None):

@@ -7,7 +7,7 @@ from typing import Any
 from baco.cli.table import print_json
 from baco.errors import BacoError, InputError
 from baco.methods.base import Setting, Task
-from baco.methods.decode import job_of
+from baco.methods.run import job_of
 from baco.models.memory import Need, available_on, need_of
 from baco.models.sides import Side
 from baco.pair import Pair

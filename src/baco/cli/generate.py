@@ -266,7 +266,7 @@ def generate(
             **({"base_prompt": base_prompt} if base_prompt else {}),
         )
         if judge:
-            from baco.judging import http_judge
+            from baco.routers.judges import http_judge
 
             loaded.pair.judge = http_judge(loaded.pair, judge)
         job = Job(loaded.pair, loaded.setting, conversations, n, keep, file, as_json, show_sources)

@@ -56,9 +56,9 @@ def train(
     goes on where it was when the same command is run again.
     """
     from baco.cli.inputs import read_prompts
-    from baco.learning import BUNDLED_REWARD, Plan, State, load_reward, settings_of
     from baco.models.known import known_pair
     from baco.routers.learned import FEATURES, SUFFIX
+    from baco.routers.training import BUNDLED_REWARD, Plan, State, load_reward, settings_of
 
     if output.suffix != SUFFIX:
         raise InputError(
@@ -98,9 +98,9 @@ def train(
     import baco
     from baco.calibration import prompts_for
     from baco.cli.progress import Bar
-    from baco.learning import train as learn
     from baco.methods.base import Done
     from baco.prompts import conversation_of
+    from baco.routers.training import train as learn
 
     loaded = baco.load(pair)
     if bundled and "OMP_NUM_THREADS" not in os.environ:

@@ -182,11 +182,11 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
 ) -> None:
     """Results with intervals, agreement, metrics: terminal, or a folder of files."""
+    from baco.reporting.tables import to_terminal
     from baco.study.analysis import analyse
     from baco.study.groups import read_scores
     from baco.study.store import Study
     from baco.study.tables import tables
-    from baco.tables import to_terminal
 
     extra = read_scores(scores) if scores else {}
     reports = []
@@ -207,10 +207,10 @@ def report(
 
 
 def _write(folder: Path, reports: list[Report]) -> None:
+    from baco.reporting.tables import to_csv, to_latex, to_markdown
     from baco.study import plots
     from baco.study.page import page
     from baco.study.tables import tables, values_csv
-    from baco.tables import to_csv, to_latex, to_markdown
 
     shown = tables(reports)
     files = {
@@ -258,9 +258,9 @@ def simulate(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The rehearsed copy.")] = None,
 ) -> None:
     """Simulated annotators: how many prompts and raters does an effect need?"""
+    from baco.reporting.tables import to_terminal
     from baco.study.simulate import Raters, power
     from baco.study.tables import power_table
-    from baco.tables import to_terminal
 
     truth = Raters(win_rate, quality_gap, prompt_sd, rater_sd, noise, ties, side_bias)
     if rehearse is not None:

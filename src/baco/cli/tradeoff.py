@@ -69,7 +69,7 @@ def tradeoff(
     The references are the rows of the methods base and aligned at temperature 1.
     """
     from baco.cli.table import print_table
-    from baco.tables import to_latex, to_markdown
+    from baco.reporting.tables import to_latex, to_markdown
     from baco.tradeoff.analysis import analyse
     from baco.tradeoff.points import read_points
     from baco.tradeoff.tables import LEVELS, as_table, figures, to_csv, to_dict

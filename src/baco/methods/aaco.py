@@ -20,10 +20,10 @@ from weakref import WeakKeyDictionary
 
 from baco.calibration import prompts_for, spread
 from baco.errors import BacoError, InputError
-from baco.functions import number_of
 from baco.methods.base import Done, Method, Setting, Task, Update
 from baco.methods.models import run_baco
 from baco.prompts import Conversation, Prompt
+from baco.user_functions import number_of
 
 if TYPE_CHECKING:
     from baco.pair import Pair

@@ -17,7 +17,7 @@ from baco.prompts import Conversation
 if TYPE_CHECKING:
     from baco.engine.partner import Partner
     from baco.engine.router import Router
-    from baco.methods.sharing import Seat
+    from baco.engine.session import Seat
     from baco.pair import Pair
 
 PAIR_OF_MODELS = frozenset({"base logits", "aligned logits"})

@@ -23,10 +23,10 @@ from baco.engine.step import score
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.group import Sample
+from baco.methods.accounting import tell
 from baco.methods.base import Method, Setting, Task, Update
-from baco.methods.finished import sample_of
+from baco.methods.outcome import sample_of
 from baco.methods.reader import Reader
-from baco.methods.runs import tell
 from baco.prompts import Conversation, identity
 
 if TYPE_CHECKING:

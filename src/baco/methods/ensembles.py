@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from baco.engine.blend import Blend
+from baco.methods.accounting import Account
 from baco.methods.base import HOTTEST, PAIR_OF_MODELS, Method, Setting, Task, Update
-from baco.methods.decode import Decoding
 from baco.methods.models import run_alone
 from baco.methods.needs import ONE_TOKENIZER
-from baco.methods.runs import Account
+from baco.methods.run import Decoding
 from baco.routers import parse
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from baco.engine.loop import Stats
 from baco.errors import InputError
 from baco.methods.base import HOTTEST, Done, Method, Setting, Task, Update
-from baco.methods.blackbox import run_text
-from baco.methods.decode import Decoding
 from baco.methods.needs import abilities
+from baco.methods.run import Decoding
+from baco.methods.text_routing import run_text
 from baco.prompts import Conversation
 from baco.routers import parse
 from baco.routers.learned import strangers

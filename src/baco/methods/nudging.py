@@ -25,7 +25,7 @@ from baco.engine.noise import row_key
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost
 from baco.engine.units import START
 from baco.methods.base import Chunk, Done, Method, Setting, Task, Update
-from baco.methods.finished import sample_of, too_short
+from baco.methods.outcome import sample_of, too_short
 from baco.methods.reader import Reader
 from baco.methods.writing import Ask, Reply, Writer, text_of
 from baco.models.sides import answer_ids

@@ -18,10 +18,10 @@ import torch
 from baco.engine import noise
 from baco.group import Sample
 from baco.methods import wording
+from baco.methods.accounting import Account, shares, tell
 from baco.methods.base import HOTTEST, Method, Sampling, Setting, Task, Update
-from baco.methods.found import Found, cut, failed
 from baco.methods.models import run_alone
-from baco.methods.runs import Account, shares, tell
+from baco.methods.outcome import Found, cut, failed
 from baco.prompts import Conversation, Message, as_json, identity
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from baco.methods.found import Found
+from baco.methods.outcome import Found
 from baco.prompts import Conversation, Message
 
 ANOTHER = "Please give me another answer, different from all the answers above."

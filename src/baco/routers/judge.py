@@ -1,11 +1,11 @@
 """The rule `judge`: a language model decides, given text, whether the base model may speak.
 
-The rule itself calls a function bound to a pair and a prompt (`baco.judging` makes one from the
-aligned model or from an OpenAI-compatible endpoint). It is the paper's expensive comparison: one
-judgement per unit.
+The rule itself calls a function bound to a pair and a prompt (`baco.routers.judges` makes one from
+the aligned model or from an OpenAI-compatible endpoint). It is the paper's expensive comparison:
+one judgement per unit.
 
 Paper: App. A.2 (-JUDGE), §5.2; the paper's own prompt (Table A16) is not at hand, ours is in
-`baco.judging`.
+`baco.routers.judges`.
 """
 
 from __future__ import annotations

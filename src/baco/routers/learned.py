@@ -1,7 +1,7 @@
 """A router that was learned: logistic regression on cheap features of one step, kept as a file.
 
-The file is plain JSON that `baco router train` writes (`baco.learning`). Its threshold γ is the
-share of routing decisions met in training that would go to the base model, so it moves along
+The file is plain JSON that `baco router train` writes (`baco.routers.training`). Its threshold γ is
+the share of routing decisions met in training that would go to the base model, so it moves along
 diversity: 0 is the aligned model, 1 always base.
 
 Paper: §6.4 (routers that are learned; the method is ours).

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from baco.pages import document
+from baco.reporting.pages import document
+from baco.reporting.tables import to_html
 from baco.study import plots
 from baco.study.analysis import Report
 from baco.study.tables import headline, tables
-from baco.tables import to_html
 
 
 def page(reports: Sequence[Report]) -> str:

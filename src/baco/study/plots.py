@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from baco.drawing import INK, as_svg, new_figure, quiet
+from baco.reporting.drawing import INK, as_svg, new_figure, quiet
 from baco.study.analysis import Report
 from baco.study.protocol import DIVERSITY, SCALE, WORDING
 from baco.study.simulate import Power

@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from baco.reporting.tables import DASH, Table
 from baco.study.analysis import Preference, Report
 from baco.study.intervals import Estimate
 from baco.study.protocol import DIVERSITY, WORDING
 from baco.study.simulate import Power
-from baco.tables import DASH, Table
 
 SIMULATED = "SIMULATED annotators, no human data."
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from baco.tables import Table
+from baco.reporting.tables import Table
 from baco.tradeoff.analysis import MEASURES, Analysis, Levels, combine
 from baco.tradeoff.bootstrap import Key, combined_intervals
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from baco.engine.noise import row_key
 from baco.engine.opening import Decoder, open_engine
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
+from baco.engine.session import Wanted
 from baco.errors import InputError
 from baco.group import Sample
 from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
-from baco.methods.finished import sample_of, too_short
-from baco.methods.found import Find, cut, failed
+from baco.methods.outcome import Find, cut, failed, sample_of, too_short
 from baco.methods.reader import Reader
-from baco.methods.sharing import Wanted
 from baco.models.memory import Job, rows_that_fit
 from baco.models.remote import account
 from baco.prompts import Conversation, identity, in_short

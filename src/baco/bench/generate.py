@@ -1,6 +1,6 @@
 """Makes samples of many cells of one pair at once, so that the engine's batch stays full.
 
-Runs of all settings share engines (`baco.methods.sharing`) and take turns, one cycle each. A run
+Runs of all settings share engines (`baco.engine.session`) and take turns, one cycle each. A run
 that fails is tried again by halves on engines of its own, until it is known which groups fail;
 all others go on.
 """
@@ -18,9 +18,9 @@ from baco.bench.records import Record
 from baco.errors import BacoError
 
 if TYPE_CHECKING:
+    from baco.engine.session import Engines, Seat
     from baco.group import Sample
     from baco.methods.base import Task, Update
-    from baco.methods.sharing import Engines, Seat
     from baco.pair import Pair
 
 
@@ -109,8 +109,8 @@ def make(pair: Pair, plan: Plan, pull: Pull) -> Iterator[Made | Failed]:
         Every sample once, and every job that failed.
     """
     from baco.engine.loop import Stats
+    from baco.engine.session import EngineFault, Engines
     from baco.methods.base import Done
-    from baco.methods.sharing import EngineFault, Engines
 
     engines = Engines()
     runs: list[_Run] = []
@@ -145,7 +145,7 @@ def make(pair: Pair, plan: Plan, pull: Pull) -> Iterator[Made | Failed]:
 
 def _start(pair: Pair, plan: Plan, jobs: list[Job], engines: Engines | None) -> _Run:
     """Starts a run of jobs of one cell."""
-    from baco.methods.sharing import Seat
+    from baco.engine.session import Seat
 
     cell = jobs[0].cell
     seat = Seat(engines) if engines else None

@@ -23,12 +23,12 @@ import torch
 from baco.engine.noise import row_key
 from baco.engine.router import BOTH, Router, Rule, View
 from baco.errors import BacoError, InputError
-from baco.functions import load_function, number_of
 from baco.methods.base import Done, Update
 from baco.methods.settings import make_setting
 from baco.pair import tasks_for
 from baco.prompts import Conversation, Prompt, as_json, conversation_of, identity
 from baco.routers.learned import FEATURES, QUANTILES, Learned, features
+from baco.user_functions import load_function, number_of
 
 if TYPE_CHECKING:
     from baco.pair import Pair

@@ -1,0 +1,1 @@
+"""What people read of figures: tables, drawings and pages."""

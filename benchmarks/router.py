@@ -22,10 +22,10 @@ from typing import Any
 import baco
 from baco.pair import Pair
 from baco.routers.training import different_good_answers
-from baco.tiny.decode import Answer
-from baco.tiny.evaluate import Figures, N, coverages, figures, placed
 from baco.tiny.world import Prompt, prompts
 from baco.tradeoff.dominance import dominance
+from recipes.tiny.decode import Answer
+from recipes.tiny.evaluate import Figures, N, coverages, figures, placed
 
 LIMIT = 128
 SPACES = ("classes", "valid_classes")

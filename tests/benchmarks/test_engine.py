@@ -6,9 +6,6 @@ from functools import partial
 
 import pytest
 import torch
-from benchmarks.ballast import heavy_pair
-from benchmarks.decoding import LIMIT, decode, requests
-from benchmarks.oracle import Truth, fixed_passes, oracle_passes, truth
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +14,9 @@ from baco.engine import Engine
 from baco.routers import parse
 from benchmarks import engine as bench
 from benchmarks import report
+from benchmarks.ballast import heavy_pair
+from benchmarks.decoding import LIMIT, decode, requests
+from benchmarks.oracle import Truth, fixed_passes, oracle_passes, truth
 
 ASKED = bench.held_out(2)
 

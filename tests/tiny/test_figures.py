@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from baco.tiny.decode import Answer
-from baco.tiny.evaluate import coverages, figures, sweeps
 from baco.tiny.world import prompts
+from recipes.tiny.decode import Answer
+from recipes.tiny.evaluate import coverages, figures, sweeps
 
 FILES = sorted((Path(__file__).parents[2] / "docs" / "tiny").glob("figures-seed*.json"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from baco.tiny.tokenizer import build, chat_ids, plain_ids
+from recipes.tiny.tokenizer import build, chat_ids, plain_ids
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from baco.tiny.train import STAGES, main
+from recipes.tiny.train import STAGES, main
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),

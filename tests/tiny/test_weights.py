@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from baco.tiny.judge import quality, valid
-from baco.tiny.sampler import sample
-from baco.tiny.tokenizer import chat_ids, plain_ids
-from baco.tiny.train import WEIGHTS
 from baco.tiny.world import prompts
+from recipes.tiny.sampler import sample
+from recipes.tiny.tokenizer import chat_ids, plain_ids
+from recipes.tiny.train import WEIGHTS
 
 RECORDED = json.loads((Path(__file__).parent / "greedy.json").read_text(encoding="utf-8"))
 FOLDERS = ("base", "sft", "aligned", "aligned2")

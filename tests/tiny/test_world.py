@@ -8,8 +8,8 @@ import pytest
 
 from baco.tiny.judge import known
 from baco.tiny.kinds import CATEGORIES, KINDS
-from baco.tiny.web import END, Mess, chat, document
 from baco.tiny.world import phrasings, prompts, split_combinations, understand
+from recipes.tiny.web import END, Mess, chat, document
 
 SPLITS = ("train", "calibration", "heldout")
 

@@ -75,7 +75,7 @@ def locate(source: str) -> str:
     if not folder.is_dir():
         raise PairError(
             f"the bundled weights {folder.name!r} are missing from this installation",
-            hint="install baco again, or train them: python -m baco.tiny.train",
+            hint="install baco again, or train them in a clone: python -m recipes.tiny.train",
         )
     return str(folder)
 

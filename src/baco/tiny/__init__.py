@@ -1,1 +1,1 @@
-"""The bundled pair: its world of prompts, its exact judge, its training recipe and its weights."""
+"""The bundled pair: its world of prompts, its exact judge and its weights."""

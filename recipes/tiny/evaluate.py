@@ -1,4 +1,4 @@
-"""Print the bundled pair's figures: ``python -m baco.tiny.evaluate``."""
+"""Print the bundled pair's figures: ``python -m recipes.tiny.evaluate``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from baco.engine import Warp
-from baco.tiny.decode import MODELS, Answer, Family
 from baco.tiny.judge import quality, semantic_class, valid
-from baco.tiny.novelty import verbatim_share
-from baco.tiny.stages import continuation_logits
-from baco.tiny.train import WEIGHTS
 from baco.tiny.world import Prompt
 from baco.tiny.world import prompts as world_prompts
 from baco.tradeoff.coverage import coverage
+from recipes.tiny.decode import MODELS, Answer, Family
+from recipes.tiny.novelty import verbatim_share
+from recipes.tiny.stages import continuation_logits
+from recipes.tiny.train import WEIGHTS
 
 BASE_TEMPERATURES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 ALIGNED_TEMPERATURES = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7)
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(prog="python -m baco.tiny.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m recipes.tiny.evaluate", description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise")

@@ -14,10 +14,10 @@ from baco.engine.noise import row_key
 from baco.models.hf import HFPartner
 from baco.models.tokens import vocabulary_of
 from baco.routers import parse
-from baco.tiny import lm
-from baco.tiny.tokenizer import chat_ids, plain_ids
-from baco.tiny.tokenizer import load as load_tokenizer
 from baco.tiny.world import Prompt
+from recipes.tiny import lm
+from recipes.tiny.tokenizer import chat_ids, plain_ids
+from recipes.tiny.tokenizer import load as load_tokenizer
 
 MODELS = ("base", "sft", "aligned", "aligned2", "lora")
 

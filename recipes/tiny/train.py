@@ -1,4 +1,4 @@
-"""Train the bundled pair: ``python -m baco.tiny.train [--seed 0] [--out DIR] [--stages ...]``."""
+"""Train the bundled pair: ``python -m recipes.tiny.train [--seed 0] [--out DIR] [--stages sft]``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from baco.tiny import lm, stages
-from baco.tiny.recipe import Recipe, smoke
-from baco.tiny.tokenizer import build as build_tokenizer
-from baco.tiny.tokenizer import load as load_tokenizer
+from recipes.tiny import lm, stages
+from recipes.tiny.recipe import Recipe, smoke
+from recipes.tiny.tokenizer import build as build_tokenizer
+from recipes.tiny.tokenizer import load as load_tokenizer
 
 STAGES = ("base", "sft", "aligned", "aligned2", "lora")
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[2] / "src" / "baco" / "tiny" / "weights"
 
 
 def run(out: Path, recipe: Recipe, seed: int, wanted: Sequence[str], compiled: bool = True) -> None:
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(prog="python -m baco.tiny.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m recipes.tiny.train", description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--stages", default=",".join(STAGES), help="comma-separated stages")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from baco.tiny.recipe import Recipe
-from baco.tiny.web import END, Mess, chat, document
+from recipes.tiny.recipe import Recipe
+from recipes.tiny.web import END, Mess, chat, document
 
 
 def training_texts(weights: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:

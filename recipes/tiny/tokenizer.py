@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from baco.tiny.web import END, Mess, document
+from recipes.tiny.web import END, Mess, document
 
 SPECIALS = (END, "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
 VOCABULARY = 2048

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from baco.tiny.lm import Model
+from recipes.tiny.lm import Model
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from baco.tiny.web import Mess
+from recipes.tiny.web import Mess
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from baco.tiny.judge import judge, semantic_class
-from baco.tiny.lm import Model
-from baco.tiny.optim import Optimiser
-from baco.tiny.recipe import Recipe
-from baco.tiny.sampler import Sampled, sample
-from baco.tiny.tokenizer import chat_ids
-from baco.tiny.web import chat, document, question
+from recipes.tiny.lm import Model
+from recipes.tiny.optim import Optimiser
+from recipes.tiny.recipe import Recipe
+from recipes.tiny.sampler import Sampled, sample
+from recipes.tiny.tokenizer import chat_ids
+from recipes.tiny.web import chat, document, question
 
 Log = Callable[[str], None]
 IGNORED = -100

@@ -1,0 +1,1 @@
+"""Recipes: how what comes with the package was made. Run from the project's root."""

@@ -1,0 +1,1 @@
+"""Trains and evaluates the bundled pair: ``python -m recipes.tiny.train``, ``...evaluate``."""

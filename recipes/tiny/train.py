@@ -1,4 +1,4 @@
-"""Train the bundled pair: ``python -m recipes.tiny.train [--seed 0] [--out DIR] [--stages sft]``."""
+"""Train the bundled pair: ``python -m recipes.tiny.train [--seed 0] [--out DIR] [--stages A]``."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def test_rewards_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_diversity_is_refused_for_learned_routers() -> None:
-    path = Path(__file__).parent / "routers" / "learned.json"
+    path = Path(__file__).parent / "learned.json"
     from baco.calibration import Axis
 
     with pytest.raises(InputError, match="was learned, so diversity does not control it"):

@@ -22,7 +22,7 @@ from baco.calibration import prompts_for, spread
 from baco.errors import BacoError, InputError
 from baco.methods.base import Done, Method, Setting, Task, Update
 from baco.methods.models import run_baco
-from baco.prompts import Conversation, Prompt
+from baco.prompts import Conversation, Prompt, conversation_of, question_of
 from baco.user_functions import number_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def distinct_meanings(prompt: str | list[dict[str, str]], texts: list[str]) -> f
     """How many different things the answers say, by the bundled world's exact judge."""
     from baco.tiny.judge import semantic_class
 
-    question = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    question = question_of(conversation_of(prompt))
     return float(len({semantic_class(question, text) for text in texts}))
 
 

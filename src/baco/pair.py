@@ -16,6 +16,7 @@ from baco.engine.drafts import PROMPT_LOOKUP
 from baco.engine.loop import Stats
 from baco.engine.partner import Partner
 from baco.engine.router import Router
+from baco.engine.session import Turn
 from baco.errors import InputError, UnknownNameError
 from baco.filters import Filter, filtered
 from baco.group import Group, Sample, check_size
@@ -194,7 +195,7 @@ class Pair:
         Args:
             conversation: From `baco.prompts.conversation_of`.
         """
-        base, aligned = (tuple(side.encode(conversation)) for side in self.sides)
+        base, aligned = (side.ids(conversation) for side in self.sides)
         return base, aligned
 
     def text_ids(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -235,7 +236,8 @@ class Pair:
             keep: A moderation filter; the tokens of a sample wait until it has passed.
 
         Yields:
-            Tokens as they may be shown, finished samples, and in the end the engine's account.
+            Tokens as they may be shown, finished samples, and in the end the engines' account;
+            in a session (see `Setting.seat`) also turns.
 
         Raises:
             InputError: If the pair cannot do what the method needs, or a prompt does not fit into
@@ -244,6 +246,8 @@ class Pair:
         check(self, setting, tasks)
         setting = self.with_draft(setting)
         updates = setting.method.run(self, tasks, setting)
+        if setting.seat is None:  # nobody to take turns with
+            updates = (update for update in updates if not isinstance(update, Turn))
         return updates if keep is None else filtered(updates, keep)
 
     def with_draft(self, setting: Setting) -> Setting:
@@ -411,7 +415,7 @@ class Stream:
                 yield Token(update.task, update.text, update.source)
             elif isinstance(update, Done):
                 self._samples[update.task] = update.sample
-            else:
+            elif isinstance(update, Stats):
                 self._stats = update
 
     @property

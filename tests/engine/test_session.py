@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
+import torch
 
-from baco.engine.loop import Stats
-from baco.engine.session import EngineFault, Engines, Seat
+from baco.engine.loop import Engine, Stats
+from baco.engine.session import TURN, Run, Seat, Session, Turn
+from baco.errors import PairError
 from baco.group import Sample
-from baco.methods.base import Done, Setting, Update
+from baco.methods.base import Done, Setting, Task, Update
+from baco.methods.run import new_session
 from baco.methods.settings import make_setting
 from baco.pair import Pair, tasks_for
 from baco.prompts import conversation_of
@@ -24,79 +27,267 @@ SETTINGS = [
     make_setting(method="base", top_p=0.5, max_new_tokens=24, restart_shorter_than=4),
 ]
 
+OTHERS = [
+    make_setting(method=name, max_new_tokens=8, n=2)
+    for name in ("nudging", "diverse-beam", "in-context", "response-ensemble", "contrastive")
+]
 
-def turns(runs: list[Iterator[Update]]) -> Iterator[tuple[int, Update]]:
-    """Gives every run its turn, one cycle at a time."""
-    open_ = dict(enumerate(runs))
-    while open_:
-        for number, run in list(open_.items()):
-            for update in run:
-                yield number, update
-                if isinstance(update, Stats):
-                    break
-            else:
-                del open_[number]
+
+def start(
+    session: Session[Update], pair: Pair, tasks: Sequence[Task], setting: Setting
+) -> Run[Update]:
+    return session.start(lambda seat: pair.run(tasks, replace(setting, seat=seat)))
+
+
+def samples_of(updates: Sequence[Update] | Iterator[Update]) -> dict[int, Sample]:
+    return {u.task: u.sample for u in updates if isinstance(u, Done)}
+
+
+def finish(session: Session[Update]) -> dict[Run[Update], dict[int, Sample]]:
+    """Advances all runs to their ends; checks that no sample comes twice."""
+    found: dict[Run[Update], dict[int, Sample]] = {}
+    while not session.idle:
+        for run, news in session.cycle():
+            mine = found.setdefault(run, {})
+            new = samples_of(news)
+            assert not mine.keys() & new.keys()
+            mine |= new
+    return found
 
 
 @pytest.mark.parametrize("max_rows", [3, 64])
 def test_sharing_changes_no_sample(random_pair: Pair, max_rows: int) -> None:
     tasks = tasks_for(PROMPTS, 3)
-    engines = Engines()
-    shared = [replace(s, max_rows=max_rows, seat=Seat(engines)) for s in SETTINGS]
-    found: dict[tuple[int, int], Sample] = {}
-    for number, update in turns([random_pair.run(tasks, setting) for setting in shared]):
-        if isinstance(update, Done):
-            assert (number, update.task) not in found
-            found[number, update.task] = update.sample
-    for number, setting in enumerate(SETTINGS):
-        alone = {u.task: u.sample for u in random_pair.run(tasks, setting) if isinstance(u, Done)}
-        assert alone == {task: s for (n, task), s in found.items() if n == number}
-    assert len(found) == len(SETTINGS) * len(tasks)
+    session = new_session(max_rows)
+    runs = [start(session, random_pair, tasks, replace(s, max_rows=max_rows)) for s in SETTINGS]
+    found = finish(session)
+    for run, setting in zip(runs, SETTINGS, strict=True):
+        assert found[run] == samples_of(random_pair.run(tasks, setting))
+        assert len(found[run]) == len(tasks)
+
+
+def test_every_method_takes_turns_and_makes_what_it_makes_alone(random_pair: Pair) -> None:
+    tasks = tasks_for(PROMPTS, 2)
+    session = new_session(64)
+    runs = [start(session, random_pair, tasks, setting) for setting in OTHERS]
+    found = finish(session)
+    for run, setting in zip(runs, OTHERS, strict=True):
+        assert run.error is None
+        assert found[run] == samples_of(random_pair.run(tasks, setting)), setting.method.name
+
+
+def test_a_method_with_passes_of_its_own_takes_one_a_cycle(
+    random_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it, a row gets on in every cycle, and all such methods share one pass a cycle."""
+    passes = 0
+    partner = random_pair.aligned
+    new_cache = partner.new_cache
+
+    class Counted:
+        def __init__(self) -> None:
+            self._cache = new_cache()
+
+        def __getattr__(self, name: str) -> object:
+            nonlocal passes
+            passes += name in ("open", "feed")
+            return getattr(self._cache, name)
+
+    def cycles(beside: list[Setting]) -> int:
+        """How many cycles a run takes beside others."""
+        nonlocal passes
+        session = new_session(64)
+        tasks = tasks_for(PROMPTS, 2)
+        baco = start(session, random_pair, tasks, make_setting(router="p@0.3", max_new_tokens=20))
+        list(session.cycle())  # its engine has its caches now
+        count = 1
+        with monkeypatch.context() as patch:
+            patch.setattr(partner, "new_cache", Counted)
+            for setting in beside:
+                start(session, random_pair, tasks, setting)
+            while not baco.over:
+                before, count = passes, count + 1
+                list(session.cycle())
+                assert passes - before <= 2  # texts that are new and texts that go on are two
+        return count
+
+    alone = cycles([])
+    assert cycles(OTHERS[:2] * 2) == alone
+    assert passes > alone / 2
 
 
 def test_settings_of_one_pair_share_one_batch(random_pair: Pair) -> None:
-    engines = Engines()
     tasks = tasks_for(PROMPTS[:1], 2)
-
-    def run(gamma: float) -> Iterator[Update]:
-        setting: Setting = make_setting(router="p", gamma=gamma, max_new_tokens=16)
-        return random_pair.run(tasks, replace(setting, seat=Seat(engines)))
-
-    list(turns([run(gamma) for gamma in (0.1, 0.2, 0.3, 0.4)]))
-    (hub,) = engines._hubs.values()
-    together = hub.engine.stats
+    session = new_session(64)
+    settings = [make_setting(router="p", gamma=g, max_new_tokens=16) for g in (0.1, 0.2, 0.3, 0.4)]
+    for setting in settings:
+        start(session, random_pair, tasks, setting)
+    finish(session)
+    ((_, together),) = session.stats()
     assert together.tokens <= 8 * 16
-    assert not hub.owners
-    alone = [u for u in run(0.1) if isinstance(u, Stats)][-1]
-    # The same engine went on; four runs took fewer passes than four times what one takes.
-    assert together.base_passes < 4 * (alone.base_passes - together.base_passes)
+    (alone,) = [u for u in random_pair.run(tasks, settings[0]) if isinstance(u, Stats)]
+    # Four runs took fewer passes than four times what one takes.
+    assert together.base_passes < 4 * alone.base_passes
 
 
 def test_a_run_can_leave(random_pair: Pair) -> None:
-    engines = Engines()
     tasks = tasks_for(PROMPTS, 2)
-    seats = [Seat(engines), Seat(engines)]
+    session = new_session(64)
     setting = make_setting(router="p@0.3", max_new_tokens=24)
-    runs = [random_pair.run(tasks, replace(setting, seat=seat)) for seat in seats]
-    next(runs[0])
-    seats[0].leave()
-    assert not [u for u in runs[0] if isinstance(u, Done)]
-    alone = {u.task: u.sample for u in random_pair.run(tasks, setting) if isinstance(u, Done)}
-    assert {u.task: u.sample for u in runs[1] if isinstance(u, Done)} == alone
+    gone, stays = (start(session, random_pair, tasks, setting) for _ in range(2))
+    list(session.cycle())
+    session.cancel(gone)
+    found = finish(session)
+    assert gone not in found
+    assert found[stays] == samples_of(random_pair.run(tasks, setting))
 
 
-def test_a_failing_engine_is_told_from_a_failing_run(
+class Poison(Exception):
+    """What a row can do to an engine."""
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch, keys: set[int], at: int, what: Exception) -> None:
+    """Makes engines fail when rows with these keys have emitted so many tokens."""
+    resolve = Engine._resolve
+
+    def fail(self: Engine, number: int) -> None:
+        for i, row in enumerate(self._rows):
+            if row.request.key in keys and self._batch.t[i] >= at:
+                raise what
+        resolve(self, number)
+
+    monkeypatch.setattr(Engine, "_resolve", fail)
+
+
+@pytest.mark.parametrize("at", [0, 5])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_row_that_an_engine_fails_on_ends_its_run_alone(
+    random_pair: Pair, monkeypatch: pytest.MonkeyPatch, at: int, count: int
+) -> None:
+    from baco.engine.noise import row_key
+    from baco.prompts import identity
+
+    settings = [make_setting(router="p@0.3", max_new_tokens=20, seed=seed) for seed in range(6)]
+    settings[4] = make_setting(method="nudging", max_new_tokens=8, n=1)
+    tasks = tasks_for(PROMPTS[:1], 3)
+    expected = [samples_of(random_pair.run(tasks, setting)) for setting in settings]
+    bad = [1, 3][:count]
+    keys = {row_key(seed, identity(PROMPTS[0]), 2) for seed in bad}
+    poisoned(monkeypatch, keys, at, Poison("row"))
+    session = new_session(64)
+    runs = [start(session, random_pair, tasks, setting) for setting in settings]
+    found = finish(session)
+    for number, run in enumerate(runs):
+        if number in bad:
+            assert isinstance(run.error, Poison)
+        else:
+            assert run.error is None
+            assert found[run] == expected[number]
+            # Also what a row has cost in the engine that failed is known.
+            assert all(sample.cost is not None for sample in found[run].values())
+
+
+def test_a_model_that_is_gone_is_not_asked_row_by_row(
     random_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engines = Engines()
-    setting = replace(make_setting(router="p@0.3", max_new_tokens=24), seat=Seat(engines))
-    run = random_pair.run(tasks_for(PROMPTS, 1), setting)
-    next(run)
-    (hub,) = engines._hubs.values()
+    calls = 0
 
-    def fail() -> None:
-        raise ValueError("no memory for that")
+    def gone(self: Engine) -> None:
+        nonlocal calls
+        calls += 1
+        raise PairError("the server does not answer", hint="look")
 
-    monkeypatch.setattr(hub.engine, "step", fail)
-    with pytest.raises(EngineFault, match="no memory for that"):
-        list(run)
+    monkeypatch.setattr(Engine, "step", gone)
+    session = new_session(64)
+    setting = make_setting(router="p@0.3", max_new_tokens=4)
+    runs = [start(session, random_pair, tasks_for(PROMPTS, 2), setting) for _ in range(3)]
+    finish(session)
+    assert calls == 1
+    assert all(isinstance(run.error, PairError) for run in runs)
+
+
+def test_an_engine_that_cannot_be_had_again_ends_its_rows(
+    random_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = new_session(64)
+    setting = make_setting(router="p@0.3", max_new_tokens=4)
+    run = start(session, random_pair, tasks_for(PROMPTS, 2), setting)
+    list(session.cycle())
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no device")
+
+    monkeypatch.setattr(Engine, "__init__", fail)
+    monkeypatch.setattr(Engine, "step", fail)
+    finish(session)
+    assert isinstance(run.error, RuntimeError)
+
+
+def test_a_run_that_fails_by_itself_fails_alone(random_pair: Pair) -> None:
+    tasks = tasks_for(PROMPTS, 2)
+    session = new_session(64)
+    setting = make_setting(router="p@0.3", max_new_tokens=12)
+
+    def broken(seat: Seat) -> Iterator[Update | Turn]:
+        yield from [TURN, TURN]
+        raise Poison("its own")
+
+    bad, good = session.start(broken), start(session, random_pair, tasks, setting)
+    found = finish(session)
+    assert isinstance(bad.error, Poison)
+    assert found[good] == samples_of(random_pair.run(tasks, setting))
+
+
+def test_a_row_goes_on_in_another_engine(random_pair: Pair) -> None:
+    """Wherever it is cut off: the same tokens, sources and unit beginnings come after."""
+    from baco.engine.request import Begun, Request
+    from baco.routers import parse
+
+    base, aligned = random_pair.prompt_ids(PROMPTS[0])
+    request = Request(base, aligned, parse("rand@0.5"), key=7, max_new_tokens=24)
+
+    def decode(begun: Begun | None) -> Begun:
+        engine = Engine(random_pair.base, random_pair.aligned)
+        engine.submit(request, begun)
+        events = []
+        while not engine.idle:
+            events += engine.step()
+        return Begun(*([x for e in events for x in e[i]] for i in (1, 2, 3)))
+
+    whole = decode(None)
+    assert len(whole.tokens) > 3
+    for cut in range(1, len(whole.tokens)):
+        rest = decode(Begun(*(column[:cut] for column in whole)))
+        assert rest == Begun(*(column[cut:] for column in whole)), cut
+
+
+def test_memory_bounds_shared_engines(random_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs get no more rows than fit, in one engine and in two; the samples are the same."""
+    from baco.models import memory
+    from baco.models.memory import Job, need_of
+
+    tasks = tasks_for(PROMPTS[:1], 4)
+    settings = [make_setting(router="p@0.5", max_new_tokens=20, seed=seed) for seed in (0, 1)]
+    settings.append(make_setting(method="aligned", max_new_tokens=20))
+    expected = [samples_of(random_pair.run(tasks, setting)) for setting in settings]
+    lengths = tuple(len(ids) for ids in random_pair.prompt_ids(PROMPTS[0]))
+    need = need_of((random_pair.base, random_pair.aligned), Job([lengths], 8, 20))
+    assert need is not None
+    room = int(need.at(3, weights=False)[torch.device("cpu")] / memory._SPARE) + 1
+    monkeypatch.setattr(memory, "available_memory", lambda _: room)
+    most = 0
+    step = Engine.step
+
+    def watched(self: Engine) -> object:
+        nonlocal most
+        events = step(self)
+        if random_pair.base is self.sides[1].partner:
+            most = max(most, len(self._rows))
+        return events
+
+    monkeypatch.setattr(Engine, "step", watched)
+    session = new_session(64)
+    runs = [start(session, random_pair, tasks, setting) for setting in settings]
+    found = finish(session)
+    assert 1 <= most <= 3
+    assert [found[run] for run in runs] == expected

@@ -12,7 +12,6 @@ from baco.bench.records import Record
 from baco.bench.results import Comparison
 from baco.bench.samples import stops_early
 from baco.bench.store import Store
-from baco.prompts import question_of
 from baco.tradeoff.analysis import Setting
 
 PROMPTS, ANSWERS = 3, 6
@@ -103,7 +102,7 @@ def _along(
 
 
 def _question(record: Record) -> str:
-    text = " ".join(question_of(record.prompt).split())
+    text = " ".join(record.prompt[-1].content.split())
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

@@ -1,15 +1,15 @@
 """Makes samples of many cells of one pair at once, so that the engine's batch stays full.
 
-Runs of all settings share engines (`baco.engine.session`) and take turns, one cycle each. A run
-that fails is tried again by halves on engines of its own, until it is known which groups fail;
-all others go on.
+Runs of all settings share a session (`baco.engine.session`). One that fails is tried again by
+halves on engines of its own, until it is known which groups fail; all others go on.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from baco.bench.cells import Cell, make_bench_setting
@@ -18,7 +18,7 @@ from baco.bench.records import Record
 from baco.errors import BacoError
 
 if TYPE_CHECKING:
-    from baco.engine.session import Engines, Seat
+    from baco.engine.session import Run, Seat
     from baco.group import Sample
     from baco.methods.base import Task, Update
     from baco.pair import Pair
@@ -63,36 +63,40 @@ Pull = Callable[[int], Sequence[Job]]
 """(rows) -> jobs of about so many samples; none if there is nothing to do at present."""
 
 
-@dataclass
-class _Run:
+class _Jobs:
     """Jobs of one cell that run together.
 
-    Attributes:
+    Args:
         jobs: The jobs.
-        updates: What comes out.
-        seat: Its place at the shared engines; None on engines of its own.
-        tasks: Number of each task's job.
-        missing: What of each job is not made yet.
     """
 
-    jobs: list[Job]
-    updates: Iterator[Update]
-    seat: Seat | None
-    tasks: list[int]
-    missing: list[set[int]] = field(default_factory=list)
+    def __init__(self, jobs: list[Job]) -> None:
+        self._jobs = jobs
+        self._owners = [number for number, job in enumerate(jobs) for _ in job.places]
+        self.missing = [set(job.places) for job in jobs]
 
-    def made(self, number: int, sample: Sample) -> Made:
-        """Takes note of a finished task."""
-        job = self.tasks[number]
-        self.missing[job].discard(sample.index)
-        return Made(self.jobs[job], sample, not self.missing[job])
+    def updates(self, pair: Pair, plan: Plan, seat: Seat | None) -> Iterator[Update]:
+        """Makes the samples; also what is wrong with their setting is said only here."""
+        setting = make_bench_setting(plan, self._jobs[0].cell)
+        tasks = [_task(job.record, place) for job in self._jobs for place in job.places]
+        yield from pair.run(tasks, replace(setting, seat=seat))
+
+    def made(self, updates: Iterable[Update]) -> Iterator[Made]:
+        """Passes finished samples on."""
+        from baco.methods.base import Done
+
+        for update in updates:
+            if isinstance(update, Done):
+                job = self._owners[update.task]
+                self.missing[job].discard(update.sample.index)
+                yield Made(self._jobs[job], update.sample, not self.missing[job])
 
     @property
     def left(self) -> list[Job]:
         """What is not made yet."""
         return [
             job if job.cell.whole_group else job._replace(places=tuple(sorted(missing)))
-            for job, missing in zip(self.jobs, self.missing, strict=True)
+            for job, missing in zip(self._jobs, self.missing, strict=True)
             if missing
         ]
 
@@ -108,55 +112,25 @@ def make(pair: Pair, plan: Plan, pull: Pull) -> Iterator[Made | Failed]:
     Yields:
         Every sample once, and every job that failed.
     """
-    from baco.engine.loop import Stats
-    from baco.engine.session import EngineFault, Engines
-    from baco.methods.base import Done
+    from baco.methods.run import new_session
 
-    engines = Engines()
-    runs: list[_Run] = []
+    session = new_session(plan.run.max_rows)
+    runs: dict[Run[Update], _Jobs] = {}
     while True:
-        pending = sum(len(missing) for run in runs for missing in run.missing)
+        pending = sum(len(missing) for jobs in runs.values() for missing in jobs.missing)
         if pending < plan.run.max_rows:
-            jobs = pull(2 * plan.run.max_rows - pending)
-            for _, same in itertools.groupby(jobs, key=lambda job: job.cell.key):
-                runs.append(_start(pair, plan, list(same), engines))
-        if not runs:
+            pulled = pull(2 * plan.run.max_rows - pending)
+            for _, same in itertools.groupby(pulled, key=lambda job: job.cell.key):
+                jobs = _Jobs(list(same))
+                runs[session.start(partial(jobs.updates, pair, plan))] = jobs
+        if session.idle:
             return
-        for run in list(runs):
-            try:
-                for update in run.updates:
-                    if isinstance(update, Done):
-                        yield run.made(update.task, update.sample)
-                    elif isinstance(update, Stats):
-                        break  # the next one's turn
-                else:
-                    runs.remove(run)
-            except EngineFault:
-                stranded, runs, engines = runs, [], Engines()
-                for one in stranded:
-                    yield from _by_halves(pair, plan, one.left)
-                break
-            except Exception:
-                if run.seat:
-                    run.seat.leave()
-                runs.remove(run)
-                yield from _by_halves(pair, plan, run.left)
-
-
-def _start(pair: Pair, plan: Plan, jobs: list[Job], engines: Engines | None) -> _Run:
-    """Starts a run of jobs of one cell."""
-    from baco.engine.session import Seat
-
-    cell = jobs[0].cell
-    seat = Seat(engines) if engines else None
-    tasks = [_task(job.record, place) for job in jobs for place in job.places]
-    owners = [number for number, job in enumerate(jobs) for _ in job.places]
-
-    def updates() -> Iterator[Update]:  # so that what fails, fails when it is run
-        setting = make_bench_setting(plan, cell)
-        yield from pair.run(tasks, replace(setting, seat=seat))
-
-    return _Run(jobs, updates(), seat, owners, [set(job.places) for job in jobs])
+        for run, updates in session.cycle():
+            yield from runs[run].made(updates)
+            if run.over:
+                jobs = runs.pop(run)
+                if run.error:
+                    yield from _by_halves(pair, plan, jobs.left)
 
 
 def _task(record: Record, place: int) -> Task:
@@ -167,17 +141,13 @@ def _task(record: Record, place: int) -> Task:
 
 def _by_halves(pair: Pair, plan: Plan, jobs: list[Job]) -> Iterator[Made | Failed]:
     """Makes jobs on engines of their own; what fails is split until it is one job that fails."""
-    from baco.methods.base import Done
-
     if not jobs:
         return
-    run = _start(pair, plan, jobs, None)
+    together = _Jobs(jobs)
     try:
-        for update in run.updates:
-            if isinstance(update, Done):
-                yield run.made(update.task, update.sample)
+        yield from together.made(together.updates(pair, plan, None))
     except Exception as error:
-        left = run.left
+        left = together.left
         if len(left) == 1:
             yield Failed(left[0], _words(error))
         else:

@@ -27,11 +27,11 @@ import torch
 from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend, blend
-from baco.engine.costs import Costs
+from baco.engine.costs import Clock, Costs
 from baco.engine.drafts import Ask, Draft, make_drafter
 from baco.engine.partner import Partner, RowCache
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
-from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Request
+from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Request
 from baco.engine.router import ALONE, Router
 from baco.engine.side import Side, run_together, score_window
 from baco.engine.step import Choice, Context, Nucleus, Scores, step
@@ -102,6 +102,9 @@ class Stats(NamedTuple):
             return NotImplemented
         return Stats(*(a + b for a, b in zip(self, other, strict=True)))  # type: ignore[arg-type]
 
+    def __sub__(self, other: Stats) -> Stats:
+        return Stats(*(a - b for a, b in zip(self, other, strict=True)))  # type: ignore[arg-type]
+
 
 class Engine:
     """Decodes many rows at once; they may join and leave at any time.
@@ -113,6 +116,8 @@ class Engine:
             the longest draft.
         max_rows: Rows decoded at the same time; more wait their turn.
         draft: A third party that guesses: ``prompt-lookup``, or a small model as a partner.
+        clock: By which passes are tried out, so that the schedule follows what they cost here; None
+            counts them by the models' sizes.
 
     Raises:
         InputError: If an argument is out of range, the partners do not share their ids, or a
@@ -128,6 +133,7 @@ class Engine:
         lookahead: Lookahead = "auto",
         max_rows: int = 256,
         draft: Draft = None,
+        clock: Clock | None = None,
     ) -> None:
         if base.vocabulary is not aligned.vocabulary:
             raise InputError(
@@ -159,7 +165,9 @@ class Engine:
             Side(aligned, 1, window, strands[0]),
             Side(base, 0, window, strands[1]),
         )
-        self.policy = Policy(Costs((aligned, base)), self.longest, together=self._together)
+        clock = clock if self.longest and not self._shared else None
+        costs = Costs((aligned, base), clock)
+        self.policy = Policy(costs, self.longest, together=self._together)
         self._ahead = Ahead(base, aligned)
         self._own = ALONE  # guesses ask no router: both sides are the drafter's
         self._emitted = 0
@@ -190,11 +198,12 @@ class Engine:
             drafts,
         )
 
-    def submit(self, request: Request) -> int:
+    def submit(self, request: Request, begun: Begun | None = None) -> int:
         """Adds a row.
 
         Args:
             request: What to decode.
+            begun: What it has emitted in another engine; events tell of what comes after.
 
         Returns:
             The row's number, by which events name it.
@@ -208,6 +217,11 @@ class Engine:
         if program not in self._programs:
             self._programs.append(program)
         row = Row(self._numbers, request, limit, self._programs.index(program))
+        if begun is not None:
+            row.tokens, row.sources = list(begun.tokens), list(begun.sources)
+            row.begins = list(begun.begins)
+            row.reported = len(row.tokens)
+            row.state = self.vocabulary.units.state_after(row.tokens)
         self._numbers += 1
         self._waiting.append(row)
         return row.number

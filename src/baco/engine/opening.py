@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
+from baco.engine.costs import Clock
 from baco.engine.drafts import Draft
 from baco.engine.loop import Engine, Lookahead, Stats
 from baco.engine.partner import Partner
-from baco.engine.request import Cost, Event, Request
+from baco.engine.request import Begun, Cost, Event, Request
 from baco.errors import UnsupportedError
 
 
 class Decoder(Protocol):
-    """What every engine offers; see `baco.engine.loop.Engine`."""
+    """What every engine offers; see `baco.engine.loop.Engine`.
+
+    Attributes:
+        max_rows: Rows decoded at the same time; may be changed between cycles.
+    """
+
+    max_rows: int
 
     @property
     def idle(self) -> bool:
@@ -24,8 +32,8 @@ class Decoder(Protocol):
         """What the engine has done so far."""
         ...
 
-    def submit(self, request: Request) -> int:
-        """Adds a row, and returns its number."""
+    def submit(self, request: Request, begun: Begun | None = None) -> int:
+        """Adds a row, perhaps one begun in another engine, and returns its number."""
         ...
 
     def cancel(self, number: int) -> Cost | None:
@@ -44,6 +52,7 @@ def open_engine(
     lookahead: Lookahead = "auto",
     max_rows: int = 256,
     draft: Draft = None,
+    clock: Clock | None = time.perf_counter,
 ) -> Decoder:
     """Makes the engine of two partners.
 
@@ -53,6 +62,8 @@ def open_engine(
         lookahead: How far partners may guess ahead.
         max_rows: Rows decoded at the same time.
         draft: A third party that guesses, as `Engine`.
+        clock: By which passes of models are tried out under ``auto``, as `Engine`; None counts them
+            by the models' sizes, as is done for partners that are no models.
 
     Returns:
         What the partners' own `open_engine` makes where they have one, else an `Engine`.
@@ -69,4 +80,8 @@ def open_engine(
             )
         decoder: Decoder = own(base, lookahead=lookahead, max_rows=max_rows)
         return decoder
-    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft)
+    from baco.models.hf import HFPartner  # it builds on the engine
+
+    models = isinstance(base, HFPartner) and isinstance(aligned, HFPartner)
+    timed = clock if lookahead == "auto" and models else None
+    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft, clock=timed)

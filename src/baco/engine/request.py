@@ -80,6 +80,20 @@ class Request:
         return limit
 
 
+class Begun(NamedTuple):
+    """What a row has emitted elsewhere before: a fresh engine goes on from there.
+
+    Attributes:
+        tokens: Its token ids.
+        sources: `BASE` or `ALIGNED` for each.
+        begins: Whether each began a unit.
+    """
+
+    tokens: list[int]
+    sources: list[int]
+    begins: list[bool]
+
+
 class Cost(NamedTuple):
     """What one row cost, or the sum over rows.
 

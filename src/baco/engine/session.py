@@ -1,35 +1,301 @@
-"""Lets many runs, of whatever settings, share one engine, so that its batch stays full.
+"""One engine for many runs: all that makes samples does so in a session.
 
-A run that steps the shared engine steps everybody's rows; what happens to the others' waits in
-their ports until they ask. As a row never depends on its neighbours, no sample changes.
+A *run* is an iterator. It submits rows through its seat, yields what comes out, and yields `TURN`
+where it waits for an engine, or before a forward pass of its own. `Session.cycle` runs every
+engine once and lets the runs read what happened to their rows. As a row never depends on its
+neighbours, no sample changes.
+
+A failure ends one run alone. Where an engine fails, a fresh one takes its place; the rows that it
+held are tried in halves, down to single ones, until it is known which of them it fails on. The
+others go on where they were.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from baco.engine.drafts import Draft
 from baco.engine.loop import Lookahead, Stats
 from baco.engine.opening import Decoder, open_engine
-from baco.errors import BacoError
+from baco.engine.request import Begun, Cost
+from baco.errors import PairError
 
 if TYPE_CHECKING:
     from baco.engine.partner import Partner
     from baco.engine.request import Event, Request
 
+NOTHING = Stats(0, 0, 0, 0, 0)
+
+
+class Turn(Enum):
+    """What a run yields where others may go on."""
+
+    TURN = "turn"
+
+
+TURN = Turn.TURN
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def finish(steps: Generator[object, None, R]) -> R:
+    """Runs steps to their end where nobody takes turns; returns what they return."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+
+class Wanted(NamedTuple):
+    """An engine that runs may share."""
+
+    base: Partner
+    aligned: Partner
+    lookahead: Lookahead = "auto"
+    draft: Draft = None
+
+
+class Memory(Protocol):
+    """Bounds the rows of a session's engines; see `baco.models.memory.Memory`."""
+
+    def rows(
+        self, sides: tuple[Partner, Partner], jobs: Sequence[Any], limit: int, *, busy: bool = ...
+    ) -> int:
+        """Returns how many rows an engine may decode at a time."""
+        ...
+
+    def leave(self, sides: tuple[Partner, Partner]) -> None:
+        """Says that an engine has nothing to do."""
+        ...
+
+
+@dataclass(eq=False)
+class Row:
+    """One row of a run.
+
+    Attributes:
+        number: Its number, by which events name it.
+        port: Whose it is.
+        request: What to decode.
+        begun: What events have told of it.
+        inside: Its number in the engine; None while it waits.
+        spent: What it has cost in engines that failed; None if that is not known.
+    """
+
+    number: int
+    port: Port
+    request: Request
+    begun: Begun = field(default_factory=lambda: Begun([], [], []))
+    inside: int | None = None
+    spent: Cost | None = field(default_factory=Cost)
+
+
+class Hub:
+    """An engine, the rows in it, and those that wait.
+
+    Args:
+        wanted: The engine.
+        session: Where it belongs.
+        job: What it is opened for.
+    """
+
+    def __init__(self, wanted: Wanted, session: Session[Any], job: Any) -> None:
+        self._wanted = wanted
+        self._session = session
+        self._jobs: dict[Port, Any] = {}
+        self._rows: dict[int, Row] = {}
+        self._inside: dict[int, Row] = {}
+        self._queue: deque[Row] = deque()
+        self._numbers = itertools.count()
+        self._past = NOTHING
+        self._most = session.rows(wanted, [job], busy=False)
+        self._engine = self._open()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to decode."""
+        return not self._rows
+
+    @property
+    def stats(self) -> Stats:
+        """What was done so far, engines that failed included."""
+        return self._past + self._engine.stats
+
+    def _open(self, **how: Any) -> Decoder:
+        return open_engine(**self._wanted._asdict(), max_rows=self._most, **how)
+
+    def join(self, port: Port, job: Any) -> None:
+        """Takes on a run."""
+        self._jobs[port] = job
+        self._bound()
+
+    def leave(self, port: Port) -> None:
+        """Lets a run go."""
+        del self._jobs[port]
+        self._bound()
+
+    def _bound(self) -> None:
+        """Bounds the rows by the memory, as what there is to do has changed."""
+        if not self._jobs:
+            self._session.idle_now(self._wanted)
+            return
+        most = self._session.rows(self._wanted, list(self._jobs.values()), busy=not self.idle)
+        if most != self._most:
+            # An engine that ran out of memory has bounded itself.
+            halved = self._engine.max_rows < self._most and not self.idle
+            self._engine.max_rows = min(most, self._engine.max_rows) if halved else most
+            self._most = most
+
+    def submit(self, port: Port, request: Request) -> int:
+        """Adds a row, as `Engine.submit`."""
+        request.limit_within(
+            (self._wanted.base.context_window, self._wanted.aligned.context_window)
+        )
+        row = Row(next(self._numbers), port, request)
+        self._rows[row.number] = row
+        self._queue.append(row)
+        return row.number
+
+    def cancel(self, number: int) -> Cost | None:
+        """Drops a row; returns what it has cost, if that is known."""
+        row = self._rows.pop(number)
+        if row.inside is None:
+            self._queue.remove(row)
+            return row.spent
+        del self._inside[row.inside]
+        return _sum(row.spent, self._engine.cancel(row.inside))
+
+    def step(self) -> None:
+        """Runs one cycle; everyone's events go to their ports."""
+        while self._queue and len(self._inside) < self._engine.max_rows:
+            row = self._queue.popleft()
+            try:
+                row.inside = self._engine.submit(row.request, row.begun)
+            except Exception as error:
+                self._fail(row, error)
+            else:
+                self._inside[row.inside] = row
+        if not self._inside:
+            return
+        try:
+            events = self._engine.step()
+        except Exception as error:
+            if self._session.alone:
+                raise
+            self._recover(error)
+            return
+        for event in events:
+            if (found := self._inside.get(event.row)) is not None:
+                self._tell(found, event)
+
+    def give_up(self, error: Exception) -> None:
+        """Ends all rows with an error."""
+        for row in list(self._rows.values()):
+            self._fail(row, error)
+        self._inside.clear()
+        self._queue.clear()
+
+    def _tell(self, row: Row, event: Event) -> None:
+        row.begun.tokens.extend(event.tokens)
+        row.begun.sources.extend(event.sources)
+        row.begun.begins.extend(event.begins)
+        cost = event.cost
+        if event.finish:
+            cost = _sum(row.spent, cost)
+            del self._rows[row.number]
+            self._inside.pop(event.row, None)
+        row.port.mail.append(event._replace(row=row.number, cost=cost))
+
+    def _fail(self, row: Row, error: Exception) -> None:
+        """Ends a row, and the run that it belongs to, with an error."""
+        del self._rows[row.number]
+        row.port.error = row.port.error or error
+
+    # --- after a failure -----------------------------------------------------------------------
+
+    def _recover(self, error: Exception) -> None:
+        """Opens a fresh engine and finds whose row the old one failed on."""
+        rows = list(self._inside.values())
+        self._inside.clear()
+        self._retire(self._engine, rows)
+        self._engine = self._open()
+        if isinstance(error, PairError):  # a model cannot be had: that is nobody's row
+            for row in rows:
+                self._fail(row, error)
+        else:
+            self._sift(rows)
+        self._queue.extendleft(row for row in reversed(rows) if row.number in self._rows)
+
+    def _sift(self, rows: Sequence[Row]) -> None:
+        """Takes rows one step further; those that an engine fails on, even alone, are ended."""
+        engine = self._open(clock=None)
+        events: list[tuple[Row, Event]] = []
+        tried: dict[int, Row] = {}
+        try:
+            for row in rows:
+                row.inside = engine.submit(row.request, row.begun)
+                tried[row.inside] = row
+            waiting = set(tried)
+            while waiting and not engine.idle:
+                for event in engine.step():
+                    events.append((tried[event.row], event))
+                    waiting.discard(event.row)
+        except Exception as error:
+            self._retire(engine, rows)
+            if len(rows) == 1:
+                self._fail(rows[0], error)
+            else:
+                self._sift(rows[: len(rows) // 2])
+                self._sift(rows[len(rows) // 2 :])
+            return
+        for row, event in events:
+            self._tell(row, event)
+        self._retire(engine, [row for row in rows if row.number in self._rows])
+
+    def _retire(self, engine: Decoder, rows: Iterable[Row]) -> None:
+        """Takes rows out of an engine that is given up, and keeps the account."""
+        for row in rows:
+            spent = None
+            with contextlib.suppress(Exception):
+                if row.inside is not None:
+                    spent = engine.cancel(row.inside)
+            row.spent = _sum(row.spent, spent and spent._replace(tokens=0))
+            row.inside = None
+        with contextlib.suppress(Exception):
+            self._past += engine.stats
+
+
+def _sum(one: Cost | None, other: Cost | None) -> Cost | None:
+    return None if one is None or other is None else one + other
+
 
 class Port:
-    """One run's view of a shared engine; it looks like an engine of its own.
+    """One run's view of a shared engine.
 
     Args:
         hub: The shared engine.
+        job: What the run has to do, as `Memory` knows it.
+        alone: Whether the run steps the engine itself.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, job: Any, alone: bool) -> None:
         self._hub = hub
+        self._alone = alone
+        self._before = hub.stats
+        self.closed = False
         self._open: set[int] = set()
-        self.mail: deque[list[Event]] = deque()
+        self.mail: list[Event] = []
+        self.error: Exception | None = None
+        hub.join(self, job)
 
     @property
     def idle(self) -> bool:
@@ -38,112 +304,226 @@ class Port:
 
     @property
     def stats(self) -> Stats:
-        """What the shared engine has done so far, for all runs."""
-        return self._hub.engine.stats
+        """What the engine has done since, for all its runs."""
+        return self._hub.stats - self._before
 
     def submit(self, request: Request) -> int:
         """Adds a row, as `Engine.submit`."""
-        row = self._hub.engine.submit(request)
+        row = self._hub.submit(self, request)
         self._open.add(row)
-        self._hub.owners[row] = self
         return row
 
-    def cancel(self, number: int) -> None:
-        """Drops a row, as `Engine.cancel`."""
-        self._open.discard(number)
-        self._hub.owners.pop(number, None)
-        self._hub.engine.cancel(number)
-
-    def close(self) -> None:
-        """Drops all rows of this run."""
-        for row in list(self._open):
-            self.cancel(row)
+    def cancel(self, number: int) -> Cost | None:
+        """Drops a row, as `Engine.cancel`; nothing more is told of it."""
+        if number not in self._open:
+            return None
+        self._open.remove(number)
+        return self._hub.cancel(number)
 
     def step(self) -> list[Event]:
-        """Returns what one cycle did to this run's rows; runs it unless it was run already."""
-        if not self.mail:
+        """Returns what has happened to the run's rows.
+
+        Raises:
+            Exception: What the engine failed with on one of them.
+        """
+        if self._alone:
             self._hub.step()
-        events = self.mail.popleft() if self.mail else []
-        # What was cancelled after its event was sent is not told of.
-        events = [event for event in events if event.row in self._open]
+        if self.error is not None:
+            raise self.error
+        events, self.mail = self.mail, []
         self._open -= {event.row for event in events if event.finish}
         return events
 
-
-class Hub:
-    """An engine and the ports of its rows.
-
-    Args:
-        engine: The engine.
-    """
-
-    def __init__(self, engine: Decoder) -> None:
-        self.engine = engine
-        self.owners: dict[int, Port] = {}
-
-    def step(self) -> None:
-        """Runs one cycle and sends everyone their events.
-
-        Raises:
-            EngineFault: If the engine fails; whose row is to blame is not known.
-        """
-        mail: dict[Port, list[Event]] = {}
-        try:
-            events = self.engine.step()
-        except Exception as error:
-            raise EngineFault(f"the shared engine failed: {error}") from error
-        for event in events:
-            owner = self.owners.pop(event.row) if event.finish else self.owners[event.row]
-            mail.setdefault(owner, []).append(event)
-        for port, sent in mail.items():
-            port.mail.append(sent)
-
-
-class EngineFault(BacoError):
-    """A shared engine failed, and with it all that ran on it."""
-
-
-class Wanted(NamedTuple):
-    """An engine that runs may share: the arguments of `open_engine`."""
-
-    base: Partner
-    aligned: Partner
-    lookahead: Lookahead
-    max_rows: int
-    draft: Draft
-
-
-class Engines:
-    """Shared engines, one for each two partners and way of running them."""
-
-    def __init__(self) -> None:
-        self._hubs: dict[Wanted, Hub] = {}
-
-    def hub(self, wanted: Wanted) -> Hub:
-        """Returns the engine that is wanted; it is made when first asked for."""
-        if wanted not in self._hubs:
-            self._hubs[wanted] = Hub(open_engine(**wanted._asdict()))
-        return self._hubs[wanted]
+    def close(self) -> None:
+        """Drops all rows of this run."""
+        if self.closed:
+            return
+        self.closed = True
+        told = {event.row for event in self.mail if event.finish}
+        for row in self._open - told:
+            with contextlib.suppress(KeyError):  # it failed
+                self._hub.cancel(row)
+        self._open.clear()
+        self._hub.leave(self)
 
 
 class Seat:
-    """One run's place at shared engines: what it submitted can be taken back as a whole.
+    """One run's place in a session.
 
     Args:
-        engines: The engines.
+        session: The session.
     """
 
-    def __init__(self, engines: Engines) -> None:
-        self._engines = engines
+    def __init__(self, session: Session[Any]) -> None:
+        self._session = session
         self._ports: list[Port] = []
 
-    def port(self, wanted: Wanted) -> Port:
-        """Returns a port of the engine that is wanted."""
-        port = Port(self._engines.hub(wanted))
+    def port(self, wanted: Wanted, job: Any) -> Port:
+        """Returns a port of the engine that is wanted.
+
+        Args:
+            wanted: The engine.
+            job: What it is for, as the session's `Memory` knows it.
+        """
+        port = Port(self._session.hub(wanted, job), job, self._session.alone)
+        self._ports = [p for p in self._ports if not p.closed]
         self._ports.append(port)
         return port
+
+    @property
+    def busy(self) -> bool:
+        """Whether the run has rows in an engine."""
+        return any(not port.idle for port in self._ports)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is news of them."""
+        return any(port.mail or port.error for port in self._ports)
 
     def leave(self) -> None:
         """Drops all rows of the run that are not finished."""
         for port in self._ports:
             port.close()
+
+
+class Run(Generic[T]):
+    """One run in a session.
+
+    Args:
+        seat: Its place.
+        updates: What it makes.
+
+    Attributes:
+        over: Whether nothing more will come.
+        error: Why it ended before its end, or None.
+    """
+
+    def __init__(self, seat: Seat, updates: Iterator[T | Turn]) -> None:
+        self.seat = seat
+        self.over = False
+        self.error: Exception | None = None
+        self._updates = updates
+
+    def advance(self) -> list[T]:
+        """Lets it go on to its next turn; returns what it makes on the way."""
+        news: list[T] = []
+        try:
+            for update in self._updates:
+                if isinstance(update, Turn):
+                    return news
+                news.append(update)
+        except Exception as error:
+            self.error = error
+        self.close()
+        return news
+
+    def close(self) -> None:
+        """Ends it; its rows are dropped."""
+        self.over = True
+        try:
+            if close := getattr(self._updates, "close", None):
+                close()
+        finally:
+            self.seat.leave()
+
+
+class Session(Generic[T]):
+    """Engines, one for each two partners and way of running them, and the runs that share them.
+
+    It belongs to one thread.
+
+    Args:
+        max_rows: Rows that each engine decodes at the same time.
+        memory: Bounds them further; None for no bound.
+        alone: Whether a single run steps its engines itself, and `cycle` is not called.
+    """
+
+    def __init__(self, max_rows: int, memory: Memory | None = None, *, alone: bool = False) -> None:
+        self.alone = alone
+        self._max_rows = max_rows
+        self._memory = memory
+        self._hubs: dict[Wanted, Hub] = {}
+        self._new: list[Run[T]] = []
+        self._runs: dict[Run[T], None] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._new and not self._runs
+
+    def stats(self) -> Iterator[tuple[Wanted, Stats]]:
+        """Yields what each engine has done so far."""
+        for wanted, hub in tuple(self._hubs.items()):
+            yield wanted, hub.stats
+
+    def start(self, make: Callable[[Seat], Iterator[T | Turn]]) -> Run[T]:
+        """Takes on a run; it begins with the next cycle.
+
+        Args:
+            make: Makes its iterator, given its seat.
+        """
+        seat = Seat(self)
+        run = Run(seat, make(seat))
+        self._new.append(run)
+        return run
+
+    def cancel(self, run: Run[T]) -> None:
+        """Ends a run."""
+        if run in self._new:
+            self._new.remove(run)
+        self._runs.pop(run, None)
+        run.close()
+
+    def cycle(self) -> Iterator[tuple[Run[T], list[T]]]:
+        """Runs every engine once; then runs go on that have news of their rows.
+
+        Of the runs that make forward passes of their own one makes one, by turns, so that all of
+        them together hold up the others by no more than that.
+
+        Yields:
+            Runs that have gone on, with what they have made; look whether they are `over`.
+        """
+        new, self._new = self._new, []
+        for run in new:
+            if not run.over:
+                self._runs[run] = None
+                yield self._advance(run)
+        for hub in tuple(self._hubs.values()):
+            if not hub.idle:
+                try:
+                    hub.step()
+                except Exception as error:  # not even a fresh engine can be had
+                    hub.give_up(error)
+        for run in [run for run in self._runs if run.seat.ready]:
+            if not run.over:
+                yield self._advance(run)
+        own = next((run for run in self._runs if not run.seat.busy), None)
+        if own is not None:
+            del self._runs[own]
+            self._runs[own] = None  # the last in turn
+            yield self._advance(own)
+
+    def _advance(self, run: Run[T]) -> tuple[Run[T], list[T]]:
+        news = run.advance()
+        if run.over:
+            self._runs.pop(run, None)
+        return run, news
+
+    # --- for seats and hubs --------------------------------------------------------------------
+
+    def hub(self, wanted: Wanted, job: Any) -> Hub:
+        """Returns the engine that is wanted; it is made when first asked for."""
+        if wanted not in self._hubs:
+            self._hubs[wanted] = Hub(wanted, self, job)
+        return self._hubs[wanted]
+
+    def rows(self, wanted: Wanted, jobs: Sequence[Any], *, busy: bool) -> int:
+        """How many rows an engine may decode at a time, for all that it has to do."""
+        if self._memory is None:
+            return self._max_rows
+        return self._memory.rows((wanted.base, wanted.aligned), jobs, self._max_rows, busy=busy)
+
+    def idle_now(self, wanted: Wanted) -> None:
+        """An engine has nothing to do."""
+        if self._memory is not None:
+            self._memory.leave((wanted.base, wanted.aligned))

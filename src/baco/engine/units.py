@@ -418,6 +418,13 @@ class UnitTable:
         whole = pending == 0
         return torch.where(whole, after | self._tail[tokens] << 8, last | pending << 8)
 
+    def state_after(self, tokens: Sequence[int]) -> int:
+        """Returns the state after a whole text's tokens."""
+        state = torch.tensor([START], device=self._after.device)
+        for token in tokens:
+            state = self.advance(state, torch.tensor([token], device=state.device))
+        return int(state)
+
     def _complete(
         self, last: torch.Tensor, pending: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:

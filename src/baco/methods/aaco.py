@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from baco.calibration import prompts_for, spread
+from baco.engine.session import Seat, Turn, finish
 from baco.errors import BacoError, InputError
-from baco.methods.base import Done, Method, Setting, Task, Update
-from baco.methods.models import run_baco
-from baco.prompts import Conversation, Prompt, conversation_of, question_of
+from baco.group import Sample
+from baco.methods.accounting import Account
+from baco.methods.base import Done, Method, Sampling, Setting, Task, Update
+from baco.methods.models import ALONE, run_baco
+from baco.prompts import Conversation, Prompt, as_json, conversation_of
 from baco.user_functions import number_of
 
 if TYPE_CHECKING:
@@ -71,11 +74,16 @@ def distinct_meanings(prompt: str | list[dict[str, str]], texts: list[str]) -> f
     """How many different things the answers say, by the bundled world's exact judge."""
     from baco.tiny.judge import semantic_class
 
-    question = question_of(conversation_of(prompt))
+    question = prompt if isinstance(prompt, str) else prompt[-1]["content"]
     return float(len({semantic_class(question, text) for text in texts}))
 
 
-def order(
+def order(pair: Pair, prompts: Sequence[Prompt | Conversation] | None = None, **how: Any) -> Order:
+    """Measures at one go which of two aligned models is more diverse; as `ordering`."""
+    return finish(ordering(pair, prompts, **how))
+
+
+def ordering(
     pair: Pair,
     prompts: Sequence[Prompt | Conversation] | None = None,
     *,
@@ -84,7 +92,8 @@ def order(
     samples: int = SAMPLES,
     max_new_tokens: int = TOKENS,
     seed: int = 0,
-) -> Order:
+    seat: Seat | None = None,
+) -> Generator[Turn, None, Order]:
     """Measures which of a pair's two aligned models is more diverse.
 
     Args:
@@ -96,6 +105,10 @@ def order(
         samples: Samples per prompt and model, at least 2.
         max_new_tokens: Limit per sample.
         seed: Decides the samples.
+        seat: A place in a session, as `Setting`'s.
+
+    Yields:
+        Turns.
 
     Returns:
         The order; on a tie the order that was given.
@@ -117,10 +130,16 @@ def order(
     asked = list(spread(prompts_for(pair.name), PROMPTS)) if prompts is None else list(prompts)
     if not asked:
         raise InputError("there are no prompts to measure on", hint="give at least one")
-    found = [
-        _mean(pair, side, asked, measure, samples, max_new_tokens, seed)
-        for side in ("base", "aligned")
+    tasks = [
+        Task(conversation_of(prompt), index)  # type: ignore[arg-type]  # it takes checked ones too
+        for prompt in asked
+        for index in range(samples)
     ]
+    sampling = Sampling(max_new_tokens=max_new_tokens, seed=seed)
+    found = []
+    for method in ALONE:
+        setting = Setting(method, None, sampling, control=1.0, n=samples, seat=seat)
+        found.append((yield from _mean(pair, tasks, setting, measure)))
     swapped = found[1] > found[0]
     labels, values = [side.label for side in pair.sides], list(found)
     if swapped:
@@ -139,19 +158,15 @@ def order(
 
 
 def _mean(
-    pair: Pair,
-    side: str,
-    prompts: Sequence[Prompt | Conversation],
-    measure: Measure,
-    samples: int,
-    max_new_tokens: int,
-    seed: int,
-) -> float:
+    pair: Pair, tasks: Sequence[Task], setting: Setting, measure: Measure
+) -> Generator[Turn, None, float]:
     """Returns the mean diversity of one model's groups."""
-    groups = pair.generate(
-        prompts, n=samples, method=side, max_new_tokens=max_new_tokens, seed=seed
-    )
-    values = [number_of("measure", measure, group.prompt, group.texts) for group in groups]
+    made: dict[int, Sample] = {}
+    yield from Account().collect(pair.run(tasks, setting), made)
+    values = []
+    for start in range(0, len(tasks), setting.n or 1):
+        texts = [made[i].text for i in range(start, start + (setting.n or 1))]
+        values.append(number_of("measure", measure, as_json(tasks[start].prompt), texts))
     mean = math.fsum(values) / len(values)
     if not math.isfinite(mean):
         raise BacoError(f"the measure gave {mean}", hint="it must return finite numbers")
@@ -178,7 +193,7 @@ def run_aaco(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Up
     """
     if pair not in _ORDERS:
         logger.info("measuring which of the two aligned models is more diverse")
-        _ORDERS[pair] = order(pair)
+        _ORDERS[pair] = yield from ordering(pair, seat=setting.seat)
     found = _ORDERS[pair]
     details: dict[str, Any] = {
         "plays_base": found.base,

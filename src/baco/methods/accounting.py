@@ -6,25 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from baco.engine.loop import Stats
 from baco.engine.request import Cost
+from baco.engine.session import NOTHING, Turn
 from baco.group import Sample
-from baco.methods.base import Chunk, Done, Setting, Update
-
-NOTHING = Stats(0, 0, 0, 0, 0)
+from baco.methods.base import Chunk, Done, Update
 
 
 class Account:
     """Runs parts of a method, and adds up what their engines did.
 
-    Args:
-        setting: The method's setting.
-
     Attributes:
-        stats: What was done so far. Engines that are shared with other runs tell of all of
-            them: then it is the last word of the last one.
+        stats: What was done so far.
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self._shared = setting.seat is not None
+    def __init__(self) -> None:
         self.stats = NOTHING
 
     def pass_on(
@@ -35,35 +29,28 @@ class Account:
         Args:
             updates: What a part makes.
             numbers: The task numbers of its tasks, if they are not the same.
-
-        Yields:
-            Its updates. Accounts come only where engines are shared, as a chance to take turns.
         """
-        last = NOTHING
         for update in updates:
             if isinstance(update, Stats):
-                last = update
-                if self._shared:
-                    yield update
-            elif numbers is None:
+                self.stats += update
+            elif numbers is None or isinstance(update, Turn):
                 yield update
             else:
                 yield update._replace(task=numbers[update.task])
-        self.stats = last if self._shared else self.stats + last
 
-    def collect(self, updates: Iterable[Update], into: dict[int, Sample]) -> Iterator[Update]:
-        """Keeps a part's samples to itself, by task number; yields only chances to take turns."""
+    def collect(self, updates: Iterable[Update], into: dict[int, Sample]) -> Iterator[Turn]:
+        """Keeps a part's samples to itself, by task number; yields only turns."""
         for update in self.pass_on(updates):
             if isinstance(update, Done):
                 into[update.task] = update.sample
-            elif not isinstance(update, Chunk):
+            elif isinstance(update, Turn):
                 yield update
 
 
 def tell(task: int, sample: Sample) -> Iterator[Update]:
     """Yields a finished sample as updates: its tokens, then itself."""
-    for text, source in zip(sample.tokens, sample.sources, strict=True):
-        yield Chunk(task, text, source)
+    for text, source, number in zip(sample.tokens, sample.sources, sample.token_ids, strict=True):
+        yield Chunk(task, text, source, number)
     yield Done(task, sample)
 
 

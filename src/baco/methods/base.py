@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from baco.engine.loop import Lookahead, Stats
 from baco.engine.request import Cost
+from baco.engine.session import Turn
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.group import Sample, check_size
@@ -62,11 +63,15 @@ class Chunk(NamedTuple):
         task: Number of the task, by its place in the list of tasks.
         text: The token's string; perhaps empty, see `baco.group.TokenText`.
         source: ``base`` or ``aligned``.
+        id: The token's id; None where models exchange text.
+        begins: Whether it begins a unit; None where a sample is told of as a whole.
     """
 
     task: int
     text: str
     source: str
+    id: int | None = None
+    begins: bool | None = None
 
 
 class Done(NamedTuple):
@@ -76,8 +81,9 @@ class Done(NamedTuple):
     sample: Sample
 
 
-Update = Chunk | Done | Stats
-"""What comes out of a run: chunks, finished samples, and the engine's account at the end."""
+Update = Chunk | Done | Stats | Turn
+"""What comes out of a run: chunks, finished samples, turns for others, and in the end what its
+engines have done meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,8 @@ class Setting:
         n: Samples per group; None where it is not known. Methods whose samples depend on each
             other need it.
         draft: A third party that guesses ahead, as `make_setting`; changes speed, never samples.
-        seat: A place at engines that other runs use too, or None; changes speed, never samples.
+        seat: A place in a session, whose engines other runs use too; None for engines of its own.
+            Changes speed, never samples.
     """
 
     method: Method
@@ -171,7 +178,8 @@ def split_spec(router: Router) -> tuple[str, float | str | None]:
 
 
 Run = Callable[["Pair", Sequence[Task], Setting], Iterator[Update]]
-"""(pair, tasks, setting) -> updates; every task ends with its `Done`."""
+"""(pair, tasks, setting) -> updates; every task ends with its `Done`. A method that computes by
+itself yields `TURN` before each forward pass, so that it holds up nobody in a session."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,7 @@ class Method:
             a control of its own.
         needs: What the pair must be able to do, see `baco.methods.needs`.
         keeps_caches: Whether it reads with caches of its own, beside the engine.
+        rewords: Whether it puts the conversation into other words; raw text has none.
         whole_group: Whether a sample may depend on the others of its group, and on their number.
         multiple: The group's size must be a multiple of this.
         top_p: The top-p it uses unless told otherwise.
@@ -208,6 +217,7 @@ class Method:
     alias: str | None = None
     needs: frozenset[str] = PAIR_OF_MODELS
     keeps_caches: bool = False
+    rewords: bool = False
     whole_group: bool = False
     multiple: int = 1
     top_p: float = 0.9

@@ -9,9 +9,9 @@ Paper: §4 (diverse beam search, arXiv 1610.02424).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -19,6 +19,7 @@ from baco.engine import noise
 from baco.engine.loop import Stats
 from baco.engine.partner import Partner
 from baco.engine.request import Cost
+from baco.engine.session import TURN, Turn, finish
 from baco.engine.step import score
 from baco.engine.warp import Warp
 from baco.errors import InputError
@@ -127,8 +128,13 @@ class Search(NamedTuple):
     passes: int
 
 
+def search(partner: Partner, prompt: Sequence[int], **how: Any) -> Search:
+    """Searches at one go; arguments as `searching`."""
+    return finish(searching(partner, prompt, **how))
+
+
 @torch.inference_mode()
-def search(
+def searching(
     partner: Partner,
     prompt: Sequence[int],
     *,
@@ -138,7 +144,7 @@ def search(
     max_new_tokens: int,
     warp: Warp | None = None,
     keys: Sequence[int] = (),
-) -> Search:
+) -> Generator[Turn, None, Search]:
     """Searches the answers of several groups of beams to one prompt.
 
     Args:
@@ -152,6 +158,9 @@ def search(
         keys: Noise keys of the groups: candidates are then drawn without replacement, by their
             scores and this noise. Empty: the best are taken, nothing is drawn.
 
+    Yields:
+        A turn before each pass.
+
     Returns:
         The groups, each with as many answers as beams; cut off at the limit where need be.
     """
@@ -163,6 +172,7 @@ def search(
     rows = groups * beams
     cache = partner.new_cache()
     cache.add(rows)
+    yield TURN
     logits = cache.open([tuple(prompt)] * rows, list(range(rows)))
     passes = 1
     for step in range(max_new_tokens):
@@ -198,6 +208,7 @@ def search(
         active = torch.tensor([not group.done for group in state], device=partner.device)
         going = active.repeat_interleave(beams).long()
         fed = torch.tensor(tokens, device=partner.device)[:, None]
+        yield TURN
         logits = cache.feed(fed, going)[:, 0]
         passes += 1
         for group in state:
@@ -247,7 +258,7 @@ def _run(pair: Pair, tasks: Sequence[Task], setting: Setting, *, drawn: bool) ->
     """Searches prompt by prompt."""
     passes = fed = emitted = 0
     for prompt in dict.fromkeys(task.prompt for task in tasks):
-        group, search_passes = _group(pair, prompt, setting, drawn)
+        group, search_passes = yield from _group(pair, prompt, setting, drawn)
         passes += search_passes
         for sample in group:
             assert sample.cost is not None
@@ -261,19 +272,19 @@ def _run(pair: Pair, tasks: Sequence[Task], setting: Setting, *, drawn: bool) ->
 
 def _group(
     pair: Pair, prompt: Conversation, setting: Setting, drawn: bool
-) -> tuple[list[Sample], int]:
+) -> Generator[Turn, None, tuple[list[Sample], int]]:
     """Makes a whole group; returns it and the passes it took."""
     assert setting.n is not None
     assert isinstance(setting.control, float)
     side, sampling = pair.sides[1], setting.sampling
-    ids = tuple(side.encode(prompt))
+    ids = side.ids(prompt)
     room = side.partner.context_window - len(ids)
     if not ids or room < 1:
         raise InputError(
             f"the prompt has {len(ids)} tokens, the context window {side.partner.context_window}",
             hint="shorten the prompt or use a model with a longer context",
         )
-    found = search(
+    found = yield from searching(
         side.partner,
         ids,
         groups=setting.n,

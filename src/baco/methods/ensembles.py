@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def run_response_ensemble(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """Half of the answers by each model: by turns, the aligned one first."""
-    account = Account(setting)
+    account = Account()
     for name, rest in (("aligned", 0), ("base", 1)):
         numbers = [i for i, task in enumerate(tasks) if task.index % 2 == rest]
         if numbers:

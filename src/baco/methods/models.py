@@ -114,16 +114,7 @@ def run_aligned(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator
     yield from run_alone(pair, "aligned", tasks, setting)
 
 
-METHODS = (
-    Method(
-        "baco",
-        "collaboration",
-        "the router's threshold γ",
-        "§3",
-        run_baco,
-        alias="gamma",
-        needs=frozenset({"base text", "aligned text"}),  # the router may need more
-    ),
+ALONE = (
     Method(
         "base",
         "single model",
@@ -148,4 +139,17 @@ METHODS = (
         alias="temperature",
         needs=frozenset({"aligned top-k"}),
     ),
+)
+
+METHODS = (
+    Method(
+        "baco",
+        "collaboration",
+        "the router's threshold γ",
+        "§3",
+        run_baco,
+        alias="gamma",
+        needs=frozenset({"base text", "aligned text"}),  # the router may need more
+    ),
+    *ALONE,
 )

@@ -14,6 +14,7 @@ from baco.engine.partner import Partner
 from baco.engine.router import Level, Router
 from baco.errors import InputError
 from baco.partners.bridge import BridgedPartner
+from baco.prompts import is_raw
 from baco.routers import names, parse
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ def check(pair: Pair, setting: Setting, tasks: Sequence[Task]) -> None:
             f"the router {setting.router.name!r} needs {' and '.join(missing)}, "
             f"which the pair {pair.name!r} does not have",
             hint=f"routers that would do: {', '.join(able_ones) or 'none'}",
+        )
+    if method.rewords and any(is_raw(task.prompt) for task in tasks):
+        raise InputError(
+            f"the method {method.name!r} puts a question into other words, and raw text has none",
+            hint="ask it as a conversation",
         )
     if not method.whole_group:
         return

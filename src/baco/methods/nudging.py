@@ -252,7 +252,8 @@ class Nudging:
         """Makes everything.
 
         Yields:
-            Each sample with its tokens when it is finished, and in the end what it all cost.
+            Each sample with its tokens when it is finished, a turn before each pass, and in the
+            end what it all cost.
         """
         waiting = iter(range(len(self._tasks)))
         while True:
@@ -292,7 +293,8 @@ class Nudging:
         sides = [step.side for step in self._steps.values()]
         side = ALIGNED if 2 * sides.count(ALIGNED) >= len(sides) else BASE
         rows = [row for row, step in self._steps.items() if step.side == side]
-        replies = self._writers[side].write([self._steps.pop(row).ask for row in rows])
+        asks = [self._steps.pop(row).ask for row in rows]
+        replies = yield from self._writers[side].write(asks)
         for row, reply in zip(rows, replies, strict=True):
             yield from self._advance(row, reply)
 
@@ -315,8 +317,9 @@ class Nudging:
             yield from self._begin(draw.task, draw.attempt + 1, cost, drawn)
             return
         task, setting = self._tasks[draw.task], self._setting
-        for text, name in reader.release(final=True):
-            yield Chunk(draw.task, text, name)
+        for i in reader.ready(final=True):
+            said = reader.strings[i], reader.sources[i], reader.ids[i], reader.begins[i]
+            yield Chunk(draw.task, *said)
         yield Done(
             draw.task,
             sample_of(

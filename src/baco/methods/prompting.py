@@ -58,12 +58,10 @@ def run_string_seed(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iter
 
 def run_paraphrase(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The k-th answer is to the k-th paraphrase: one of the data set's, else of the model's."""
-    account = Account(setting)
+    account = Account()
     written: dict[int, Sample] = {}
     missing = [i for i, task in enumerate(tasks) if task.index >= len(task.paraphrases)]
     asks = []
-    for task in tasks:
-        wording.check_last(task.prompt)
     for i in missing:
         words = wording.REWORD.format(request=tasks[i].prompt[-1].content)
         asks.append(Task((Message("user", words),), tasks[i].index))
@@ -96,10 +94,10 @@ def run_paraphrase(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Itera
 
 def run_in_context(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """One dialogue: after each answer the user asks for a different one."""
-    account = Account(setting)
-    wanted = {(task.prompt, task.index): i for i, task in enumerate(tasks)}
-    for prompt, _ in wanted:
-        wording.check_last(prompt)
+    account = Account()
+    wanted: dict[tuple[Conversation, int], list[int]] = {}
+    for i, task in enumerate(tasks):
+        wanted.setdefault((task.prompt, task.index), []).append(i)
     last = {prompt: max(i for p, i in wanted if p == prompt) for prompt, _ in wanted}
     answers: dict[Conversation, list[str]] = {prompt: [] for prompt in last}
     for index in range(max(last.values(), default=-1) + 1):
@@ -112,8 +110,7 @@ def run_in_context(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Itera
         yield from account.collect(run_alone(pair, "aligned", asks, setting), made)
         for k, ask in enumerate(asks):
             answers[ask.prompt].append(made[k].text.strip())
-            number = wanted.get((ask.prompt, index))
-            if number is not None:
+            for number in wanted.get((ask.prompt, index), ()):
                 yield from tell(number, made[k])
     yield account.stats
 
@@ -142,7 +139,7 @@ def run_verbalized(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Itera
     the answers that are left. No answer is given twice unless the response says it twice.
     """
     assert setting.n is not None
-    account = Account(setting)
+    account = Account()
     k = max(setting.n, AT_LEAST)
     limit = setting.sampling.max_new_tokens
     prompts = list(dict.fromkeys(task.prompt for task in tasks))
@@ -205,6 +202,7 @@ def _method(name: str, source: str, run: object, **more: object) -> Method:
         high=HOTTEST,
         alias="temperature",
         needs=frozenset({"aligned logits"}),
+        rewords=True,
         **more,  # type: ignore[arg-type]
     )
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from baco.engine.noise import row_key
-from baco.engine.opening import Decoder, open_engine
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
-from baco.engine.session import Wanted
+from baco.engine.session import TURN, Seat, Session, Wanted
 from baco.errors import InputError
 from baco.group import Sample
+from baco.methods.accounting import tell
 from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
 from baco.methods.outcome import Find, cut, failed, sample_of, too_short
 from baco.methods.reader import Reader
-from baco.models.memory import Job, rows_that_fit
+from baco.models.memory import Job, Memory
 from baco.models.remote import account
 from baco.prompts import Conversation, identity, in_short
 
@@ -56,6 +57,19 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> J
     filtered = warp.top_p < 1 or warp.top_k > 0 or warp.min_p > 0 or warp.temperature == 0
     limit = setting.sampling.max_new_tokens
     return Job(prompts, rows, limit, setting.lookahead, lags, filtered, setting.draft)
+
+
+def new_session(max_rows: int, *, alone: bool = False) -> Session[Update]:
+    """Makes a session whose engines decode so many rows at a time, or as many as memory allows."""
+    return Session(max_rows, Memory(), alone=alone)
+
+
+class Draw(NamedTuple):
+    """A draw of a task that is to be submitted."""
+
+    task: int
+    attempt: int
+    cost: Cost | None
 
 
 class Decoding:
@@ -100,61 +114,57 @@ class Decoding:
         self._room = room
         self._requests: dict[Conversation, Request] = {}
         self._rows: dict[int, Row] = {}
+        self._waiting = deque(Draw(i, 0, task.spent) for i, task in enumerate(tasks))
+        job = self._job()  # it reads every prompt, so that one that does not fit is found at once
+        seat = setting.seat or Seat(new_session(setting.max_rows, alone=True))
         partners = (sides[0].partner, sides[1].partner)
-        self._engine: Decoder
-        if setting.seat:
-            self._engine = setting.seat.port(
-                Wanted(*partners, setting.lookahead, setting.max_rows, setting.draft)
-            )
-        else:
-            max_rows = rows_that_fit(partners, self._job(), setting.max_rows)
-            self._engine = open_engine(
-                *partners, lookahead=setting.lookahead, max_rows=max_rows, draft=setting.draft
-            )
-        for number in range(len(tasks)):
-            self._submit(number, attempt=0, cost=tasks[number].spent)
+        self._engine = seat.port(Wanted(*partners, setting.lookahead, setting.draft), job)
 
     def updates(self) -> Iterator[Update]:
         """Decodes everything.
 
         Yields:
-            Chunks as soon as they may be shown, each sample when it is finished, and in the end
-            what the engine did; where the engine is shared, after every cycle, so that whoever
-            runs several can take turns.
+            Chunks as soon as they may be shown, each sample when it is finished, turns, and in
+            the end what the engine did.
         """
-        while not self._engine.idle:
-            for event in self._engine.step():
-                yield from self._read(event)
-            if self._setting.seat:
-                yield self._engine.stats
-        yield self._engine.stats
+        try:
+            while self._waiting or self._rows:
+                while self._waiting and len(self._rows) < self._setting.max_rows:
+                    self._submit(self._waiting.popleft())
+                yield TURN
+                for event in self._engine.step():
+                    yield from self._read(event)
+            yield self._engine.stats
+        finally:
+            self._engine.close()
 
     def _job(self) -> Job:
         """What there is to do, for predicting its memory."""
-        requests = [
-            self._request(prompt) for prompt in {t.asked or t.prompt: 0 for t in self._tasks}
-        ]
+        windows = (self._sides[0].partner.context_window, self._sides[1].partner.context_window)
+        for prompt, task in {task.asked or task.prompt: task for task in self._tasks}.items():
+            try:
+                self._request(prompt).limit_within(windows)
+            except InputError as error:
+                words = f"{error.message} (prompt: {in_short(task.prompt)!r})"
+                raise InputError(words, hint=error.hint) from None
+        requests = self._requests.values()
         lengths = [(len(r.base_prompt), len(r.aligned_prompt)) for r in requests]
         return job_of(lengths, len(self._tasks), self._setting)
 
-    def _submit(self, number: int, attempt: int, cost: Cost | None) -> None:
-        task, sampling = self._tasks[number], self._setting.sampling
-        key = row_key(sampling.seed, identity(task.prompt), task.index, attempt)
-        try:
-            row = self._engine.submit(replace(self._request(task.asked or task.prompt), key=key))
-        except InputError as error:
-            shown = in_short(task.prompt)
-            raise InputError(f"{error.message} (prompt: {shown!r})", hint=error.hint) from None
-        may_restart = attempt < MAX_ATTEMPTS - 1
+    def _submit(self, draw: Draw) -> None:
+        task, sampling = self._tasks[draw.task], self._setting.sampling
+        key = row_key(sampling.seed, identity(task.prompt), task.index, draw.attempt)
+        row = self._engine.submit(replace(self._request(task.asked or task.prompt), key=key))
+        may_restart = draw.attempt < MAX_ATTEMPTS - 1
         self._rows[row] = Row(
-            number,
+            draw.task,
             Reader(
                 self._sides[1].token_bytes,
                 () if self._find else sampling.stop,
                 hold=sampling.restart_shorter_than if may_restart else 0,
             ),
-            attempt,
-            cost,
+            draw.attempt,
+            draw.cost,
         )
 
     def _request(self, prompt: Conversation) -> Request:
@@ -162,8 +172,8 @@ class Decoding:
         if prompt not in self._requests:
             base, aligned = self._sides
             self._requests[prompt] = Request(
-                base_prompt=tuple(base.encode(prompt)),
-                aligned_prompt=tuple(aligned.encode(prompt)),
+                base_prompt=base.ids(prompt),
+                aligned_prompt=aligned.ids(prompt),
                 router=self._router_for(prompt),
                 key=0,
                 warp=self._setting.sampling.warp,
@@ -175,6 +185,8 @@ class Decoding:
 
     def _read(self, event: Event) -> Iterator[Update]:
         """Reads what one event tells of its row."""
+        if event.row not in self._rows:  # a stop string has ended it
+            return
         row = self._rows[event.row]
         reader = row.reader
         for token, source, begins in zip(event.tokens, event.sources, event.begins, strict=True):
@@ -186,14 +198,15 @@ class Decoding:
             known = row.cost is not None and spent is not None
             row.cost = row.cost + spent if known else None  # type: ignore[operator]
             if too_short(reader, event.finish, row.attempt, self._setting.sampling):
-                self._submit(row.task, row.attempt + 1, row.cost)
+                self._waiting.append(Draw(row.task, row.attempt + 1, row.cost))
                 return
             reader.finish()
         if self._find:
             yield from self._search(row, event.finish, self._find) if over else ()
             return
-        for text, name in reader.release(final=over):
-            yield Chunk(row.task, text, name)
+        for i in reader.ready(final=over):
+            said = reader.strings[i], reader.sources[i], reader.ids[i], reader.begins[i]
+            yield Chunk(row.task, *said)
         if over:
             yield Done(row.task, self._sample(row, event.finish))
 
@@ -202,15 +215,13 @@ class Decoding:
         sample, sampling = self._sample(row, finish), self._setting.sampling
         found = find(sample.text)
         if found is None and row.attempt < MAX_ASKS - 1:
-            self._submit(row.task, row.attempt + 1, row.cost)
+            self._waiting.append(Draw(row.task, row.attempt + 1, row.cost))
             return
         if found is None:
             sample = failed(sample)
         else:
             sample = cut(sample, found, sampling.stop, sampling.max_new_tokens)
-        for text, source in zip(sample.tokens, sample.sources, strict=True):
-            yield Chunk(row.task, text, source)
-        yield Done(row.task, sample)
+        yield from tell(row.task, sample)
 
     def _details(self, row: Row) -> dict[str, Any] | None:
         """What the task says, and what partners that know only top tokens did for the row."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from baco.engine.loop import Stats
 from baco.engine.noise import row_key
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost
+from baco.engine.session import TURN
 from baco.engine.units import segment
 from baco.engine.warp import Warp
 from baco.errors import InputError, PairError
@@ -207,6 +208,7 @@ def run_text(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Up
         replies = {}
         for side, writer in writers.items():
             mine = [number for number, step in steps.items() if step.side == side]
+            yield TURN
             said = writer.write([steps[number].ask for number in mine])
             replies |= dict(zip(mine, said, strict=True))
     base, aligned = (sum(a.asked[side] for a in answers.values()) for side in (BASE, ALIGNED))

@@ -7,7 +7,7 @@ of a row's key and of the place it is asked for, whatever is asked beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import torch
 from baco.engine import noise
 from baco.engine.partner import is_partial
 from baco.engine.prefix_cache import Spent, Texts
+from baco.engine.session import TURN, Turn
 from baco.engine.step import score
 from baco.engine.warp import Warp
 from baco.errors import InputError
@@ -97,7 +98,7 @@ class Writer:
         Raises:
             InputError: If the prompt fills the context window.
         """
-        ids = tuple(self.side.encode(prompt))
+        ids = self.side.ids(prompt)
         window = self.side.partner.context_window
         if not ids or len(ids) >= window:
             raise InputError(
@@ -118,8 +119,9 @@ class Writer:
         return spent
 
     @torch.inference_mode()
-    def write(self, asks: Sequence[Ask]) -> list[Reply]:
-        """Writes on for some rows together, each at most once."""
+    def write(self, asks: Sequence[Ask]) -> Generator[Turn, None, list[Reply]]:
+        """Writes on for some rows together, each at most once; yields a turn before each pass."""
+        yield TURN
         new = [ask.row for ask in asks if ask.text and ask.row not in self.texts.spent]
         if new:  # their texts differ already, but rows of one prompt share its computation
             self.texts.read([(row, self._prompts[row]) for row in new])
@@ -138,6 +140,8 @@ class Writer:
                         going.append(i)
             if not going:
                 break
+            if k:
+                yield TURN
             chosen, tops = self._draw(asks, read, tokens, going, k)
             for i, token, top in zip(going, chosen, tops, strict=True):
                 last[i] = top

@@ -350,26 +350,74 @@ def _left_to_container() -> int | None:
     return max(0, int(limit) - int(used) + int(cache.get("inactive_file", 0)))
 
 
-def rows_that_fit(sides: tuple[Partner, Partner], job: Job, max_rows: int) -> int:
-    """Bounds the rows decoded at a time by the memory that is available now.
+Sides = tuple[Partner, Partner]
 
-    Args:
-        sides: (base, aligned), loaded.
-        job: What is to be made.
-        max_rows: What was asked for.
 
-    Returns:
-        1 to `max_rows`. One row is always tried: a prediction is no proof.
+class Memory:
+    """Divides the free memory among engines that live at the same time.
+
+    What is free is read while an engine has no rows: later its rows are in it. What one engine
+    may still take is not promised to the next.
     """
-    need, wanted = need_of(sides, job), min(max_rows, job.rows)
-    if need is None:
-        return max_rows
-    fitting = need.rows_within(available_on(need), wanted)
-    if fitting == wanted:
-        return max_rows
-    logger.warning(
-        "memory is enough for %s at a time, of %d that were to be decoded together",
-        "hardly one sample" if fitting == 0 else f"{fitting} samples",
-        wanted,
+
+    def __init__(self) -> None:
+        self._free: dict[Sides, dict[Device, int]] = {}
+        self._promised: dict[Sides, dict[Device, int]] = {}
+        self._told: dict[Sides, int] = {}
+
+    def rows(self, sides: Sides, jobs: Sequence[Job], limit: int, *, busy: bool = False) -> int:
+        """Bounds the rows that an engine decodes at a time.
+
+        Args:
+            sides: (base, aligned) of the engine, loaded.
+            jobs: All that it has to do at present.
+            limit: What was asked for.
+            busy: Whether it has rows already.
+
+        Returns:
+            1 to `limit`. One row is always tried: a prediction is no proof.
+        """
+        job = together(jobs)
+        need, wanted = need_of(sides, job), min(limit, job.rows)
+        if need is None:
+            return limit
+        if not busy or sides not in self._free:
+            self._free[sides] = available_on(need)
+        free = dict(self._free[sides])
+        for other, promised in self._promised.items():
+            for device, size in promised.items() if other != sides else ():
+                free[device] = free.get(device, size) - size
+        fitting = need.rows_within(free, wanted)
+        self._promised[sides] = need.at(fitting, weights=False) if fitting else {}
+        if fitting == wanted:
+            return limit
+        if self._told.get(sides) != fitting:
+            self._told[sides] = fitting
+            logger.warning(
+                "memory is enough for %s at a time, of %d that were to be decoded together",
+                "hardly one sample" if fitting == 0 else f"{fitting} samples",
+                wanted,
+            )
+        return max(1, fitting)
+
+    def leave(self, sides: Sides) -> None:
+        """Gives back what an engine was promised: it has nothing to do."""
+        self._promised.pop(sides, None)
+        self._told.pop(sides, None)
+
+
+def together(jobs: Sequence[Job]) -> Job:
+    """Returns the job that needs, row by row, what the neediest of some jobs does."""
+    first = jobs[0]
+    return first._replace(
+        prompts=[lengths for job in jobs for lengths in job.prompts],
+        rows=sum(job.rows for job in jobs),
+        max_new_tokens=max(job.max_new_tokens for job in jobs),
+        lags=any(job.lags for job in jobs),
+        filtered=all(job.filtered for job in jobs),
     )
-    return max(1, fitting)
+
+
+def rows_that_fit(sides: Sides, job: Job, max_rows: int) -> int:
+    """Bounds the rows of one job by the memory that is available now, as `Memory.rows`."""
+    return Memory().rows(sides, [job], max_rows)

@@ -7,6 +7,7 @@ each token comes back with the code of its source (see `inside.processor`).
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from baco.engine.loop import Lookahead, Stats
-from baco.engine.request import Cost, Event, Finish, Request
+from baco.engine.request import Begun, Cost, Event, Finish, Request
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, UnsupportedError
 from baco.vllm.inside.requests import Fact, of_request
@@ -239,6 +240,7 @@ class VllmEngine:
         self._runtime = runtime
         self._method = method
         self._windows = windows
+        self.max_rows = sys.maxsize  # vLLM fills its own batch (`max_num_seqs`)
         self._numbers = itertools.count()
         self._owner = runtime.join()
         self._gone = weakref.finalize(self, runtime.leave, self._owner)
@@ -254,19 +256,24 @@ class VllmEngine:
         """What vLLM has done for this engine so far."""
         return self._runtime.box(self._owner).stats
 
-    def submit(self, request: Request) -> int:
+    def submit(self, request: Request, begun: Begun | None = None) -> int:
         """Adds a row.
 
         Args:
             request: What to decode.
+            begun: As `Engine`; vLLM goes on with nothing that was begun elsewhere.
 
         Returns:
             The row's number.
 
         Raises:
             InputError: If a prompt is empty or fills the context window, or the limit is < 1.
-            UnsupportedError: If its router cannot run in vLLM.
+            UnsupportedError: If its router cannot run in vLLM, or it has begun elsewhere.
         """
+        if begun and begun.tokens:
+            raise UnsupportedError(
+                "vLLM stopped in the middle of an answer", hint="its log says more; ask again"
+            )
         base, aligned = (min(own, self._runtime.window) for own in self._windows)
         limit = request.limit_within((base, aligned))
         number = next(self._numbers)

@@ -320,7 +320,7 @@ def test_a_template_that_refuses_system_prompts(random_folders, tmp_path):
     shutil.copytree(aligned, tmp_path / "strict")
     (tmp_path / "strict" / "chat_template.jinja").write_text(
         "{% if messages[0]['role'] == 'system' %}"
-        "{{ raise_exception('No system role') }}{% endif %}x"
+        "{{ raise_exception('No system role') }}{% endif %}{{ messages[0]['content'] }}"
     )
     pair = Pair(base, tmp_path / "strict", device="cpu")
     with pytest.raises(InputError, match="refuses this conversation: No system role"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from baco.errors import InputError
-from baco.prompts import PlainTemplate, as_json, conversation_of, identity
+from baco.prompts import PlainTemplate, as_json, conversation_of, identity, question_of
 
 TALK = [
     {"role": "system", "content": "Be brief."},
@@ -41,6 +41,7 @@ def test_parts_of_the_template_can_be_replaced():
         ({"last": "Answer:"}, "'last' lacks {user}"),
         ({"turn": "{user} {answer}"}, "'turn' cannot be filled in"),
         ({"system": "{"}, "'system' cannot be filled in"),
+        ({"turn": "A: {assistant}\nQ: {user}"}, "'turn' has the answer before the question"),
     ],
 )
 def test_templates_are_checked(parts, message):
@@ -70,20 +71,121 @@ def test_a_question_and_its_conversation_are_the_same_prompt():
         (" \n\t", "the prompt is empty"),
         ([], "the prompt is empty"),
         (7, "a prompt cannot be int"),
-        (["Hi"], "must have exactly role and content"),
-        ([{"role": "user"}], "must have exactly role and content"),
-        ([{"role": "tool", "content": "x"}], "unknown role 'tool'"),
+        (["Hi"], "must have role and content"),
+        ([{"role": "user"}], "must have role and content"),
+        ([{"role": "user", "content": None}], "must have role and content"),
+        ([{"role": "tool"}], "must have role and content"),
+        ([{"role": "wizard", "content": "x"}], "unknown role 'wizard'"),
         ([{"role": "user", "content": ["x"]}], "must be text"),
-        (TALK[:3], "turn 2|does not end with the user"),
-        (TALK[:1], "does not end with the user"),
-        (TALK[2:], "turn 1 of the conversation is by 'assistant', not 'user'"),
-        ([TALK[1], TALK[1]], "turn 2 of the conversation is by 'user', not 'assistant'"),
+        ([{"role": "user", "content": 7}], "must be text, not 7"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "must be text"),
+        ([{"role": "user", "content": [{"type": "text", "text": None}]}], "must be text"),
+        ([{"role": "user", "content": []}], "the prompt is empty"),
+        ([TALK[0], {"role": "assistant", "content": " "}, TALK[1] | {"content": " "}], "is empty"),
+        ([{"role": "assistant", "content": ""}], "the prompt is empty"),
+        ([TALK[1] | {"tool_calls": [{}]}], "by 'user' cannot have 'tool_calls'"),
+        ([TALK[1] | {"colour": "red"}], "by 'user' cannot have 'colour'"),
+        ([{"role": "assistant", "audio": {"id": "x"}}, TALK[1]], "cannot have 'audio'"),
+        ([{"role": "assistant", "tool_calls": [{}]}, TALK[1]], "function with a name"),
+        ([{"role": "assistant", "tool_calls": 7}, TALK[1]], "function with a name"),
         ("\ud800", "not valid text"),
     ],
 )
 def test_bad_prompts(prompt, message):
     with pytest.raises(InputError, match=message):
         conversation_of(prompt)
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "rain", "arguments": '{"in": "Rome"}'}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "plain"),
+    [
+        # several system messages, wherever they stand
+        (
+            [TALK[0], {"role": "developer", "content": "Be kind."}, TALK[1]],
+            "Be brief.\n\nBe kind.\n\nQuestion: Name a fruit.\nAnswer:",
+        ),
+        ([TALK[1], TALK[0]], "Be brief.\n\nQuestion: Name a fruit.\nAnswer:"),
+        (
+            [TALK[1], TALK[2], TALK[0], TALK[3]],
+            "Question: Name a fruit.\nAnswer: Plum.\n\nBe brief.\n\n"
+            "Question: Another one.\nAnswer:",
+        ),
+        ([TALK[0]], "Be brief.\n\nAnswer:"),
+        # user after user, also where an answer between them is empty or missing
+        ([TALK[1], TALK[3]], "Question: Name a fruit.\nAnother one.\nAnswer:"),
+        (
+            [TALK[1], {"role": "assistant", "content": None}, TALK[3]],
+            "Question: Name a fruit.\nAnother one.\nAnswer:",
+        ),
+        (
+            [TALK[1], {"role": "assistant"}, TALK[3]],
+            "Question: Name a fruit.\nAnother one.\nAnswer:",
+        ),
+        # parts
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "Name a "},
+                                          {"type": "text", "text": "fruit.", "cache": 1}]}],
+            "Question: Name a fruit.\nAnswer:",
+        ),
+        # the assistant first, twice, and last: a prefill
+        ([TALK[2], TALK[1]], "Answer: Plum.\n\nQuestion: Name a fruit.\nAnswer:"),
+        (
+            [TALK[1], TALK[2], TALK[2], TALK[3]],
+            "Question: Name a fruit.\nAnswer: Plum.\n\nAnswer: Plum.\n\n"
+            "Question: Another one.\nAnswer:",
+        ),
+        (TALK[:3], "Be brief.\n\nQuestion: Name a fruit.\nAnswer: Plum."),
+        ([TALK[2]], "Answer: Plum."),
+        ([TALK[1], {"role": "assistant", "content": "\nA"}], "Question: Name a fruit.\nAnswer:\nA"),
+        ([TALK[1], {"role": "assistant", "content": ""}], "Question: Name a fruit.\nAnswer:"),
+        # tools, as text
+        (
+            [TALK[1], {"role": "assistant", "content": None, "tool_calls": [CALL]},
+             {"role": "tool", "tool_call_id": "1", "content": "dry"}],
+            'Question: Name a fruit.\nAnswer: rain({"in": "Rome"})\n\nQuestion: dry\nAnswer:',
+        ),
+        # what clients send along and what means nothing
+        (
+            [TALK[1] | {"name": "bob"}, TALK[2] | {"refusal": None, "annotations": [],
+             "audio": None, "function_call": None, "tool_calls": []}, TALK[3]],
+            "Question: Name a fruit.\nAnswer: Plum.\n\nQuestion: Another one.\nAnswer:",
+        ),
+    ],
+)  # fmt: skip
+def test_conversations_that_clients_send(messages, plain):
+    conversation = conversation_of(messages)
+    assert PlainTemplate().write(conversation) == plain
+    assert conversation_of(as_json(conversation)) == conversation
+
+
+def test_what_an_assistant_said_otherwise_than_as_content():
+    call = {"name": "f", "arguments": {"a": 1}}
+    said = conversation_of(
+        [{"role": "assistant", "content": "Let me see.", "tool_calls": [CALL],
+          "function_call": call}, {"role": "assistant", "refusal": "No."}, TALK[1]]
+    )  # fmt: skip
+    assert said[0].content == 'Let me see.\nrain({"in": "Rome"})\nf({"a": 1})'
+    assert said[1].content == "No."
+
+
+def test_a_lone_message_by_another_is_not_a_question():
+    """Else a prefill would share its noise with the question of the same words."""
+    prefill = conversation_of([{"role": "assistant", "content": "Hi"}])
+    assert identity(prefill) != identity(conversation_of("Hi"))
+    assert as_json(prefill) == [{"role": "assistant", "content": "Hi"}]
+    assert question_of(conversation_of(TALK)) == "Another one."
+    assert question_of(conversation_of(TALK[:3])) == "Name a fruit."
+    assert question_of(conversation_of(TALK[:1])) == "Be brief."
+
+
+def test_the_identity_of_prompts_stays_what_it_was():
+    """It decides the noise: if it changed, every sample of a conversation would."""
+    assert identity(conversation_of(TALK[:2])) == (
+        '[{"content": "Be brief.", "role": "system"}, {"content": "Name a fruit.", "role": "user"}]'
+    )
 
 
 def test_an_empty_system_prompt():

@@ -11,14 +11,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from baco.errors import InputError
 
-Prompt = str | Sequence[Mapping[str, str]]
-"""A question, or a conversation: messages with ``role`` and ``content``, the last by the user."""
+Prompt = str | Sequence[Mapping[str, Any]]
+"""A question, or a conversation: messages with ``role`` and ``content``, as OpenAI takes them."""
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
+
+_UNREAD = ("name", "tool_call_id", "annotations", "reasoning_content")
+"""Fields of a message that clients send along and that prompts do not show."""
 
 
 class Message(NamedTuple):
@@ -29,21 +32,25 @@ class Message(NamedTuple):
 
 
 Conversation = tuple[Message, ...]
-"""A checked conversation: perhaps a system message, then user and assistant by turns."""
+"""A checked conversation, in any order of roles; one that ends with the assistant is a prefill:
+the answer goes on from there. Which orders a model takes is up to its own chat template."""
 
 
 def conversation_of(prompt: Prompt, system: str | None = None) -> Conversation:
     """Checks a prompt and brings it into one shape.
 
     Args:
-        prompt: A question or a conversation.
-        system: A system prompt, for a prompt that has none of its own.
+        prompt: A question or a conversation. The content of a message is text, or a list of text
+            parts; an assistant's may be missing. Tool calls become text, ``name(arguments)``.
+            The role ``developer`` means ``system``. Where the last message is the assistant's, the
+            answer continues it; a blank one there says nothing and is left out.
+        system: A system prompt, for a prompt that does not begin with one.
 
     Returns:
         The conversation. Text is kept as it is, white space included.
 
     Raises:
-        InputError: If the prompt is empty, or is not a conversation that ends with the user.
+        InputError: If the prompt is empty, or a message is malformed or holds more than text.
     """
     given: object = prompt  # users may pass anything
     if isinstance(given, str):
@@ -55,6 +62,8 @@ def conversation_of(prompt: Prompt, system: str | None = None) -> Conversation:
             f"a prompt cannot be {type(prompt).__name__}",
             hint="give a string or a list of messages with role and content",
         )
+    while messages and messages[-1].role == "assistant" and not messages[-1].content.strip():
+        messages.pop()
     if not messages or not messages[-1].content.strip():
         raise InputError("the prompt is empty", hint="write what you want answers to")
     try:
@@ -69,38 +78,73 @@ def conversation_of(prompt: Prompt, system: str | None = None) -> Conversation:
                 "two system prompts were given", hint="leave out one: --system or the message"
             )
         messages.insert(0, Message("system", system))
-    turns = messages[1:] if messages[0].role == "system" else messages
-    for i, message in enumerate(turns):
-        expected = "assistant" if i % 2 else "user"
-        if message.role != expected:
-            raise InputError(
-                f"turn {i + 1} of the conversation is by {message.role!r}, not {expected!r}",
-                hint="user and assistant take turns, the user first; one system message may lead",
-            )
-    if not turns or turns[-1].role != "user":
-        raise InputError(
-            "the conversation does not end with the user", hint="end with a user message"
-        )
     return tuple(messages)
 
 
 def _message(entry: object) -> Message:
     if isinstance(entry, Message):
         return entry
-    if not isinstance(entry, Mapping) or set(entry) != {"role", "content"}:
+    if not isinstance(entry, Mapping) or "role" not in entry:
         raise InputError(
-            f"a message must have exactly role and content, not {_shown(entry)}",
+            f"a message must have role and content, not {_shown(entry)}",
             hint='write {"role": "user", "content": "..."}',
         )
-    role, content = entry["role"], entry["content"]
+    fields = {key: value for key, value in entry.items() if value is not None and value != []}
+    role = "system" if fields.get("role") == "developer" else fields.get("role")
     if role not in ROLES:
-        raise InputError(f"unknown role {role!r}", hint=f"use one of {', '.join(ROLES)}")
-    if not isinstance(content, str):
         raise InputError(
-            f"the content of a message must be text, not {_shown(content)}",
-            hint="images and tool calls are not supported",
+            f"unknown role {_shown(entry['role'])}", hint=f"use one of {', '.join(ROLES)}"
         )
-    return Message(role, content)
+    known = {"role", "content", *_UNREAD}
+    said = [_text(fields["content"])] if "content" in fields else []
+    if role == "assistant":
+        known |= {"refusal", "tool_calls", "function_call"}
+        calls = fields.get("tool_calls", [])
+        calls = [*calls] if isinstance(calls, list) else [calls]
+        calls += [{"function": fields["function_call"]}] if "function_call" in fields else []
+        said += [_text(fields["refusal"])] if "refusal" in fields else []
+        said += [_call(call) for call in calls]
+    elif entry.get("content") is None:
+        raise InputError(
+            f"a message must have role and content, not {_shown(entry)}",
+            hint='write {"role": "user", "content": "..."}; only an assistant may say nothing',
+        )
+    if unknown := sorted(set(fields) - known, key=str):
+        raise InputError(
+            f"a message by {role!r} cannot have {_shown(unknown[0])}",
+            hint="leave it out: prompts are role and content",
+        )
+    return Message(role, "\n".join(text for text in said if text))
+
+
+def _text(content: object) -> str:
+    """Reads what a message says: text, or a list of text parts."""
+    if isinstance(content, str):
+        return content
+    said = []
+    for part in content if isinstance(content, list) else [content]:
+        text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else 0
+        if not isinstance(text, str):
+            raise InputError(
+                f"the content of a message must be text, not {_shown(part)}",
+                hint="images, sounds and files are not supported",
+            )
+        said.append(text)
+    return "".join(said)
+
+
+def _call(call: object) -> str:
+    """Writes a tool call as text."""
+    asked = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(asked, Mapping) or not isinstance(asked.get("name"), str):
+        raise InputError(
+            f"a tool call must have a function with a name, not {_shown(call)}",
+            hint='write {"function": {"name": "f", "arguments": "{}"}}',
+        )
+    arguments = asked.get("arguments", "")
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False, default=str)
+    return f"{asked['name']}({arguments})"
 
 
 def _shown(value: object) -> str:
@@ -142,20 +186,31 @@ def identity(conversation: Conversation) -> str:
     """
     if is_raw(conversation):
         return ":".join(conversation[0])
-    if len(conversation) == 1:
+    if _is_question(conversation):
         return conversation[0].content
     return json.dumps([message._asdict() for message in conversation], sort_keys=True)
 
 
+def _is_question(conversation: Conversation) -> bool:
+    """Whether a conversation is one question and nothing else."""
+    return len(conversation) == 1 and conversation[0].role == "user"
+
+
+def question_of(conversation: Conversation) -> str:
+    """Returns what the user asked last, or the last message where no user says anything."""
+    asked = [message.content for message in conversation if message.role == "user"]
+    return asked[-1] if asked else conversation[-1].content
+
+
 def in_short(conversation: Conversation) -> str:
     """Returns the last question in at most 40 characters, to name a prompt in messages."""
-    words = " ".join(conversation[-1].content.split())
+    words = " ".join(question_of(conversation).split())
     return words if len(words) <= 40 else f"{words[:37]}..."
 
 
 def as_json(conversation: Conversation) -> str | list[dict[str, str]]:
     """Returns the prompt as it stands in JSON: a string, or a list of messages."""
-    if len(conversation) == 1:
+    if _is_question(conversation):
         return conversation[0].content
     return [message._asdict() for message in conversation]
 
@@ -197,16 +252,45 @@ class PlainTemplate:
                         f"the template part {part!r} lacks {{{name}}}: {text!r}",
                         hint="else the model would not see that text",
                     )
+            if written.rfind(marks[names[0]]) > written.find(marks[names[-1]]):
+                raise InputError(
+                    f"the template part {part!r} has the answer before the question: {text!r}",
+                    hint="write {user} before {assistant}",
+                )
 
     def write(self, conversation: Conversation) -> str:
-        """Writes a conversation as plain text that a base model continues with the answer."""
+        """Writes a conversation as plain text that a base model continues with the answer.
+
+        System messages stand where they came, before the question that is open there. What users
+        and tools say one after the other is one question; an answer to nothing has no question.
+        """
         text = ""
-        question = ""
+        asked: list[str] = []
         for message in conversation[:-1]:
             if message.role == "system":
                 text += self.system.format(system=message.content)
-            elif message.role == "user":
-                question = message.content
-            else:
-                text += self.turn.format(user=question, assistant=message.content)
-        return text + self.last.format(user=conversation[-1].content)
+            elif message.role != "assistant":
+                asked.append(message.content)
+            elif message.content:
+                text += self._filled(self.turn, asked, assistant=message.content)
+                asked = []
+        last = conversation[-1]
+        if last.role == "system":
+            text += self.system.format(system=last.content)
+        elif last.role != "assistant":
+            asked.append(last.content)
+        text += self._filled(self.last, asked)
+        return continued(text, last.content) if last.role == "assistant" else text
+
+    @staticmethod
+    def _filled(part: str, asked: Sequence[str], **answer: str) -> str:
+        """Fills in a part; without a question, only what comes after its place."""
+        if asked:
+            return part.format(user="\n".join(asked), **answer)
+        mark = "\x00user\x00"
+        return part.format(user=mark, **answer).rpartition(mark)[2].lstrip()
+
+
+def continued(text: str, answer: str) -> str:
+    """Returns a plain prompt and the beginning of its answer, with a space between."""
+    return text + ("" if not answer or answer[0].isspace() else " ") + answer

@@ -321,7 +321,7 @@ def test_bad_input_is_one_clear_line(capsys, arguments, message):
         (b'{"prompt": "Hi", "messages": []}\n', "line 1: the object has both prompt and messages"),
         (b"[1, 2]\n", "line 1: list instead of an object"),
         (b'{"prompt": 3}\n', "line 1: a prompt cannot be int"),
-        (b'{"messages": [{"role": "user"}]}\n', "line 1: a message must have exactly"),
+        (b'{"messages": [{"role": "user"}]}\n', "line 1: a message must have role and content"),
         (b'"ok"\n\xff\xfe\n', "line 2: not UTF-8 text"),
         (b"\n \n", "there is no prompt in"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import pytest
@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baco.engine import Engine, Request, reference
+from baco.engine.costs import Costs
 from baco.engine.noise import row_key
-from baco.engine.opening import open_engine
 from baco.engine.policy import plan
 from baco.partners.fake import FakePartner, Script
 from baco.routers import parse
@@ -20,7 +20,6 @@ from support.engines import (
     Timed,
     Watch,
     fake_pair,
-    random_pair,
     random_script,
     run,
     words_vocabulary,
@@ -36,8 +35,8 @@ COSTS: dict[str, tuple[Cost, Cost]] = {
     "half more for each token": (lambda n, w: 1 + 0.5 * (w - 1),) * 2,
     "by the token": (lambda n, w: float(w),) * 2,
     "more than by the token": (lambda n, w: w**1.5,) * 2,
-    "two are dear, four are not": (lambda n, w: {1: 1.0, 2: 1.95}.get(w, 1.5),) * 2,
-    "five at once are dear": (lambda n, w: max(1.0, w / 4),) * 2,
+    "two are expensive, four are not": (lambda n, w: {1: 1.0, 2: 1.95}.get(w, 1.5),) * 2,
+    "five at once are expensive": (lambda n, w: max(1.0, w / 4),) * 2,
     "arithmetic from four tokens on": (lambda n, w: max(1.0, n * w / 4),) * 2,
     "a small base": (lambda n, w: 0.8 + 0.2 * w, lambda n, w: 0.08 + 0.02 * w),
     "a small aligned": (lambda n, w: 0.08 + 0.02 * w, lambda n, w: 0.8 + 0.2 * w),
@@ -54,27 +53,37 @@ def close_pair(apart: float) -> tuple[FakePartner, FakePartner]:
     )
 
 
+class Table(Costs):
+    """What a table says of scripted costs: passes of one and of two tokens, the rest in a line."""
+
+    def __init__(self, sides: Sequence[Cost]) -> None:
+        self.sides = sides
+
+    def of(self, rows: int, widths: int) -> list[list[float]]:
+        steps = [(side(rows, 1), max(0.0, side(rows, 2) - side(rows, 1))) for side in self.sides]
+        return [[one + step * max(0, w - 1) for w in range(widths + 1)] for one, step in steps]
+
+
 def seconds(
-    pair: tuple[FakePartner, FakePartner], cost: str, spec: str, rows: int, lookahead: str
+    pair: tuple[FakePartner, FakePartner],
+    cost: str,
+    spec: str,
+    rows: int,
+    lookahead: str,
+    table: str | None = None,
 ) -> float:
-    """What decoding takes by the scripted clock."""
+    """What decoding takes by scripted costs, where the table is right or made for other costs."""
     watch = Watch()
     aligned, base = COSTS[cost]
     sides = (Timed(pair[0], watch, base), Timed(pair[1], watch, aligned))
-
-    def decode(rows: int, length: int) -> None:
-        asked = [
-            Request((1, 2), (3, 4), parse(spec), row_key(0, "p", i), max_new_tokens=length)
-            for i in range(rows)
-        ]
-        run(Engine(*sides, lookahead=lookahead, clock=watch), asked)  # type: ignore[arg-type]
-
-    # Passes are tried out once in a process, as a model is loaded once.
-    for few in {1, rows}:
-        decode(few, 1)
-    start = watch.now
-    decode(rows, 300)
-    return watch.now - start
+    engine = Engine(*sides, lookahead=lookahead)  # type: ignore[arg-type]
+    engine.policy.costs = Table(COSTS[table or cost])
+    asked = [
+        Request((1, 2), (3, 4), parse(spec), row_key(0, "p", i), max_new_tokens=300)
+        for i in range(rows)
+    ]
+    run(engine, asked)
+    return watch.now
 
 
 @pytest.mark.parametrize("cost", COSTS)
@@ -86,15 +95,27 @@ def test_never_worse_than_lock_step_by_more_than_5_percent(
     pair = close_pair(apart)
     for spec in ("p@0", "p-punc@0.3", "rand@0", "rand@0.5", "rand@1"):
         ahead, lock = (seconds(pair, cost, spec, rows, how) for how in ("auto", "off"))
-        # What is not known at first costs some passes of the dearer side: it tells where a small
-        # base model speaks alone, and the other side would never have run.
+        # What is not known at first costs some passes of the more expensive side: it tells where a
+        # small base model speaks alone, and the other side would never have run.
         start = 6 * max(side(rows, 1) for side in COSTS[cost]) if spec == "rand@1" else 0
         assert ahead <= 1.05 * lock + start, (spec, ahead / lock)
 
 
+def test_what_a_table_costs_that_is_wrong() -> None:
+    """Passes cost by the token and the table takes further tokens to be free."""
+    ratios = [
+        seconds(close_pair(apart), "by the token", spec, rows, "auto", table="flat")
+        / seconds(close_pair(apart), "by the token", spec, rows, "off")
+        for apart in (0.3, 1.5)
+        for spec in ("p@0", "p-punc@0.3", "rand@0", "rand@0.5", "rand@1")
+        for rows in (1, 4)
+    ]
+    assert 1.05 < max(ratios) < 1.2
+
+
 def test_where_it_pays_it_is_used() -> None:
     pair = close_pair(0.3)
-    for cost, least in (("flat", 1.5), ("five at once are dear", 1.5), ("a small base", 1.3)):
+    for cost, least in (("flat", 1.5), ("five at once are expensive", 1.5), ("a small base", 1.3)):
         ahead, lock = (seconds(pair, cost, "p-punc@0.3", 1, how) for how in ("auto", "off"))
         assert lock >= least * ahead, (cost, lock / ahead)
 
@@ -109,8 +130,8 @@ def test_plans_by_hand(accept: float) -> None:
     flat = costs(1.0)
     found = plan((flat, flat), (accept, accept), 2.0, LONGEST)
     assert found.rate == pytest.approx(1 / (2 - accept))  # they alternate
-    for dear in (1.01 + accept, 4):
-        wide = costs(1.0, dear)
+    for two in (1.01 + accept, 4):
+        wide = costs(1.0, two)
         found = plan((wide, wide), (accept, accept), 2.0, LONGEST)
         short = plan((wide, wide), (accept, accept), 2.0, 1)
         assert short.rate == 1 / 2  # lock-step
@@ -161,13 +182,10 @@ def test_no_row_waits_for_ever(
         return FakePartner(vocabulary, lambda ids: kinds[ids[0] == 1][which](ids))
 
     pair = (side(0), side(1))
-    watch = Watch()
-    clock = None
-    if cost != "none":
-        aligned, base = COSTS[cost]
-        pair, clock = (Timed(pair[0], watch, base), Timed(pair[1], watch, aligned)), watch
     draft = "prompt-lookup" if drafted and lookahead != "off" else None
-    engine = Engine(*pair, lookahead=lookahead, draft=draft, clock=clock)  # type: ignore[arg-type]
+    engine = Engine(*pair, lookahead=lookahead, draft=draft)  # type: ignore[arg-type]
+    if cost != "none":
+        engine.policy.costs = Table(COSTS[cost])
     asked = [
         Request((1 if e else 2,), (1 if e else 2,), parse(spec), row_key(0, "p", i),
                 max_new_tokens=40)
@@ -187,35 +205,14 @@ def test_no_row_waits_for_ever(
             break
 
 
-def test_results_do_not_depend_on_the_clock() -> None:
+def test_results_do_not_depend_on_costs() -> None:
     pair = fake_pair()
     asked = [
         Request((1, 2), (3, 4 + i % 2), parse("p-punc@0.5"), row_key(0, "p", i), max_new_tokens=40)
         for i in range(4)
     ]
     wanted = [tuple(reference.decode(*pair, request)[:4]) for request in asked]
-    for aligned, base in COSTS.values():
-        watch = Watch()
-        sides = (Timed(pair[0], watch, base), Timed(pair[1], watch, aligned))
-        assert run(Engine(*sides, clock=watch), asked) == wanted
-        # A clock that stands still, and one that tells nonsense.
-        pair = fake_pair()
-        assert run(Engine(*pair, clock=lambda: 0.0), asked) == wanted
-        ticks = count()
-        pair = fake_pair()
-        assert run(Engine(*pair, clock=lambda t=ticks: (next(t) * 7919) % 101), asked) == wanted  # type: ignore[misc]
-
-
-def test_only_auto_follows_the_clock() -> None:
-    watch = Watch()
-    pair = random_pair("llama")
-    for lookahead, follows in (("auto", True), ("off", False), (4, False)):
-        engine = open_engine(*pair, lookahead=lookahead, clock=watch)  # type: ignore[arg-type]
-        assert isinstance(engine, Engine)
-        assert (engine.policy.costs.clock is watch) == follows
-    alone = open_engine(pair[1], pair[1], clock=watch)
-    assert isinstance(alone, Engine)
-    assert alone.policy.costs.clock is None  # there is nothing to choose
-    scripts = open_engine(*fake_pair(), clock=watch)
-    assert isinstance(scripts, Engine)
-    assert scripts.policy.costs.clock is None  # they may not know what to say to a trial
+    for sides in COSTS.values():
+        engine = Engine(*pair)
+        engine.policy.costs = Table(sides)
+        assert run(engine, asked) == wanted

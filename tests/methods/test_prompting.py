@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baco.errors import InputError
 from baco.methods import Done, Task, wording
 from baco.methods.base import MAX_ASKS
 from baco.methods.prompting import drawn
@@ -236,3 +237,11 @@ def test_readers_never_take_what_is_not_there(text):
 def test_paraphrases_are_one_line_without_quotation_marks(text, found):
     where = wording.reworded(text)
     assert (where and text[where.start : where.end]) == found
+
+
+@pytest.mark.parametrize("method", ["in-context", "paraphrase", "verbalized", "string-seed"])
+def test_methods_that_ask_in_other_words_need_a_question(method: str) -> None:
+    model = Scripted(lambda c: "x")
+    talk = [{"role": "user", "content": ASK}, {"role": "assistant", "content": "A"}]
+    with pytest.raises(InputError, match="does not end with the user"):
+        model.pair.generate(talk, n=2, method=method)

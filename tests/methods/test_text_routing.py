@@ -121,3 +121,14 @@ def test_a_server_that_writes_nothing() -> None:
     aligned.size = 0
     with pytest.raises(PairError, match="wrote nothing and did not end the answer"):
         made.generate("Hi?", n=1, router="punc")
+
+
+def test_a_prefill_is_continued() -> None:
+    made, base, aligned = pair()
+    talk = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "The cat"}]
+    sample = made.generate(talk, n=1, router="punc")[0]
+    assert aligned.bodies[0]["messages"][-1] == talk[-1]
+    assert aligned.bodies[0]["continue_final_message"] is True
+    assert len(aligned.bodies[0]["messages"]) == 2
+    assert base.bodies[0]["prompt"] == "Question: Hi?\nAnswer: The cat sat"
+    assert sample.text.startswith(" sat")

@@ -58,13 +58,10 @@ def fake_pair(end: float = -1.0) -> tuple[FakePartner, FakePartner]:
 
 
 class Watch:
-    """A clock that passes of `Timed` partners move on."""
+    """A scripted clock that passes of `Timed` partners move on."""
 
     def __init__(self) -> None:
         self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Timed(FakePartner):

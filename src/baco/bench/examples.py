@@ -12,6 +12,7 @@ from baco.bench.records import Record
 from baco.bench.results import Comparison
 from baco.bench.samples import stops_early
 from baco.bench.store import Store
+from baco.prompts import question_of
 from baco.tradeoff.analysis import Setting
 
 PROMPTS, ANSWERS = 3, 6
@@ -102,7 +103,7 @@ def _along(
 
 
 def _question(record: Record) -> str:
-    text = " ".join(record.prompt[-1].content.split())
+    text = " ".join(question_of(record.prompt).split())
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

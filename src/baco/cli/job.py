@@ -21,7 +21,7 @@ from baco.group import Group, Sample
 from baco.methods.base import Done, Setting, Task
 from baco.methods.settings import make_setting
 from baco.pair import Pair, load, tasks_for
-from baco.prompts import Conversation, in_short
+from baco.prompts import Conversation, in_short, question_of
 from baco.routers import parse
 
 
@@ -145,7 +145,7 @@ class Job:
             return
         from baco.tiny.judge import known
 
-        strange = [p for p in self.prompts if len(p) > 1 or not known(p[-1].content)]
+        strange = [p for p in self.prompts if len(p) > 1 or not known(question_of(p))]
         if strange:
             note(
                 f"the bundled pair {self.pair.name!r} only knows its own small world, and "

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from baco.group import Group, Sample
-from baco.prompts import Conversation
+from baco.prompts import Conversation, question_of
 
 BASE_STYLE = "bold magenta"
 
@@ -82,7 +82,7 @@ def marked(sample: Sample) -> str:
 
 def title(prompt: Conversation) -> str:
     """Returns the line that stands above a group: the last question."""
-    return " ".join(safe(prompt[-1].content).split())
+    return " ".join(safe(question_of(prompt)).split())
 
 
 class Printer:

@@ -27,7 +27,7 @@ import torch
 from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend, blend
-from baco.engine.costs import Clock, Costs
+from baco.engine.costs import Costs
 from baco.engine.drafts import Ask, Draft, make_drafter
 from baco.engine.partner import Partner, RowCache
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
@@ -116,8 +116,6 @@ class Engine:
             the longest draft.
         max_rows: Rows decoded at the same time; more wait their turn.
         draft: A third party that guesses: ``prompt-lookup``, or a small model as a partner.
-        clock: By which passes are tried out, so that the schedule follows what they cost here; None
-            counts them by the models' sizes.
 
     Raises:
         InputError: If an argument is out of range, the partners do not share their ids, or a
@@ -133,7 +131,6 @@ class Engine:
         lookahead: Lookahead = "auto",
         max_rows: int = 256,
         draft: Draft = None,
-        clock: Clock | None = None,
     ) -> None:
         if base.vocabulary is not aligned.vocabulary:
             raise InputError(
@@ -165,9 +162,7 @@ class Engine:
             Side(aligned, 1, window, strands[0]),
             Side(base, 0, window, strands[1]),
         )
-        clock = clock if self.longest and not self._shared else None
-        costs = Costs((aligned, base), clock)
-        self.policy = Policy(costs, self.longest, together=self._together)
+        self.policy = Policy(Costs((aligned, base)), self.longest, together=self._together)
         self._ahead = Ahead(base, aligned)
         self._own = ALONE  # guesses ask no router: both sides are the drafter's
         self._emitted = 0

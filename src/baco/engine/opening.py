@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from typing import Protocol
 
-from baco.engine.costs import Clock
 from baco.engine.drafts import Draft
 from baco.engine.loop import Engine, Lookahead, Stats
 from baco.engine.partner import Partner
@@ -52,7 +50,6 @@ def open_engine(
     lookahead: Lookahead = "auto",
     max_rows: int = 256,
     draft: Draft = None,
-    clock: Clock | None = time.perf_counter,
 ) -> Decoder:
     """Makes the engine of two partners.
 
@@ -62,8 +59,6 @@ def open_engine(
         lookahead: How far partners may guess ahead.
         max_rows: Rows decoded at the same time.
         draft: A third party that guesses, as `Engine`.
-        clock: By which passes of models are tried out under ``auto``, as `Engine`; None counts them
-            by the models' sizes, as is done for partners that are no models.
 
     Returns:
         What the partners' own `open_engine` makes where they have one, else an `Engine`.
@@ -80,8 +75,4 @@ def open_engine(
             )
         decoder: Decoder = own(base, lookahead=lookahead, max_rows=max_rows)
         return decoder
-    from baco.models.hf import HFPartner  # it builds on the engine
-
-    models = isinstance(base, HFPartner) and isinstance(aligned, HFPartner)
-    timed = clock if lookahead == "auto" and models else None
-    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft, clock=timed)
+    return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft)

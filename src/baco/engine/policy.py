@@ -225,7 +225,7 @@ class Policy:
         for side in (0, 1):
             worth = self._worth(side, missing, source, drafted, extensible, failed)
             worth = worth + _SOON * opening[side]
-            # What it lags behind must be fed some time; only guesses make a pass dearer.
+            # What it lags behind must be fed some time; only guesses make a pass cost more.
             cost = self._costs[side][min(widths[side], 1 + int(drafted.max()))]
             values.append(float((worth * (1 + waited)).sum()) / cost)
         return int(values[1] > values[0])

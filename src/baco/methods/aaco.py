@@ -25,7 +25,7 @@ from baco.group import Sample
 from baco.methods.accounting import Account
 from baco.methods.base import Done, Method, Sampling, Setting, Task, Update
 from baco.methods.models import ALONE, run_baco
-from baco.prompts import Conversation, Prompt, as_json, conversation_of
+from baco.prompts import Conversation, Prompt, as_json, conversation_of, question_of
 from baco.user_functions import number_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def distinct_meanings(prompt: str | list[dict[str, str]], texts: list[str]) -> f
     """How many different things the answers say, by the bundled world's exact judge."""
     from baco.tiny.judge import semantic_class
 
-    question = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    question = question_of(conversation_of(prompt))
     return float(len({semantic_class(question, text) for text in texts}))
 
 

@@ -62,6 +62,8 @@ def run_paraphrase(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Itera
     written: dict[int, Sample] = {}
     missing = [i for i, task in enumerate(tasks) if task.index >= len(task.paraphrases)]
     asks = []
+    for task in tasks:
+        wording.check_last(task.prompt)
     for i in missing:
         words = wording.REWORD.format(request=tasks[i].prompt[-1].content)
         asks.append(Task((Message("user", words),), tasks[i].index))
@@ -98,6 +100,8 @@ def run_in_context(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Itera
     wanted: dict[tuple[Conversation, int], list[int]] = {}
     for i, task in enumerate(tasks):
         wanted.setdefault((task.prompt, task.index), []).append(i)
+    for prompt, _ in wanted:
+        wording.check_last(prompt)
     last = {prompt: max(i for p, i in wanted if p == prompt) for prompt, _ in wanted}
     answers: dict[Conversation, list[str]] = {prompt: [] for prompt in last}
     for index in range(max(last.values(), default=-1) + 1):

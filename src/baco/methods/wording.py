@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from baco.errors import InputError
 from baco.methods.outcome import Found
 from baco.prompts import Conversation, Message
 
@@ -44,8 +45,18 @@ _WEIGHED = re.compile(
 _QUOTES = "\"'“”‘’"
 
 
+def check_last(prompt: Conversation) -> None:
+    """Raises InputError unless the user speaks last: that is what is asked in other words."""
+    if prompt[-1].role != "user":
+        raise InputError(
+            "this method asks in its own words, and the conversation does not end with the user",
+            hint="end with a user message, or use another method",
+        )
+
+
 def with_last(prompt: Conversation, content: str) -> Conversation:
-    """Returns a prompt whose last message says something else."""
+    """Returns a prompt whose last message, the user's, says something else."""
+    check_last(prompt)
     return (*prompt[:-1], Message("user", content))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from baco.errors import InputError, missing_extra
+from baco.prompts import Message, question_of
 
 SAMPLE_KEYS = (
     "prompt",
@@ -60,8 +61,10 @@ class Generations:
 
     @property
     def question(self) -> str:
-        """The prompt as one text: of a conversation, its last message."""
-        return self.prompt if isinstance(self.prompt, str) else self.prompt[-1]["content"]
+        """The prompt as one text: of a conversation, what the user asked last."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return question_of(tuple(Message(m["role"], m["content"]) for m in self.prompt))
 
     @property
     def conversation(self) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from baco.errors import InputError, missing_extra
+from baco.errors import InputError, PairError, missing_extra
 from baco.metrics.models import TOKENIZERS, Model, find_model
 from baco.metrics.passes import Item, Options
 from baco.models.load_lock import LOADING
+from baco.models.sides import ChatTemplate
+from baco.prompts import Conversation, Message
 
 PAIR_LIMIT = 512
 """Tokens of a pair; the longer side is cut first."""
@@ -296,17 +298,20 @@ def chat_ids(tokenizer: Any, name: str, messages: list[dict[str, str]], *, ask: 
         The ids.
 
     Raises:
-        InputError: If the model has no chat template.
+        InputError: If the model has no chat template, or one that does not show the conversation.
     """
-    if not tokenizer.chat_template:
-        raise InputError(
-            f"the model {name} has no chat template", hint="an aligned (chat) model is needed"
-        )
-    return list(
-        tokenizer.apply_chat_template(
-            messages, tokenize=True, add_generation_prompt=ask, return_dict=True
-        )["input_ids"]
-    )
+    return _template(tokenizer, name).ids(_talk(messages), "ask" if ask else "closed")
+
+
+def _template(tokenizer: Any, name: str) -> ChatTemplate:
+    try:
+        return ChatTemplate(tokenizer, name)
+    except PairError as error:
+        raise InputError(error.message, hint="an aligned (chat) model is needed") from error
+
+
+def _talk(messages: Sequence[Mapping[str, str]]) -> Conversation:
+    return tuple(Message(m["role"], m["content"]) for m in messages)
 
 
 class RewardModel:
@@ -419,8 +424,7 @@ def end_of_turn(tokenizer: Any, name: str) -> int:
     """
     words = "BaCo"
     talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": words}]
-    chat_ids(tokenizer, name, talk, ask=False)
-    text = tokenizer.apply_chat_template(talk, tokenize=False)
+    text = _template(tokenizer, name).write(_talk(talk), "closed")
     after = text[text.rindex(words) + len(words) :]
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     for token in tokenizer(after, add_special_tokens=False)["input_ids"]:

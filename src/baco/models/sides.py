@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
 from baco.errors import InputError, PairError
-from baco.prompts import IDS, RAW, Conversation, PlainTemplate
+from baco.prompts import IDS, RAW, Conversation, Message, PlainTemplate
 
 if TYPE_CHECKING:
     from baco.engine.partner import Partner
@@ -16,9 +18,19 @@ if TYPE_CHECKING:
 Encoder = Callable[[Conversation], Sequence[int]]
 """A conversation -> the token ids after which the answer begins."""
 
-TEMPLATE_ARGUMENTS = {"enable_thinking": False, "date_string": "26 Jul 2024"}
-"""What chat templates are told: no thinking (App. A), and always the same date, so that the same
-prompt gives the same samples tomorrow. Templates that ask for neither ignore it."""
+Ending = Literal["ask", "continue", "closed"]
+"""How a conversation ends that is written for a model."""
+
+DATE = datetime(2024, 7, 26)
+"""The day that it always is for chat templates, so that the same prompt gives the same samples
+tomorrow."""
+
+_TODAY = re.compile(r"""\bstrftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_CLOCK = re.compile(r"\bstrftime_now\b(?!\s+is\b)")
+_DICE = re.compile(r"\|\s*random\b|\blipsum\s*\(")
+
+_PROBE = "Which of these 3 Words do you like?"
+"""What a chat template must show as it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +61,111 @@ class Side:
         return tuple(json.loads(content) if role == IDS else self.encode(prompt))
 
 
+class ChatTemplate:
+    """A tokenizer's chat template: for it it is always the same day, and no message gets lost.
+
+    Templates differ in whether a message's content is text or a list of parts; one is given what it
+    shows.
+
+    Args:
+        tokenizer: The tokenizer.
+        label: The model's name, for errors.
+        **arguments: What the template is told besides the date.
+
+    Raises:
+        PairError: If there is no template, or not one that writes the same every time.
+    """
+
+    def __init__(self, tokenizer: Any, label: str, **arguments: Any) -> None:
+        found = tokenizer.chat_template
+        if isinstance(found, dict):
+            if "default" not in found:
+                raise PairError(
+                    f"{label} has several chat templates ({', '.join(sorted(found))}) and no "
+                    "default",
+                    hint="give its tokenizer with chat_template set to one of them",
+                )
+            found = found["default"]
+        if not found:
+            raise PairError(
+                f"{label} has no chat template, so it does not look like an aligned model",
+                hint="give an instruction-tuned checkpoint as the aligned side",
+            )
+        # A template takes no function from outside, so the day is written into it.
+        fixed = _TODAY.sub(lambda call: json.dumps(DATE.strftime(call[2])), found)
+        if _CLOCK.search(fixed) or _DICE.search(fixed):
+            raise PairError(
+                f"the chat template of {label} reads the clock or draws at random, so no prompt "
+                "is ever the same",
+                hint="give its tokenizer with another chat_template",
+            )
+        self._label = label
+        self._tokenizer = tokenizer
+        self._arguments = {"date_string": DATE.strftime("%d %b %Y")} | arguments
+        self._template = fixed
+
+    def ids(self, conversation: Conversation, ending: Ending = "ask") -> list[int]:
+        """Returns the token ids of `write`."""
+        text = self.write(conversation, ending)
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def write(self, conversation: Conversation, ending: Ending = "ask") -> str:
+        """Writes a conversation, so that all of it is there.
+
+        Args:
+            conversation: The conversation.
+            ending: ``ask`` opens the assistant's turn after it, ``continue`` leaves its last
+                message open, ``closed`` adds nothing.
+
+        Raises:
+            InputError: If the template refuses the conversation, or does not show all of it.
+        """
+        from jinja2 import TemplateError
+
+        problem: InputError | None = None
+        as_parts: set[str] = set()
+        while True:
+            try:
+                text = self._apply(conversation, ending, as_parts)
+                lost = {message.role for message in conversation if not _stands(message, text)}
+                if not lost:
+                    return text
+                found = InputError(
+                    f"the chat template of {self._label} leaves out or changes what the "
+                    f"{' and the '.join(sorted(lost))} says",
+                    hint="the model would not see it; say it otherwise, or in the first question",
+                )
+            except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+                lost = {message.role for message in conversation}
+                found = InputError(
+                    f"the chat template of {self._label} refuses this conversation: "
+                    f"{str(error).strip().partition(chr(10))[0][:200]}",
+                    hint="some models take no system prompt (put it into the first question), or "
+                    "want user and assistant by turns",
+                )
+                found.__cause__ = error
+            if problem:
+                raise problem
+            problem, as_parts = found, lost
+
+    def _apply(self, conversation: Conversation, ending: Ending, as_parts: set[str]) -> str:
+        """Applies the template; the contents of some roles are lists of parts."""
+        text: str = self._tokenizer.apply_chat_template(
+            [
+                {"role": role, "content": _parts(content) if role in as_parts else content}
+                for role, content in conversation
+            ],
+            chat_template=self._template,
+            add_generation_prompt=ending == "ask",
+            continue_final_message=ending == "continue",
+            tokenize=False,
+            tools=None,
+            **self._arguments,
+        )
+        return text
+
+
 def chat_encoder(tokenizer: Any, label: str) -> Encoder:
     """Makes the encoder of a side that is prompted through its own chat template.
 
@@ -57,37 +174,41 @@ def chat_encoder(tokenizer: Any, label: str) -> Encoder:
         label: The side's name, for errors.
 
     Raises:
-        PairError: If the tokenizer has no chat template.
+        PairError: If the tokenizer has no chat template, or one that cannot be used.
 
     Paper: App. A ("we apply each model's default chat template"; tools and thinking off).
     """
-    if not tokenizer.chat_template:
-        raise PairError(
-            f"{label} has no chat template, so it does not look like an aligned model",
-            hint="give an instruction-tuned checkpoint as the aligned side",
-        )
+    template = ChatTemplate(tokenizer, label, enable_thinking=False)
 
     def encode(conversation: Conversation) -> Sequence[int]:
-        from jinja2 import TemplateError
+        prefill = conversation[-1].role == "assistant"
+        return template.ids(conversation, "continue" if prefill else "ask")
 
-        try:
-            encoded = tokenizer.apply_chat_template(
-                [message._asdict() for message in conversation],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                tools=None,
-                **TEMPLATE_ARGUMENTS,
-            )
-        except TemplateError as error:
-            raise InputError(
-                f"the chat template of {label} refuses this conversation: {error}",
-                hint="some models take no system prompt: put it into the first question",
-            ) from error
-        ids: list[int] = encoded["input_ids"]
-        return ids
-
+    try:
+        _ = encode((Message("user", _PROBE),))
+    except InputError as error:
+        raise PairError(
+            error.message, hint="give its tokenizer with another chat_template"
+        ) from error
     return encode
+
+
+def _parts(content: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": content}]
+
+
+def _stands(message: Message, text: str) -> bool:
+    """Whether a message stands in a prompt, and as text: templates may trim it."""
+    parts = _parts(message.content)
+    if str(parts) in text or json.dumps(parts, ensure_ascii=False) in text:
+        return False  # a list that was taken for text
+    content = message.content
+    if message.role == "assistant":
+        content = content.rpartition("</think>")[2]  # templates leave out what it thought
+    content = content.strip()
+    # Some write what a tool says as JSON.
+    quoted = json.dumps(content, ensure_ascii=False)[1:-1]
+    return content in text or (message.role == "tool" and quoted in text)
 
 
 def text_encoder(tokenizer: Any, ends: set[int]) -> Callable[[str], Sequence[int]]:

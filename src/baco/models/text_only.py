@@ -15,7 +15,7 @@ from baco.errors import InputError, PairError, UnsupportedError
 from baco.models.endpoint import Endpoint
 from baco.models.known import BasePrompt
 from baco.models.sides import Side
-from baco.prompts import Conversation, PlainTemplate
+from baco.prompts import Conversation, PlainTemplate, continued
 
 
 class TextAsk(NamedTuple):
@@ -90,14 +90,17 @@ class TextPartner:
             body["top_p"] = ask.warp.top_p
             body |= {"top_k": ask.warp.top_k} if ask.warp.top_k else {}
             body |= {"min_p": ask.warp.min_p} if ask.warp.min_p else {}
+        prefill = ask.prompt[-1].role == "assistant"
         if self._template:
-            gap = " " if ask.text and not ask.text[0].isspace() else ""
-            body["prompt"] = f"{self._template.write(ask.prompt)}{gap}{ask.text}"
+            prompt = self._template.write(ask.prompt)
+            body["prompt"] = prompt + ask.text if prefill else continued(prompt, ask.text)
             made = self.client.post("completions", body)
         else:
-            body["messages"] = [message._asdict() for message in ask.prompt]
-            if ask.text:
-                body["messages"].append({"role": "assistant", "content": ask.text})
+            begun = ask.prompt[-1].content if prefill else ""
+            messages = ask.prompt[:-1] if prefill else ask.prompt
+            body["messages"] = [message._asdict() for message in messages]
+            if begun or ask.text:
+                body["messages"].append({"role": "assistant", "content": begun + ask.text})
                 body |= {"add_generation_prompt": False, "continue_final_message": True}
             made = self.client.post("chat/completions", body)
         try:

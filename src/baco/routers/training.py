@@ -26,7 +26,14 @@ from baco.errors import BacoError, InputError
 from baco.methods.base import Done, Update
 from baco.methods.settings import make_setting
 from baco.pair import tasks_for
-from baco.prompts import Conversation, Prompt, as_json, conversation_of, identity
+from baco.prompts import (
+    Conversation,
+    Prompt,
+    as_json,
+    conversation_of,
+    identity,
+    question_of,
+)
 from baco.routers.learned import FEATURES, QUANTILES, Learned, features
 from baco.user_functions import load_function, number_of
 
@@ -375,7 +382,7 @@ def different_good_answers(prompt: str | list[dict[str, str]], texts: list[str])
     """
     from baco.tiny.judge import quality, semantic_class
 
-    question = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    question = question_of(conversation_of(prompt))
     best: dict[str, float] = {}
     for text in texts:
         meaning = semantic_class(question, text)

@@ -138,15 +138,16 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-
-    @property
-    def text(self) -> str:
-        """The content as one string."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = Field(
+        None, description="Only an assistant's may be missing."
+    )
+    refusal: str | None = Field(None, description="Counts as what the assistant said.")
+    tool_calls: list[dict[str, Any]] | None = Field(
+        None, description="Written into the prompt as text, `name(arguments)`."
+    )
+    function_call: dict[str, Any] | None = Field(None, description="The same, one of them.")
+    audio: dict[str, Any] | None = Field(None, description="Not supported.")
 
 
 class ChatRequest(Sampling):
@@ -170,7 +171,14 @@ class ChatRequest(Sampling):
 
     messages: list[ChatMessage] = Field(
         min_length=1,
-        description="Perhaps a system message, then user and assistant by turns, the user last.",
+        description="In any order that the model's own chat template takes. If the last is the "
+        "assistant's, the answer goes on from there.",
+    )
+    continue_final_message: bool | None = Field(
+        None, description="What happens anyway: true where the last message is the assistant's."
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="What happens anyway: true where the last message is not the assistant's."
     )
     max_completion_tokens: int | None = Field(None, ge=1, description="The same as `max_tokens`.")
     logprobs: bool | None = Field(False, description="Report each token's log-probability.")
@@ -185,6 +193,15 @@ class ChatRequest(Sampling):
             raise ValueError("max_tokens and max_completion_tokens differ; give one of them")
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
+        prefill = self.messages[-1].role == "assistant"
+        for name, anyway in (
+            ("continue_final_message", prefill), ("add_generation_prompt", not prefill)
+        ):  # fmt: skip
+            if getattr(self, name) not in (None, anyway):
+                raise ValueError(
+                    f"{name} must be {str(anyway).lower()} where the last message is by "
+                    f"{self.messages[-1].role}"
+                )
         return self
 
     @property

@@ -175,12 +175,8 @@ class Service:
             ApiError: If it cannot be served.
             InputError: If a value is wrong.
         """
-        messages = [
-            {"role": "system" if m.role == "developer" else m.role, "content": m.text}
-            for m in request.messages
-        ]
         model = model_named(request.model, self.pairs)
-        conversation = conversation_of(messages)
+        conversation = conversation_of([m.model_dump() for m in request.messages])
         host = self.hosts[model.pair]
         prompts = [(*host.pair.prompt_ids(conversation), identity(conversation))]
         return self._prepare(request, model, prompts)

@@ -44,6 +44,14 @@ test: $(VENV)/.dev browser $(NODE_MODULES)/openai
 test-all: $(VENV)/.dev browser $(NODE_MODULES)/openai
 	OMP_NUM_THREADS=1 BACO_NODE_MODULES=$(NODE_MODULES) $(BIN)/python -m pytest -q
 
+# What a wider pass costs depends on the machine: schedules with further tokens free, and at the price
+# of a pass; and the same passes in three processes, one of them beside two busy loops.
+.PHONY: test-costs
+test-costs: $(VENV)/.dev
+	for cost in 0 1; do OMP_NUM_THREADS=1 BACO_TEST_WIDE_PASSES=$$cost \
+	  $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "costs and not slow" || exit 1; done
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/engine/test_repeat.py
+
 # On a machine with CUDA; elsewhere they skip, and say why.
 .PHONY: test-gpu
 test-gpu: $(VENV)/.dev

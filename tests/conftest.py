@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,22 @@ settings.load_profile("baco")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True)
+def wide_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets what share each further token per row adds to a pass, whatever the table says.
+
+    Tests that need a schedule ask for it. `make test-costs` runs the tests marked `costs` with wide
+    passes free (0), and as expensive as two (1): what they assert must not hang on the table.
+    """
+
+    def add(share: float) -> None:
+        monkeypatch.setattr("baco.engine.costs.slope", lambda partner, rows: share)
+
+    if "BACO_TEST_WIDE_PASSES" in os.environ:
+        add(float(os.environ["BACO_TEST_WIDE_PASSES"]))
+    return add
 
 
 TEXT = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from shutil import ignore_patterns
@@ -16,6 +17,8 @@ from baco.errors import BacoError, InputError, UnsupportedError
 from baco.methods.accounting import shares
 from baco.methods.settings import make_setting
 from baco.models.known import known_pair, locate
+
+pytestmark = pytest.mark.costs
 
 QUESTION = "Tell me a short story about a fox."
 
@@ -41,7 +44,10 @@ def test_samples_do_not_change(name: str) -> None:
             assert one.text == other.text
 
 
-def test_a_draft_models_passes_count_by_its_size(pair: baco.Pair, tmp_path: Path) -> None:
+def test_a_draft_models_passes_count_by_its_size(
+    pair: baco.Pair, tmp_path: Path, wide_passes: Callable[[float], None]
+) -> None:
+    wide_passes(0)  # a small model is asked where checking its guesses is cheap
     shape = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16, "head_dim": 4}
     config = AutoConfig.from_pretrained(small_model(), **shape)
     small = AutoModelForCausalLM.from_config(config)

@@ -27,6 +27,8 @@ from baco.pair import Pair, load
 from baco.prompts import PlainTemplate, conversation_of
 from conftest import TEXT, save_model, save_tokenizer
 
+pytestmark = pytest.mark.costs
+
 ASK = conversation_of("Name a fruit.")
 
 

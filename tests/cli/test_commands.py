@@ -15,6 +15,8 @@ import pytest
 
 from baco.cli import run
 
+pytestmark = pytest.mark.costs
+
 
 def command(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(

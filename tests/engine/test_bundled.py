@@ -10,6 +10,8 @@ from baco.engine.request import Request
 from support import golden
 from support.engines import Decoded, run
 
+pytestmark = pytest.mark.costs
+
 
 def expected(requests: list[Request]) -> list[Decoded]:
     pair = golden.tiny()

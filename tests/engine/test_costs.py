@@ -7,9 +7,12 @@ import time
 import pytest
 import torch
 
-from baco.engine import Engine
+from baco.engine import Engine, Request
 from baco.engine.costs import KINDS, SLOPES, Costs, slope
-from support.engines import fake_pair, random_pair
+from baco.engine.noise import row_key
+from baco.engine.opening import open_engine
+from baco.routers import parse
+from support.engines import fake_pair, random_pair, run
 
 
 def test_without_a_table_sizes_count() -> None:
@@ -42,9 +45,15 @@ def test_no_clock_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def read() -> float:
         raise AssertionError("a clock was read")
 
-    for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time"):
-        monkeypatch.setattr(time, name, read)
-        monkeypatch.setattr(time, name + "_ns", read)
-    engine = Engine(*random_pair("llama", torch.float32))
-    engine.policy.renew(torch.zeros(3).numpy())
-    assert engine.policy.plan.rate > 0
+    asked = [
+        Request((5, 6), (7, 8), parse("p-punc@0.3"), row_key(0, "p", i), max_new_tokens=12)
+        for i in range(3)
+    ]
+    engine = open_engine(*random_pair("llama", torch.float32), draft="prompt-lookup")
+    assert isinstance(engine, Engine)
+    with monkeypatch.context() as patch:
+        for name in ("time", "perf_counter", "monotonic", "process_time", "thread_time"):
+            patch.setattr(time, name, read)
+            patch.setattr(time, name + "_ns", read)
+        decoded = run(engine, asked)
+    assert sum(len(tokens) for tokens, *_ in decoded) > 12

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from baco.engine import Engine, Request, Warp, reference
@@ -11,6 +13,8 @@ from baco.errors import InputError
 from baco.partners.fake import FakePartner
 from baco.routers import parse
 from support.engines import WORDS, fake_pair, random_script, run, words_vocabulary
+
+pytestmark = pytest.mark.costs
 
 
 def requests(spec: str, count: int = 5, how: Warp | None = None) -> list[Request]:
@@ -40,7 +44,10 @@ def looping(ids: tuple[int, ...]) -> list[float]:
     return p
 
 
-def test_repeated_text_costs_less_than_one_pass_a_token() -> None:
+def test_repeated_text_costs_less_than_one_pass_a_token(
+    wide_passes: Callable[[float], None],
+) -> None:
+    wide_passes(0)
     vocabulary = words_vocabulary()
     pair = FakePartner(vocabulary, looping), FakePartner(vocabulary, looping)
     request = Request((1,), (1,), parse("p@0.5"), 7, Warp(), max_new_tokens=120)

@@ -19,6 +19,8 @@ from baco.partners.fake import FakeCache, FakePartner
 from baco.routers import CASCADES, ROUTERS, custom, parse
 from support.engines import ARCHITECTURES, Decoded, drain, fake_pair, random_pair, run
 
+pytestmark = pytest.mark.costs
+
 SPECS = sorted({*ROUTERS, *CASCADES} - {"judge"})
 
 

@@ -16,6 +16,8 @@ from support.engines import random_pair, run, small_vocabulary
 
 peft = pytest.importorskip("peft", reason="needs the extra 'lora'")
 
+pytestmark = pytest.mark.costs
+
 
 def lora_pair() -> tuple[LoraPartner, LoraPartner]:
     base, _ = random_pair("llama")

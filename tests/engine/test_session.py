@@ -18,6 +18,8 @@ from baco.methods.settings import make_setting
 from baco.pair import Pair, tasks_for
 from baco.prompts import conversation_of
 
+pytestmark = pytest.mark.costs
+
 PROMPTS = [conversation_of(text) for text in ("Name a city.", "What is the capital of France?")]
 
 SETTINGS = [

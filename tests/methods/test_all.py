@@ -16,6 +16,8 @@ from baco.methods.settings import make_setting
 from baco.pair import Pair
 from baco.prompts import conversation_of
 
+pytestmark = pytest.mark.costs
+
 ASK = "Suggest a summer trip destination."
 OTHER = "Tell me a silly joke for the kids."
 NAMES = list(METHODS)

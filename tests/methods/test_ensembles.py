@@ -10,6 +10,8 @@ from baco.methods.needs import abilities
 from baco.pair import Pair
 from conftest import TEXT, save_model, save_tokenizer
 
+pytestmark = pytest.mark.costs
+
 ASK = "What is the capital of France?"
 OPTIONS = {"n": 4, "max_new_tokens": 20, "seed": 2}
 

@@ -13,6 +13,8 @@ from baco.pair import Pair
 from baco.partners.fake import FakePartner, fake_vocabulary
 from baco.prompts import conversation_of
 
+pytestmark = pytest.mark.costs
+
 ASK = "What is the capital of France?"
 
 

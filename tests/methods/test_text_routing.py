@@ -15,6 +15,8 @@ from baco.models.endpoint import Endpoint
 from baco.pair import Pair
 from baco.serve.pairs import check_pairs
 
+pytestmark = pytest.mark.costs
+
 ALIGNED = "The cat sat on the mat, and slept."
 BASE = "A dog ran at my house while birds sang loudly"
 

@@ -13,6 +13,8 @@ from baco.models.recompute import RecomputeCache
 from baco.routers import parse
 from support.engines import ARCHITECTURES, random_pair, run, small_vocabulary
 
+pytestmark = pytest.mark.costs
+
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_feeding_equals_a_plain_forward(architecture: str) -> None:

@@ -15,6 +15,8 @@ from baco.routers import parse
 from support.engines import WORDS, fake_pair, random_pair, run
 from support.views import HALF, SURE, VOCABULARY, view
 
+pytestmark = pytest.mark.costs
+
 SPECS = [
     "p-ahead@0.5", "p-ahead2@0.6", "p-ahead-sentence@0.6", "h-ahead3@1.2", "h-ahead-sentence@1",
     "punc-ahead2", "p-punc-ahead@0.6", "h-fc-ahead2@1", "p-ahead2@0.7>h-ahead3@1.1",

@@ -52,7 +52,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 def running(app: FastAPI) -> Iterator[str]:
     """Runs an app with uvicorn in a thread; yields its URL."""
     config = uvicorn.Config(
-        app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=60
+        app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=300
     )
     server = uvicorn.Server(config)
     started = threading.Event()
@@ -65,13 +65,13 @@ def running(app: FastAPI) -> Iterator[str]:
     server.startup = tell  # type: ignore[method-assign]
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    assert started.wait(120), "the server did not start"
+    assert started.wait(300), "the server did not start"
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(120)
+        thread.join(400)
         assert not thread.is_alive(), "the server did not stop"
 
 

@@ -10,6 +10,8 @@ from baco.pair import Pair
 
 openai = pytest.importorskip("openai", reason="needs the package openai")
 
+pytestmark = pytest.mark.costs
+
 ASK = [{"role": "user", "content": "Name a city in Italy."}]
 
 

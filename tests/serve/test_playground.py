@@ -13,7 +13,7 @@ from support.browser import CHROMIUM, FLAGS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 
-PATIENCE = 120_000  # milliseconds; slow machines are slow
+PATIENCE = 300_000  # milliseconds; slow machines are slow
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ PHONE = {
     "has_touch": True,
     "color_scheme": "dark",
 }
-WAIT = 60_000
+WAIT = 300_000
 expect.set_options(timeout=WAIT)
 
 

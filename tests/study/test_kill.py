@@ -28,7 +28,7 @@ def test_kill_in_the_middle_of_200_votes_loses_none(tmp_path):
     sent = [[] for _ in tokens]
 
     def annotate(number, process, address):
-        link = http.client.HTTPConnection(address.removeprefix("http://"), timeout=120)
+        link = http.client.HTTPConnection(address.removeprefix("http://"), timeout=300)
         head = {"authorization": f"Bearer {tokens[number]}", "content-type": "application/json"}
         try:
             for at in range(VOTES_EACH):
@@ -78,7 +78,7 @@ def test_kill_in_the_middle_of_200_votes_loses_none(tmp_path):
     # A new server takes the repeated clicks of the page's queue, and each lands once.
     with server(study.path) as (_, address):
         for number in range(4):
-            link = http.client.HTTPConnection(address.removeprefix("http://"), timeout=120)
+            link = http.client.HTTPConnection(address.removeprefix("http://"), timeout=300)
             head = {"authorization": f"Bearer {tokens[number]}", "content-type": "application/json"}
             for click in acknowledged[number][-3:]:
                 link.request("PUT", "/api/votes", json.dumps(click), head)

@@ -47,7 +47,7 @@ def serving(log: Path, command: list[str], ready: str, port: int) -> Iterator[st
 def answers(address: str) -> bool:
     """Whether a server says that it is ready."""
     try:
-        return httpx.get(address, timeout=60).status_code == 200
+        return httpx.get(address, timeout=300).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -110,7 +110,7 @@ def test_chat_with_router_seed_and_siblings(vllms_server: str, spec: str) -> Non
                         "baco_base_prompt": f"Question: {prompt}\nAnswer:",
                     },
                 },
-                timeout=120,
+                timeout=300,
             )  # fmt: skip
             assert answer.status_code == 200, answer.text
             for choice in answer.json()["choices"]:
@@ -154,7 +154,7 @@ def test_mistakes_are_one_clear_line(vllms_server: str, more: dict, words: str) 
         f"{vllms_server}/v1/chat/completions",
         json={"model": "tiny", "messages": [{"role": "user", "content": "Hi"}],
               "max_tokens": 4, **more},
-        timeout=60,
+        timeout=300,
     )  # fmt: skip
     assert answer.status_code == 400, answer.text
     assert words in answer.json()["error"]["message"]
@@ -166,7 +166,7 @@ def test_raw_text_is_read_by_both_sides_and_single_models_work(vllms_server: str
             f"{vllms_server}/v1/completions",
             json={"model": "tiny", "prompt": "Question: Name a city.\nAnswer:", "max_tokens": 8,
                   "vllm_xargs": {"baco_method": method}},
-            timeout=60,
+            timeout=300,
         )  # fmt: skip
         assert answer.status_code == 200, answer.text
         assert answer.json()["choices"][0]["text"]
@@ -189,7 +189,7 @@ def test_our_server_on_vllm(our_server: str) -> None:
         "model": "tiny", "messages": [{"role": "user", "content": PROMPTS[0]}], "n": 4,
         "max_tokens": 20, "seed": 7, "temperature": 1.0, "top_p": 0.9, "router": "p-punc@0.4",
     }  # fmt: skip
-    answer = httpx.post(f"{our_server}/v1/chat/completions", json=body, timeout=120)
+    answer = httpx.post(f"{our_server}/v1/chat/completions", json=body, timeout=300)
     assert answer.status_code == 200, answer.text
     texts = [choice["message"]["content"] for choice in answer.json()["choices"]]
     own = golden.tiny().generate(PROMPTS[0], n=4, seed=7, router="p-punc@0.4", max_new_tokens=20)
@@ -198,7 +198,7 @@ def test_our_server_on_vllm(our_server: str) -> None:
     assert equal >= 3
     assert 0 <= answer.json()["baco"]["base_share"] <= 1
     scored = httpx.post(
-        f"{our_server}/v1/chat/completions", json=body | {"logprobs": True}, timeout=120
+        f"{our_server}/v1/chat/completions", json=body | {"logprobs": True}, timeout=300
     )
     assert scored.status_code == 400
     assert "not available from vLLM pairs" in scored.json()["error"]["message"]

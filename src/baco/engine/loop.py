@@ -211,6 +211,8 @@ class Engine:
         program = Program(request.router, request.warps, request.end_rule, request.blend)
         if program not in self._programs:
             self._programs.append(program)
+        if self.idle:
+            self.policy.forget()  # a request makes the same passes whatever came before it
         row = Row(self._numbers, request, limit, self._programs.index(program))
         if begun is not None:
             row.tokens, row.sources = list(begun.tokens), list(begun.sources)

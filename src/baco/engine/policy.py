@@ -141,6 +141,10 @@ class Policy:
         self.costs = costs
         self.longest = longest
         self._together = together
+        self.forget()
+
+    def forget(self) -> None:
+        """Starts anew: what was seen in earlier rows must not tell in later ones."""
         self.accepts = [Rate(start) for start in (*_START, *_START, 0.5)]
         self.resolves = (Rate(0.05), Rate(0.05))
         self._cycles = 0

@@ -130,8 +130,8 @@ class Hub:
         """What was done so far, engines that failed included."""
         return self._past + self._engine.stats
 
-    def _open(self, **how: Any) -> Decoder:
-        return open_engine(**self._wanted._asdict(), max_rows=self._most, **how)
+    def _open(self) -> Decoder:
+        return open_engine(**self._wanted._asdict(), max_rows=self._most)
 
     def join(self, port: Port, job: Any) -> None:
         """Takes on a run."""
@@ -237,7 +237,7 @@ class Hub:
 
     def _sift(self, rows: Sequence[Row]) -> None:
         """Takes rows one step further; those that an engine fails on, even alone, are ended."""
-        engine = self._open(clock=None)
+        engine = self._open()
         events: list[tuple[Row, Event]] = []
         tried: dict[int, Row] = {}
         try:

@@ -541,6 +541,7 @@ class _Probe:
         self._router = router
         self._effort = effort
         self._decode = decode
+        self._turn_rule = "\n" in pair.sides[0].boundary
         self._rows = [
             (pair.prompt_ids(conversation), row_key(0, identity(conversation), index))
             for conversation in conversations
@@ -558,6 +559,7 @@ class _Probe:
                 router=self._router.with_gamma(gamma),
                 key=key,
                 max_new_tokens=self._effort.max_new_tokens,
+                turn_rule=self._turn_rule,
             )
             for gamma in gammas
             for (base, aligned), key in self._rows

@@ -258,6 +258,17 @@ class PlainTemplate:
                     hint="write {user} before {assistant}",
                 )
 
+    @property
+    def boundary(self) -> str:
+        """What follows an answer where another turn begins, up to the next question.
+
+        A base model that has finished its answer goes on with this text. Empty if the template
+        puts nothing there that could be told from an answer.
+        """
+        before, _, rest = self.turn.format(user="\0", assistant="\1").partition("\0")
+        boundary = rest.partition("\1")[2] + before
+        return boundary.rstrip() if boundary.strip() and "\1" not in boundary else ""
+
     def write(self, conversation: Conversation) -> str:
         """Writes a conversation as plain text that a base model continues with the answer.
 

@@ -32,7 +32,7 @@ def some_requests(spec: str, how: Warp, count: int = 4, limit: int = 24) -> list
     router = parse(spec)
     return [
         Request((1, 2 + i % 3), (1, 2, 3 + i % 2), router, row_key(0, "p", i), how,
-                max_new_tokens=limit)
+                max_new_tokens=limit, turn_rule=i % 2 == 1)
         for i in range(count)
     ]  # fmt: skip
 
@@ -111,7 +111,7 @@ def test_any_setting_equals_the_oracle(
     pair = fake_pair(end)
     requests = [
         Request((1 + i % 2,), (3, 4)[: 1 + i % 2], router, row_key(seed, "p", i),
-                Warp(temperature=temperature), max_new_tokens=limit)
+                Warp(temperature=temperature), max_new_tokens=limit, turn_rule=(seed + i) % 3 > 0)
         for i in range(count)
     ]  # fmt: skip
     engine = Engine(*pair, lookahead=lookahead, max_rows=rows)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def test_architectures_equal_the_oracle_in_float64(architecture: str) -> None:
     for spec in ("p-punc@0.05", "rand@0.5", "h@3"):
         requests = [
             Request(tuple(range(10, 14 + i % 3)), tuple(range(20, 22 + 5 * (i % 2))), parse(spec),
-                    row_key(0, "p", i), max_new_tokens=16)
+                    row_key(0, "p", i), max_new_tokens=16, turn_rule=i % 2 == 1)
             for i in range(4)
         ]  # fmt: skip
         wanted = expected(pair, requests)  # type: ignore[arg-type]

@@ -48,41 +48,63 @@ def ahead(side: int, depth: int, asked: torch.Tensor) -> Stretch:
 
 
 def emit(
-    base: Scores, aligned: Scores, router: Router, source: int, how: Warp, state: int = IN_WORD
+    base: Scores,
+    aligned: Scores,
+    router: Router,
+    source: int,
+    how: Warp,
+    state: int = IN_WORD,
+    turn_rule: bool = False,
 ) -> Choice:
     context = Context(KEYS, torch.full((N,), 3), torch.full((N,), state), torch.full((N,), source))
     return step(
-        many(base), many(aligned), context, router, (how, how), VOCABULARY, ahead=ahead
+        many(base), many(aligned), context, router, (how, how), VOCABULARY, ahead=ahead,
+        turn_rule=turn_rule,
     )  # fmt: skip
 
 
 def law(
-    base: Scores, aligned: Scores, p_base: float, source: int, how: Warp, state: int = IN_WORD
+    base: Scores,
+    aligned: Scores,
+    p_base: float,
+    source: int,
+    how: Warp,
+    state: int = IN_WORD,
+    turn_rule: bool = False,
 ) -> np.ndarray:
-    """P(token, source) by the formula: P~_s(v), or P~_s(B) P~_r(v | B), then the end rule."""
+    """P(token, source) by the formula: P~_s(v), or P~_s(B) P~_r(v | B), then end and turn rule."""
     p = {BASE: base.warped[0].exp().numpy(), ALIGNED: aligned.warped[0].exp().numpy()}
     raw = {BASE: base.raw[0].exp().numpy(), ALIGNED: aligned.raw[0].exp().numpy()}
     b = VOCABULARY.units.begins(torch.tensor([state]))[0].numpy()
     is_end = VOCABULARY.is_end.numpy()
     out = np.zeros((len(WORDS), 2))
     out[~b, source] += p[source][~b]
-    end_allowed = bool(is_end[raw[ALIGNED].argmax()])
+    top = int(raw[ALIGNED].argmax())
+    end_allowed = bool(is_end[top])
+    line = np.array([token == "\n" for token in WORDS])
+    # What the speaker may not write without consent; what is no end stays if it has no other.
+    closed = {ALIGNED: is_end, BASE: is_end | (line & turn_rule & (top != WORDS.index("\n")))}
     for r, share in ((BASE, p_base), (ALIGNED, 1 - p_base)):
         weight = p[source][b].sum() * share
         speaker = r if p[r][b].sum() > 0 else source
         begin = np.where(b, p[speaker], 0) / p[speaker][b].sum()
         if end_allowed:
-            out[:, speaker] += weight * begin
+            turns = begin * (closed[speaker] & ~is_end)
+            out[:, speaker] += weight * (begin - turns)
+            out[top, speaker] += weight * turns.sum()
             continue
         # The second choice shares its noise with the first, which was an end: by the symmetry of
         # Gumbel noise it follows the same law without ends.
-        out[~is_end, speaker] += weight * begin[~is_end]
-        refused = weight * begin[is_end].sum()
-        open_ = b & ~is_end
-        second = speaker if p[speaker][open_].sum() > 0 else source
+        shut = closed[speaker]
+        out[~shut, speaker] += weight * begin[~shut]
+        refused = weight * begin[shut].sum()
+        second = speaker if p[speaker][b & ~shut].sum() > 0 else source
+        open_ = b & ~closed[second]
         if p[second][open_].sum() > 0:
             out[:, second] += refused * np.where(open_, p[second], 0) / p[second][open_].sum()
         else:
+            out[:, speaker] += weight * begin * (shut & ~is_end)
+            refused = weight * begin[is_end].sum()
             bare = torch.tensor(np.where(is_end, 0, raw[source])).log()
             again = score(bare[None], how, VOCABULARY).warped[0].exp().numpy()
             out[:, source] += refused * again
@@ -128,6 +150,36 @@ def test_law_of_one_step(spec: str, how: Warp) -> None:
         base, aligned = one(spread(seed, end=end), how), one(spread(seed + 100, end=end), how)
         p_base = share_of(router, base, aligned)
         agree(emit(base, aligned, router, source, how), law(base, aligned, p_base, source, how))
+
+
+@pytest.mark.parametrize("how", WARPS, ids=["nucleus", "unwarped", "filters"])
+@pytest.mark.parametrize("aligned_likes", ["<end>", "\n", None])
+@pytest.mark.parametrize("source", [BASE, ALIGNED])
+def test_law_of_the_turn_rule(source: int, aligned_likes: str | None, how: Warp) -> None:
+    """A line that the base model breaks is an end: stopped at, shared, or refused."""
+    for seed, gamma in ((1, 1.0), (5, 0.6), (11, 0.5)):
+        logits = spread(seed), spread(seed + 100)
+        logits[0][WORDS.index("\n")] += 5
+        if aligned_likes:
+            logits[1][WORDS.index(aligned_likes)] += 8
+        base, aligned = (one(x, how) for x in logits)
+        choice = emit(base, aligned, parse("rand", gamma), source, how, turn_rule=True)
+        agree(choice, law(base, aligned, gamma, source, how, turn_rule=True))
+        wrote = (choice.token == WORDS.index("\n")) & (choice.source == BASE)
+        if aligned_likes:
+            assert bool(wrote.any()) == (aligned_likes == "\n")
+        assert bool(choice.needs_aligned[choice.source == ALIGNED].all())
+
+
+def test_a_line_break_stays_where_nobody_has_another_word() -> None:
+    how = Warp(temperature=0)
+    only = torch.full((len(WORDS),), -9.0, dtype=torch.float64)
+    only[WORDS.index("\n")] = 9
+    aligned = torch.full((len(WORDS),), -9.0, dtype=torch.float64)
+    aligned[WORDS.index("s")] = 9  # goes on with the word, and so has nothing to begin
+    choice = emit(one(only, how), one(aligned, how), parse("rand", 1), BASE, how, turn_rule=True)
+    assert set(choice.token.tolist()) == {WORDS.index("\n")}
+    assert set(choice.source.tolist()) == {BASE}
 
 
 def test_plain_sampling_when_both_sides_are_one_model() -> None:

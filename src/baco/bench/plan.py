@@ -66,6 +66,7 @@ class SamplingPlan(Table):
     max_new_tokens: int = 512
     stop: list[str] = []
     restart_shorter_than: int = 0
+    turn_rule: bool = True
 
 
 class MethodPlan(Table):

@@ -118,6 +118,14 @@ def generate(
             help="Draw samples again that stop with fewer tokens.", rich_help_panel=_SAMPLING
         ),
     ] = 0,
+    turn_rule: Annotated[
+        bool,
+        typer.Option(
+            help="End an answer where the base model goes on to its template's next turn; "
+            "without it answers run on, as in the paper's literal reading.",
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = True,
     system: Annotated[str | None, typer.Option(help="A system prompt.", show_default=False)] = None,
     input_file: Annotated[
         str | None,
@@ -235,6 +243,7 @@ def generate(
         "seed": seed,
         "stop": stop,
         "restart_shorter_than": restart_shorter_than,
+        "turn_rule": turn_rule,
         "lookahead": read_lookahead(lookahead),
         "draft": draft,
         "max_rows": max_rows,

@@ -133,6 +133,7 @@ class Job:
             "max_new_tokens": sampling.max_new_tokens,
             "stop": list(sampling.stop),
             "restart_shorter_than": sampling.restart_shorter_than,
+            "turn_rule": sampling.turn_rule,
         }
         if method.whole_group:
             settings["n"] = self.n

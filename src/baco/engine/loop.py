@@ -53,6 +53,7 @@ class Program(NamedTuple):
     router: Router
     warps: tuple[Warp, Warp]
     end_rule: bool
+    turn_rule: bool
     blend: Blend | None
 
 
@@ -208,7 +209,9 @@ class Engine:
         """
         aligned, base = (side.partner.context_window for side in self.sides)
         limit = request.limit_within((base, aligned))
-        program = Program(request.router, request.warps, request.end_rule, request.blend)
+        program = Program(
+            request.router, request.warps, request.end_rule, request.turn_rule, request.blend
+        )
         if program not in self._programs:
             self._programs.append(program)
         if self.idle:
@@ -414,7 +417,7 @@ class Engine:
     def _resolve_program(self, program: int, rows: Integers) -> Integers:
         """Resolves one position of the rows of one program; returns those that could be."""
         batch = self._batch
-        router, warps, end_rule, how = self._programs[program]
+        router, warps, end_rule, turn_rule, how = self._programs[program]
         if len(self._programs) > 1:
             rows = rows[batch.program[rows] == program]
         t = batch.t[rows]
@@ -444,6 +447,7 @@ class Engine:
                 warps,
                 self.vocabulary,
                 end_rule=end_rule,
+                turn_rule=turn_rule,
                 history=[row.tokens for row in members] if router.needs_text else None,
                 sentences=self.vocabulary.units.sentences([row.tokens for row in members])
                 if router.counts_sentences
@@ -538,7 +542,7 @@ class Engine:
             assert scores is not None
             keys = self._noise_of_guesses(batch.keys[mine])
             context = self._context(keys, at, batch.tip_state[mine], batch.source[mine])
-            _, warps, end_rule, _ = self._programs[program]
+            _, warps, end_rule, *_ = self._programs[program]
             choice = Decided.of(
                 step(scores, scores, context, self._own, warps, self.vocabulary, end_rule=end_rule)
             )

@@ -180,6 +180,7 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
     vocabulary = aligned.vocabulary
     units = vocabulary.units
     is_end = vocabulary.is_end.cpu().numpy()
+    breaks = units.breaks_line.cpu().numpy()
     size = vocabulary.size
     tokens: list[int] = []
     sources: list[int] = []
@@ -237,15 +238,24 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
         assert v is not None
         margins.append(Margin(t, "token", margin))
 
-        # 4. The end rule.
-        if request.end_rule and is_end[v]:
+        # 4. The end rule. 5. The turn rule: a line that the base model breaks is an end, too.
+        turn = request.turn_rule and ends and r == BASE and bool(breaks[v]) and not is_end[v]
+        if request.end_rule and (is_end[v] or turn):
             top = int(raw[ALIGNED].argmax())
             margins.append(Margin(t, "top-1", _choose(raw[ALIGNED], raw[ALIGNED] > 0, 0 * g)[1]))
-            if not is_end[top]:
-                v, margin = _choose(p[r], b & ~is_end, g)
+            if turn and is_end[top]:
+                v = top
+            elif not is_end[top] and not (turn and breaks[top]):
+                taken, speaker = v, r
+                closed = {ALIGNED: is_end, BASE: is_end}
+                if request.turn_rule and not breaks[top]:
+                    closed[BASE] = is_end | breaks
+                v, margin = _choose(p[r], b & ~closed[r], g)
                 if v is None:
                     r = s
-                    v, margin = _choose(p[s], b & ~is_end, g)
+                    v, margin = _choose(p[s], b & ~closed[s], g)
+                if v is None and turn:
+                    v, r, margin = taken, speaker, math.inf
                 if v is None:
                     bare = np.where(is_end, 0, raw[s])
                     again = warp(bare / bare.sum(), request.warps[0 if s == BASE else 1])

@@ -37,6 +37,9 @@ class Request:
         base_warp: The base side's own warps, or None for `warp`.
         max_new_tokens: Limit on emitted tokens (the end token excluded); at least 1.
         end_rule: Whether ends need the aligned model's consent (A.1); off for single models.
+        turn_rule: Whether a line that the base model breaks is an end too, which needs the same
+            consent: a base model ends its answer by going on to the next turn of its plain
+            template. Only with `end_rule`.
         blend: Makes one distribution of both partners', from which every token is drawn as from a
             single model; None to let them take turns.
     """
@@ -49,6 +52,7 @@ class Request:
     base_warp: Warp | None = None
     max_new_tokens: int = 512
     end_rule: bool = True
+    turn_rule: bool = False
     blend: Blend | None = None
 
     @property

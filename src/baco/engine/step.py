@@ -3,7 +3,7 @@
 Every engine runs this: the decode loop, the oracle's tests, vLLM. All functions are vectorised
 over rows, keep no state, and draw nothing: noise comes in as keys and counters.
 
-The step, with current source s and other partner o (Paper: §3, A.1; rules 1-4 of the docs):
+The step, with current source s and other partner o (Paper: §3, A.1; rules 1-5 of the docs):
 
 1. At t = 0 the unit ends and r = aligned. Otherwise it ends iff U_unit(t) < P~_s(B).
 2. If it does not: the source stays s; emit the best continuing token under log P~_s + G.
@@ -12,6 +12,11 @@ The step, with current source s and other partner o (Paper: §3, A.1; rules 1-4 
 4. An end token is accepted only if it is an end that the aligned model's raw top-1 is too.
    Otherwise choose again, same noise: from B without ends under P~_r; if that is empty, under
    P~_s (r = s); if that is empty too, from s's raw distribution without ends, warped again.
+5. With `turn_rule`, a line break by which the base model begins a unit is an end as well: it goes
+   on to the next turn of its plain template. If the aligned model's raw top-1 is an end, the
+   sample stops. If that breaks the line too, the break is part of the answer. Otherwise it is
+   refused: choose again as in 4, without the base model's line breaks; it stays only if nobody
+   has another token in B.
 """
 
 from __future__ import annotations
@@ -237,6 +242,7 @@ def step(
     vocabulary: Vocabulary,
     *,
     end_rule: bool = True,
+    turn_rule: bool = False,
     history: list[list[int]] | None = None,
     sentences: torch.Tensor | None = None,
     ahead: Look | None = None,
@@ -254,7 +260,8 @@ def step(
         router: One router for all rows.
         how: The warps of (base, aligned); read only in the last resort of rule 4.
         vocabulary: Shared by both partners.
-        end_rule: Whether rule 4 applies; a single model samples without it.
+        end_rule: Whether rules 4 and 5 apply; a single model samples without them.
+        turn_rule: Whether rule 5 applies.
         history: Each row's emitted ids, for routers with `needs_text`.
         sentences: How many sentences each row has finished, int64 [n], for routers that count
             them.
@@ -306,14 +313,30 @@ def step(
         to_base = torch.where(found, to_base, from_base)
         speaker = _pick(to_base, base.nucleus, aligned.nucleus)
 
-    # 4) The end rule.
+    # 4) The end rule and 5) the turn rule.
+    breaks_line = vocabulary.units.breaks_line
     is_end = vocabulary.is_end[token]
-    if end_rule and bool(is_end.any()):
-        needs_aligned = needs_aligned | is_end
-        refused = is_end & ~aligned.top_is_end
+    turns = to_base & ends & breaks_line[token] & ~is_end & turn_rule
+    asks = is_end | turns
+    if end_rule and bool(asks.any()):
+        needs_aligned = needs_aligned | asks
+        both_break = breaks_line[aligned.top_token]
+        refused = asks & ~aligned.top_is_end & ~(turns & both_break)
+        token = torch.where(turns & aligned.top_is_end, aligned.top_token, token)
         if bool(refused.any()):
-            second, to_base = _without_ends(
-                refused, to_base, speaker, source, (base, aligned), context, how, vocabulary
+            kept = torch.where(turns, token, -1)
+            barred = ~both_break & turn_rule
+            second, to_base = _second_choice(
+                refused,
+                kept,
+                barred,
+                to_base,
+                speaker,
+                source,
+                (base, aligned),
+                context,
+                how,
+                vocabulary,
             )
             token = torch.where(refused, second, token)
             ends = torch.where(
@@ -330,8 +353,10 @@ def step(
     )
 
 
-def _without_ends(
+def _second_choice(
     refused: torch.Tensor,
+    kept: torch.Tensor,
+    barred: torch.Tensor,
     to_base: torch.Tensor,
     speaker: Nucleus,
     source: Nucleus,
@@ -340,16 +365,33 @@ def _without_ends(
     how: tuple[Warp, Warp],
     vocabulary: Vocabulary,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rule 4's second choice for the refused rows; returns (token, to_base) for all rows."""
+    """Chooses again where an end or a line break was refused.
 
-    def open_in(nucleus: Nucleus) -> torch.Tensor:
+    Args:
+        refused: The rows, bool [n].
+        kept: The line break that stays where there is nothing else, int64 [n]; -1 for none.
+        barred: Where the base model may not break the line, bool [n].
+        to_base: Whether the speaker r is the base model, bool [n].
+        speaker: P~_r.
+        source: P~_s.
+        scores: Of (base, aligned).
+        context: Where the rows stand.
+        how: The warps of (base, aligned).
+        vocabulary: Shared by both partners.
+
+    Returns:
+        (token, to_base), for all rows.
+    """
+
+    def open_in(nucleus: Nucleus, by_base: torch.Tensor) -> torch.Tensor:
         begins = vocabulary.units.begins_token(context.state[:, None], nucleus.ids)
-        return begins & ~vocabulary.is_end[nucleus.ids]
+        breaks = vocabulary.units.breaks_line[nucleus.ids] & (by_base & barred)[:, None]
+        return begins & ~breaks & ~vocabulary.is_end[nucleus.ids]
 
-    from_base = context.source == BASE
-    token, found = _best(speaker, open_in(speaker), context)
+    first, from_base = to_base, context.source == BASE
+    token, found = _best(speaker, open_in(speaker, to_base), context)
     if not bool((found | ~refused).all()):
-        third, found_third = _best(source, open_in(source), context)
+        third, found_third = _best(source, open_in(source, from_base), context)
         token = torch.where(found, token, third)
         to_base = torch.where(refused & ~found, from_base, to_base)
         found = found | found_third
@@ -365,5 +407,7 @@ def _without_ends(
             )
             again = _pick(from_base, base, aligned)
             last, _ = _best(again, torch.ones_like(again.ids, dtype=torch.bool), context)
-            token = torch.where(found, token, last)
+            stays = ~found & (kept >= 0)
+            token = torch.where(found, token, torch.where(stays, kept, last))
+            to_base = torch.where(stays, first, to_base)
     return token, to_base

@@ -304,6 +304,7 @@ class UnitTable:
     Attributes:
         ends_sentence: Which tokens hold a mark that ends a sentence, or a line break: bool
             [vocabulary]. A rough rule: it also takes the point of an abbreviation for an end.
+        breaks_line: Which tokens hold a line break: bool [vocabulary].
     """
 
     def __init__(
@@ -319,6 +320,8 @@ class UnitTable:
         tail = torch.zeros(size, dtype=torch.int64)
         ends_here = torch.zeros(size, dtype=torch.bool)
 
+        breaks_line = torch.zeros(size, dtype=torch.bool)
+
         # Tokens of the same shape behave alike; there are few shapes.
         members: dict[tuple[tuple[Char, ...], bool], list[int]] = {}
         for i, token in enumerate(tokens):
@@ -331,6 +334,7 @@ class UnitTable:
             lead[i], tail[i] = _pack(first), _pack(last)
         for (chars_, starts_inside), ids in members.items():
             index = torch.tensor(ids)
+            breaks_line[index] = Char.NEWLINE in chars_
             for state in State:
                 first_begins, end = _read(state, chars_)
                 begins[state, index] = (first_begins and not starts_inside) or (
@@ -346,6 +350,7 @@ class UnitTable:
         self.ends_sentence = torch.tensor(
             [_SENTENCE_END.search(token) is not None for token in tokens], device=device
         )
+        self.breaks_line = breaks_line.to(device)
         self._begins = begins.to(device)
         self._after = after.to(device)
         self._lead = lead.to(device)

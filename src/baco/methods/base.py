@@ -96,6 +96,8 @@ class Sampling:
         stop: Strings before which a sample is cut off.
         restart_shorter_than: Samples that stop by themselves with fewer tokens are drawn again.
         seed: Decides all noise.
+        turn_rule: Whether an answer ends where the base model goes on to the next turn of its plain
+            template; False for the paper's literal reading, in which it runs on.
 
     Raises:
         InputError: If a value is out of its range.
@@ -108,6 +110,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     restart_shorter_than: int = 0
     seed: int = 0
+    turn_rule: bool = True
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

@@ -243,6 +243,7 @@ class Nudging:
         self._setting = setting
         self._writers = {BASE: Writer(pair.sides[0], warp), ALIGNED: Writer(pair.sides[1], warp)}
         self._side = pair.sides[1]
+        self._boundary = pair.sides[0].boundary if setting.sampling.turn_rule else ""
         self._draws: dict[int, Draw] = {}
         self._steps: dict[int, Step] = {}
         self._rows = 0
@@ -352,7 +353,7 @@ class Nudging:
         side, sampling = self._side, self._setting.sampling
         text = without_repeats(answer.text)
         owners = owners_of(answer.parts)
-        reader = Reader(side.token_bytes, sampling.stop)
+        reader = Reader(side.token_bytes, sampling.stop, 0, self._boundary, SOURCE_NAMES[ALIGNED])
         units = side.partner.vocabulary.units
         state = torch.tensor([START], device=side.partner.device)
         ids = answer_ids(side, text)

@@ -47,7 +47,7 @@ def sample_of(
 
     Args:
         reader: What was read.
-        finish: Why the model stopped; None if a stop string made it.
+        finish: Why the model stopped; None if the reader stopped it.
         prompt: What was asked.
         index: The sample's place in its group.
         setting: How it was made.
@@ -55,11 +55,13 @@ def sample_of(
         attempts: As `Sample`.
         details: As `Sample`.
     """
+    if reader.stopped or finish is None:
+        finish = "stop" if reader.turned else "stop_string"
     return Sample(
         prompt=as_json(prompt),
         index=index,
         text=reader.text,
-        finish_reason="stop_string" if reader.stopped or finish is None else finish,
+        finish_reason=finish,
         seed=setting.sampling.seed,
         method=setting.method.name,
         router=setting.router_name,

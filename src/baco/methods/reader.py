@@ -16,29 +16,36 @@ class Reader:
         token_bytes: The bytes of each token id.
         stop: Strings before which the text ends.
         hold: The first tokens are not released before there are this many.
+        boundary: The text by which a base model opens another turn; the answer ends before it.
+        exempt: Whose words open no turn: the aligned model's, whose answers may hold that text.
 
     Attributes:
         ids: Token ids that belong to the text.
         strings: Their strings.
         sources: Their sources.
         begins: Whether each began a unit.
-        stopped: Whether a stop string was met; tokens after it are ignored.
+        stopped: Whether a stop string or the boundary was met; tokens after it are ignored.
+        turned: Whether it was the boundary.
     """
 
     token_bytes: Sequence[bytes]
     stop: tuple[str, ...] = ()
     hold: int = 0
+    boundary: str = ""
+    exempt: str | None = None
     ids: list[int] = field(default_factory=list)
     strings: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     begins: list[bool] = field(default_factory=list)
     stopped: bool = False
+    turned: bool = False
 
     def __post_init__(self) -> None:
         self._decoder = TokenText(self.token_bytes)
         self._released = 0
-        self._tail = ""  # the end of the text, as long as a stop string could still span it
-        self._keep = max((len(s) for s in self.stop), default=1) - 1
+        self._marks = (*self.stop, self.boundary) if self.boundary else self.stop
+        self._tail = ""  # the end of the text, as long as a mark could still span it
+        self._keep = max((len(s) for s in self._marks), default=1) - 1
 
     @property
     def text(self) -> str:
@@ -63,16 +70,28 @@ class Reader:
             self.strings[-1] += rest
 
     def _look(self, string: str) -> None:
-        """Looks for a stop string that ends inside the newest token."""
-        if not self.stop or not string:
+        """Looks for a stop string or the boundary that ends inside the newest token."""
+        if not self._marks or not string:
             return
         seen = self._tail + string
         places = [at for at in (seen.find(s) for s in self.stop) if at >= 0]
+        turn = seen.find(self.boundary) if self.boundary else -1
+        if turn >= 0 and self._writer(len(seen) - turn) != self.exempt:
+            self.turned = all(turn < at for at in places)
+            places.append(turn)
         if places:
             self.stopped = True
             self._cut(len(seen) - min(places))
         else:
             self._tail = seen[len(seen) - self._keep :] if self._keep else ""
+
+    def _writer(self, count: int) -> str:
+        """Returns who wrote the character that stands `count` before the end of the text."""
+        place = len(self.strings)
+        while count > 0:
+            place -= 1
+            count -= len(self.strings[place])
+        return self.sources[place]
 
     def _cut(self, count: int) -> None:
         """Removes the last `count` characters, and the tokens that are left without any."""
@@ -110,11 +129,11 @@ class Reader:
         return range(start, end)
 
     def _risky(self) -> int:
-        """Length of the longest end of the text that is the start of a stop string."""
+        """Length of the longest end of the text that is the start of a mark."""
         return max(
             (
                 size
-                for s in self.stop
+                for s in self._marks
                 for size in range(1, min(len(s) - 1, len(self._tail)) + 1)
                 if self._tail.endswith(s[:size])
             ),

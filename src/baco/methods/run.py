@@ -153,6 +153,7 @@ class Decoding:
 
     def _submit(self, draw: Draw) -> None:
         task, sampling = self._tasks[draw.task], self._setting.sampling
+        boundary = self._sides[0].boundary if sampling.turn_rule else ""
         key = row_key(sampling.seed, identity(task.prompt), task.index, draw.attempt)
         row = self._engine.submit(replace(self._request(task.asked or task.prompt), key=key))
         may_restart = draw.attempt < MAX_ATTEMPTS - 1
@@ -161,7 +162,9 @@ class Decoding:
             Reader(
                 self._sides[1].token_bytes,
                 () if self._find else sampling.stop,
-                hold=sampling.restart_shorter_than if may_restart else 0,
+                sampling.restart_shorter_than if may_restart else 0,
+                boundary,
+                self._source_names[ALIGNED] if self._end_rule else None,
             ),
             draw.attempt,
             draw.cost,
@@ -179,6 +182,7 @@ class Decoding:
                 warp=self._setting.sampling.warp,
                 max_new_tokens=self._setting.sampling.max_new_tokens + self._room,
                 end_rule=self._end_rule,
+                turn_rule=self._setting.sampling.turn_rule and "\n" in base.boundary,
                 blend=self._blend,
             )
         return self._requests[prompt]

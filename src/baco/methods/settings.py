@@ -38,6 +38,7 @@ def make_setting(
     lookahead: Lookahead = "auto",
     draft: str | Partner | None = None,
     max_rows: int = 256,
+    turn_rule: bool = True,
     n: int | None = None,
     calibration: Calibration | None = None,
 ) -> Setting:
@@ -62,6 +63,7 @@ def make_setting(
         draft: A third party that guesses ahead: ``prompt-lookup``, or a small model with the
             pair's tokenizer (a Hub id, a folder or a partner).
         max_rows: Rows decoded at the same time.
+        turn_rule: As `Sampling`.
         n: Samples per group; methods whose samples depend on each other must know it.
         calibration: Turns a diversity into a router of the pair; None if it is not calibrated.
 
@@ -120,6 +122,7 @@ def make_setting(
             stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
             restart_shorter_than=restart_shorter_than,
             seed=seed,
+            turn_rule=turn_rule,
         ),
         lookahead,
         max_rows,

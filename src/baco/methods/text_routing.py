@@ -71,6 +71,7 @@ class Answer:
         key: Decides the seeds that servers are given.
         limit: Most units.
         stop: Strings that end an answer.
+        turn_rule: Whether a line that the base model breaks is an end, as in `Request`.
         units: What was written.
         sources: Who wrote each unit.
         asked: Requests to each side.
@@ -82,6 +83,7 @@ class Answer:
     key: int
     limit: int
     stop: Sequence[str] = ()
+    turn_rule: bool = False
     units: list[str] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
     asked: list[int] = field(default_factory=lambda: [0, 0])
@@ -93,6 +95,8 @@ class Answer:
             likeliest = yield from self._next(ALIGNED, greedy=True)
             side = BASE if self.units and self._to_base(likeliest) else ALIGNED
             unit = yield from self._next(side, greedy=self.warp.temperature == 0)
+            if self.turn_rule and side == BASE and "\n" in (unit or ""):
+                unit = unit if "\n" in (likeliest or "") else None
             if unit is None and likeliest is None:
                 return "stop"
             if unit is None:  # an end that the aligned model does not agree to
@@ -184,6 +188,7 @@ def run_text(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Up
             row_key(sampling.seed, identity(task.prompt), task.index, 0),
             sampling.max_new_tokens,
             sampling.stop,
+            sampling.turn_rule and "\n" in pair.sides[0].boundary,
         )
         for number, task in enumerate(tasks)
     }

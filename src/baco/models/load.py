@@ -214,6 +214,7 @@ def load_sides(
     second = Checkpoint.find(aligned, tokenizers[1], revisions[1], loading)
     ends = first.ends() | second.ends()
     encoders = side_encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
+    boundaries = (template.boundary if base_prompt == "plain" else "", "")
     models = (first.load(loading.of_side(0)), second.load(loading.of_side(1)))
     # Where the models are to be: without weights they are nowhere yet.
     places = tuple(
@@ -236,8 +237,8 @@ def load_sides(
             vocabulary_of(second.tokenizer, second.ends(), device),
         )
     sides = []
-    for checkpoint, model, place, vocabulary, encode in zip(
-        (first, second), models, places, vocabularies, encoders, strict=True
+    for checkpoint, model, place, vocabulary, encode, boundary in zip(
+        (first, second), models, places, vocabularies, encoders, boundaries, strict=True
     ):
         sides.append(
             Side(
@@ -247,6 +248,7 @@ def load_sides(
                 text_encoder(checkpoint.tokenizer, ends),
                 token_bytes(checkpoint.tokenizer),
                 checkpoint.state,
+                boundary,
             )
         )
     if vocabularies[0] is vocabularies[1]:
@@ -411,6 +413,7 @@ def _adapter_sides(
             encode_text,
             pieces,
             revision_of(base.source, base.config),
+            template.boundary if base_prompt == "plain" else "",
         ),
         Side(
             f"{base.label} with {label_of(adapter)}",

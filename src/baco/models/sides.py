@@ -44,6 +44,8 @@ class Side:
         encode_text: Turns raw text into token ids, without any template.
         token_bytes: The bytes of each token id.
         revision: A word that changes when the model does; empty if nothing is known of that.
+        boundary: The text by which its plain template opens another turn; empty for a side that
+            is prompted through a chat template, which has tokens for that.
     """
 
     label: str
@@ -52,6 +54,7 @@ class Side:
     encode_text: Callable[[str], Sequence[int]]
     token_bytes: Sequence[bytes]
     revision: str = ""
+    boundary: str = ""
 
     def ids(self, prompt: Conversation) -> tuple[int, ...]:
         """Returns the token ids of a prompt; raw text and ids get no template."""

@@ -151,7 +151,8 @@ def _side(endpoint: Endpoint, template: PlainTemplate | None) -> Side:
 
     state = hashlib.blake2b(endpoint.label.encode(), digest_size=6).hexdigest()
     partner = TextPartner(endpoint, template)
-    return Side(endpoint.label, partner, no_ids, no_ids, (), state)
+    boundary = template.boundary if template else ""
+    return Side(endpoint.label, partner, no_ids, no_ids, (), state, boundary)
 
 
 def _no_ids(endpoint: Endpoint) -> UnsupportedError:

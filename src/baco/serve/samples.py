@@ -35,6 +35,7 @@ class Plan:
         max_new_tokens: Limit per sample.
         stops: Stop strings.
         restart_shorter_than: Samples that stop before this many tokens are drawn again.
+        boundary: The text by which the base model opens another turn; empty for raw text.
         top_logprobs: How many alternatives to report per token; None for no log-probabilities.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     stops: tuple[str, ...] = ()
     restart_shorter_than: int = 0
     top_logprobs: int | None = None
+    boundary: str = ""
 
     def request(self, index: int, attempt: int) -> Request:
         """Returns what the engine is to decode for one attempt at one sample."""
@@ -67,6 +69,7 @@ class Plan:
             warp=self.warp,
             max_new_tokens=self.max_new_tokens,
             end_rule=self.method == "baco",
+            turn_rule="\n" in self.boundary,
         )
 
 
@@ -187,7 +190,13 @@ class Sample:
     def _begin(self) -> None:
         may_restart = self._tally.restarts < MAX_ATTEMPTS - 1
         self._hold = self.plan.restart_shorter_than if may_restart else 0
-        self._reader = Reader(self._token_bytes, self.plan.stops, self._hold)
+        self._reader = Reader(
+            self._token_bytes,
+            self.plan.stops,
+            self._hold,
+            "" if self.plan.method == "aligned" else self.plan.boundary,
+            "aligned" if self.plan.method == "baco" else None,
+        )
 
     @property
     def request(self) -> Request:
@@ -205,6 +214,7 @@ class Sample:
             reader.add(token, self._name(spoke), begins)
         tally.emitted += len(event.tokens)
         finish: str | None = "stop_string" if reader.stopped else event.finish
+        finish = "stop" if reader.turned else finish
         if event.finish:
             self.pay(event.cost)
         if finish == "stop" and len(reader.ids) < self._hold:

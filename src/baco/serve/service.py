@@ -179,7 +179,7 @@ class Service:
         conversation = conversation_of([m.model_dump() for m in request.messages])
         host = self.hosts[model.pair]
         prompts = [(*host.pair.prompt_ids(conversation), identity(conversation))]
-        return self._prepare(request, model, prompts)
+        return self._prepare(request, model, prompts, host.pair.sides[0].boundary)
 
     def prepare_completion(self, request: CompletionRequest) -> Prepared:
         """Checks a completion request. Raises as `prepare_chat`."""
@@ -206,6 +206,7 @@ class Service:
         request: ChatRequest | CompletionRequest,
         model: Model,
         prompts: Sequence[tuple[tuple[int, ...], tuple[int, ...], str]],
+        boundary: str = "",
     ) -> Prepared:
         host = self.hosts[model.pair]
         limit = self._limits(request, host, prompts)
@@ -238,6 +239,7 @@ class Service:
                 stops=request.stops,
                 restart_shorter_than=min(request.restart_shorter_than or 0, limit),
                 top_logprobs=request.alternatives,
+                boundary=boundary,
             )
             for base, aligned, name in prompts
         ]

@@ -109,20 +109,22 @@ def load_vllm_pair(
             aligned, revisions = merged, (revisions[0], "main")
         assert aligned is not None
         both = Checkpoints.find(base, aligned, revisions, loading)
+        plain = template or PlainTemplate()
         made = side_encoders(
             both.base,
             label or both.aligned.label,
             both.aligned.tokenizer,
             both.ends,
             base_prompt,
-            template or PlainTemplate(),
+            plain,
         )
         runtime = _start(both, revisions, device, dtype, trust_remote_code, options)
         vocabulary = both.vocabulary("cpu")
         pieces = token_bytes(both.aligned.tokenizer)
+        boundaries = (plain.boundary if base_prompt == "plain" else "", "")
         sides = []
-        for side, checkpoint, encode in zip(
-            ("base", "aligned"), (both.base, both.aligned), made, strict=True
+        for side, checkpoint, encode, boundary in zip(
+            ("base", "aligned"), (both.base, both.aligned), made, boundaries, strict=True
         ):
             sides.append(
                 Side(
@@ -132,6 +134,7 @@ def load_vllm_pair(
                     text_encoder(checkpoint.tokenizer, both.ends),
                     pieces,
                     revision_of(checkpoint.source, checkpoint.config),
+                    boundary,
                 )
             )
     return Pair.from_sides(name or f"{sides[0].label},{sides[1].label}", sides[0], sides[1])

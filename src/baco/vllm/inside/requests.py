@@ -44,6 +44,7 @@ KEYS = (
     "baco_key",
     "baco_warps",
     "baco_end_rule",
+    "baco_turn_rule",
     "baco_blend",
 )
 
@@ -61,6 +62,7 @@ class Program:
         router: The router; of a single model one that reads nothing.
         warps: Of (base, aligned).
         end_rule: Whether ends need the aligned model's consent.
+        turn_rule: Whether a line that the base model breaks is an end, too.
         blend: Makes one distribution of both models', or None.
     """
 
@@ -68,6 +70,7 @@ class Program:
     router: Router
     warps: tuple[Warp, Warp]
     end_rule: bool
+    turn_rule: bool
     blend: Blend | None = None
 
     @property
@@ -111,6 +114,7 @@ class Ask:
             "baco_learned": list(program.contents),
             "baco_warps": [_numbers(warp) for warp in program.warps],
             "baco_end_rule": program.end_rule,
+            "baco_turn_rule": program.turn_rule,
             "baco_blend": list(program.blend or ()),
             "baco_key": self.key,
             "baco_base_ids": list(self.base_prompt),
@@ -157,12 +161,13 @@ def _program(
     router: str,
     warps: tuple[tuple[float, ...], ...],
     end_rule: bool,
+    turn_rule: bool,
     blend: tuple[Any, ...],
     contents: tuple[str, ...] = (),
 ) -> Program:
     """Makes a program; equal ones are one object."""
     how = Blend(*blend) if blend else None
-    return Program(method, _parse(router, contents), _warps(warps), end_rule, how)
+    return Program(method, _parse(router, contents), _warps(warps), end_rule, turn_rule, how)
 
 
 def _warps(numbers: Sequence[Sequence[float]]) -> tuple[Warp, Warp]:
@@ -229,7 +234,13 @@ def of_request(request: Request, method: str) -> Ask:
     warps = tuple(tuple(_numbers(warp)) for warp in request.warps)
     return Ask(
         _program(
-            method, router.spec, warps, request.end_rule, tuple(request.blend or ()), contents
+            method,
+            router.spec,
+            warps,
+            request.end_rule,
+            request.turn_rule,
+            tuple(request.blend or ()),
+            contents,
         ),
         request.key,
         request.base_prompt,
@@ -272,6 +283,7 @@ def resolved(args: Mapping[str, Any]) -> Ask:
             args["baco_router"],
             warps,
             args["baco_end_rule"],
+            args["baco_turn_rule"],
             tuple(args["baco_blend"]),
             tuple(args["baco_learned"]),
         ),
@@ -333,8 +345,9 @@ def check(args: Mapping[str, Any]) -> None:
             "baco_warps or baco_blend is no list of what it should be",
             hint="leave them out: they are for BaCo's own client",
         ) from None
-    if not isinstance(args.get("baco_end_rule", True), bool):
-        raise InputError("baco_end_rule must be true or false", hint="or leave it out")
+    for rule in ("baco_end_rule", "baco_turn_rule"):
+        if not isinstance(args.get(rule, True), bool):
+            raise InputError(f"{rule} must be true or false", hint="or leave it out")
 
 
 def router_of(args: Mapping[str, Any]) -> Router:
@@ -384,7 +397,9 @@ def read(
     warps = args.get("baco_warps") or [_numbers(warp)] * 2
     asked = parse("rand@0") if alone else router_of(args)
     end_rule = args.get("baco_end_rule", not alone)
+    # Without a prompt of its own the base model continues the aligned one's: no plain template.
+    turn_rule = args.get("baco_turn_rule", end_rule and "baco_base_prompt" in args)
     blend = tuple(args.get("baco_blend", ()))
     both = tuple(tuple(w) for w in warps)
-    program = _program(method, asked.spec, both, end_rule, blend, _contents(asked))
+    program = _program(method, asked.spec, both, end_rule, turn_rule, blend, _contents(asked))
     return Ask(program, key, base_prompt, aligned_prompt)

@@ -224,6 +224,7 @@ class Rows:
                 program.warps,
                 self.vocabulary,
                 end_rule=program.end_rule,
+                turn_rule=program.turn_rule,
                 sentences=(self._turns[at] + 1) >> 1,
                 ahead=ahead,
             )

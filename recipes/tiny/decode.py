@@ -13,6 +13,7 @@ from baco.engine import Engine, Request, Warp
 from baco.engine.noise import row_key
 from baco.models.hf import HFPartner
 from baco.models.tokens import vocabulary_of
+from baco.prompts import PlainTemplate
 from baco.routers import parse
 from baco.tiny.world import Prompt
 from recipes.tiny import lm
@@ -42,10 +43,12 @@ class Family:
 
     Args:
         weights: Folder of the checkpoints.
+        turn_rule: Whether answers end where the base model goes on to another question.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, *, turn_rule: bool = True) -> None:
         self.weights = weights
+        self.turn_rule = turn_rule
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(weights / "base")
         self.vocabulary = vocabulary_of(self.tokenizer, [self.tokenizer.eos_token_id])
         self._models: dict[str, lm.Model] = {}
@@ -139,6 +142,7 @@ class Family:
                     warp=warp,
                     max_new_tokens=limit,
                     end_rule=base != aligned,
+                    turn_rule=self.turn_rule and base == "base",
                 )
                 where[engine.submit(request)] = (number, index)
         tokens: dict[int, list[int]] = {row: [] for row in where}
@@ -149,7 +153,9 @@ class Family:
                 sources[event.row] += event.sources
         out: list[list[Answer]] = [[] for _ in prompts]
         for row, (number, _) in where.items():
-            text = str(self.tokenizer.decode(tokens[row], skip_special_tokens=True)).strip()
+            text = str(self.tokenizer.decode(tokens[row], skip_special_tokens=True))
+            if base == aligned == "base" and self.turn_rule:
+                text = text.partition(PlainTemplate().boundary)[0]
             share = sum(sources[row]) / max(1, len(sources[row]))
-            out[number].append(Answer(text, len(tokens[row]), share))
+            out[number].append(Answer(text.strip(), len(tokens[row]), share))
         return out

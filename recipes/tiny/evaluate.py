@@ -163,6 +163,7 @@ def evaluate(
     with_sweeps: bool = True,
     with_novelty: bool = True,
     aligned_temperatures: Sequence[float] = ALIGNED_TEMPERATURES,
+    turn_rule: bool = True,
 ) -> dict[str, Any]:
     """Measure everything.
 
@@ -174,11 +175,12 @@ def evaluate(
         with_sweeps: Whether to measure the curves and their Coverage.
         with_novelty: Whether to compare the answers with the training text.
         aligned_temperatures: The grid of the aligned model's curve.
+        turn_rule: As `Family`.
 
     Returns:
         The figures.
     """
-    family = Family(weights)
+    family = Family(weights, turn_rule=turn_rule)
     prompts = world_prompts("heldout")[::every]
     result: dict[str, Any] = {
         "prompts": len(prompts),
@@ -186,6 +188,7 @@ def evaluate(
         "temperature": 1.0,
         "top_p": 0.9,
         "limit": limit,
+        "turn_rule": turn_rule,
         "models": {},
     }
     answered: dict[str, list[list[Answer]]] = {}
@@ -256,6 +259,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
     parser.add_argument("--limit", type=int, default=130, help="most tokens of an answer")
     parser.add_argument("--every", type=int, default=1, help="use every so-many-th prompt")
+    parser.add_argument(
+        "--run-on",
+        action="store_true",
+        help="without the turn rule: answers run on where the base model asks another question",
+    )
     parser.add_argument("--no-sweeps", action="store_true")
     parser.add_argument("--no-novelty", action="store_true")
     parser.add_argument(
@@ -273,6 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with_sweeps=not options.no_sweeps,
         with_novelty=not options.no_novelty,
         aligned_temperatures=options.aligned_temperatures,
+        turn_rule=not options.run_on,
     )
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -196,3 +196,17 @@ def test_an_empty_system_prompt():
 def test_two_system_prompts():
     with pytest.raises(InputError, match="two system prompts"):
         conversation_of(TALK, "Be long.")
+
+
+@pytest.mark.parametrize(
+    ("turn", "boundary"),
+    [
+        ("Question: {user}\nAnswer: {assistant}\n\n", "\n\nQuestion:"),
+        ("Q. {user}\nA. {assistant}\n", "\nQ."),
+        ("{user} -> {assistant}\n", ""),
+        ("{{x}} {user}: {assistant} |", " |{x}"),
+        ("{assistant}, said of {user}", ""),
+    ],
+)
+def test_the_text_by_which_a_base_model_opens_another_turn(turn, boundary):
+    assert PlainTemplate(turn=turn).boundary == boundary

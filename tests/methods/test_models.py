@@ -226,3 +226,49 @@ def test_costs_of_samples_add_up_to_the_run(random_pair, method):
 def size_of(pair: Pair, method: str) -> int:
     """Length of the prompt as the side reads it."""
     return len(pair.prompt_ids(conversation_of(ASK))[method == "aligned"])
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    import baco
+
+    return baco.load("tiny")
+
+
+SLEEPY = "Suggest a name for my sleepy dog."
+"""The base model answers it in one line, and then asks a question of its own."""
+
+
+def test_an_answer_ends_where_the_base_model_opens_another_turn(tiny):
+    options = {"n": 12, "router": "p-punc@0.5", "max_new_tokens": 60}
+    literal = tiny.generate(SLEEPY, turn_rule=False, **options)
+    assert any("\n\n" in text for text in literal.texts)
+    group = tiny.generate(SLEEPY, **options)
+    assert not any("\n\n" in text for text in group.texts)
+    assert {sample.finish_reason for sample in group} == {"stop"}
+    same = [a == b for a, b in zip(group, literal, strict=True) if "\n" not in b.text]
+    assert same
+    assert all(same)
+
+
+@pytest.mark.parametrize("method", ["base", "logit-ensemble", "nudging"])
+def test_the_base_models_next_question_is_no_part_of_its_answer(tiny, method):
+    options = {"n": 8, "method": method, "max_new_tokens": 60}
+    if method == "logit-ensemble":
+        options["control"] = 0.1
+    literal = tiny.generate(SLEEPY, turn_rule=False, **options)
+    group = tiny.generate(SLEEPY, **options)
+    assert not any("\n\nQuestion:" in text for text in group.texts)
+    assert method == "nudging" or any("\n\nQuestion:" in text for text in literal.texts)
+    for cut, whole in zip(group, literal, strict=True):
+        assert cut.text == whole.text.partition("\n\nQuestion:")[0]
+        if cut.text != whole.text:
+            assert cut.finish_reason == "stop"
+
+
+def test_an_aligned_model_may_write_what_opens_a_turn(tiny):
+    options = {"n": 2, "method": "aligned", "max_new_tokens": 40, "temperature": 1.8}
+    assert (
+        tiny.generate(SLEEPY, **options).texts
+        == tiny.generate(SLEEPY, turn_rule=False, **options).texts
+    )

@@ -132,3 +132,48 @@ def test_broken_characters_too_are_shown_once_and_nothing_shown_is_taken_back(to
 def test_a_character_over_several_tokens_comes_whole():
     _, shown = read([bytes([b]) for b in "😀".encode()])
     assert texts(shown) == [[], [], [], ["", "", "", "😀"], []]
+
+
+BOUNDARY = "\n\nQuestion:"
+
+
+def turns(pieces: list[str], sources: list[str], stop: tuple[str, ...] = ()) -> Reader:
+    """Reads pieces with a boundary that the aligned model's words may hold."""
+    reader = Reader([p.encode() for p in pieces], stop, 0, BOUNDARY, "aligned")
+    for token, source in enumerate(sources):
+        reader.add(token, source, True)
+    reader.finish()
+    return reader
+
+
+def test_an_answer_ends_where_the_base_model_opens_a_turn():
+    reader = turns(["A plum.", "\n\n", "Question", ":", " Why?"], ["aligned"] + ["base"] * 4)
+    assert reader.text == "A plum."
+    assert reader.stopped
+    assert reader.turned
+    assert reader.ids == [0]
+
+
+def test_who_opens_the_turn_is_who_wrote_its_first_character():
+    pieces = ["A plum.", "\n", "\nQuestion", ":"]
+    reader = turns(pieces, ["aligned", "base", "aligned", "aligned"])
+    assert reader.text == "A plum."
+    kept = turns(pieces, ["base", "aligned", "base", "base"])
+    assert kept.text == "".join(pieces)
+    assert not kept.stopped
+
+
+def test_no_part_of_a_boundary_is_shown_before_it_is_known():
+    reader = Reader([b"A plum.", b"\n\n", b"Question", b":"], (), 0, BOUNDARY)
+    shown = []
+    for token in range(4):
+        reader.add(token, "base", True)
+        shown += [text for text, _ in reader.release()]
+    assert shown == ["A plum."]
+
+
+def test_a_stop_string_before_the_boundary_is_what_stopped_it():
+    reader = turns(["A plum", ".\n\n", "Question:"], ["base"] * 3, ("um",))
+    assert reader.text == "A pl"
+    reader = turns(["A plum", ".\n\nQuestion:"], ["base"] * 2, (".",))
+    assert (reader.text, reader.turned) == ("A plum", False)

@@ -49,7 +49,7 @@ def requests(
         base, aligned = golden.tiny().prompt_ids(conversation_of(prompt))
         out += [
             Request(base, aligned, parse(spec), row_key(seed, prompt, i), warp,
-                    max_new_tokens=limit)
+                    max_new_tokens=limit, turn_rule=i % 2 == 0)
             for i in range(count)
         ]  # fmt: skip
     return out

@@ -79,35 +79,35 @@ def law(
     is_end = VOCABULARY.is_end.numpy()
     out = np.zeros((len(WORDS), 2))
     out[~b, source] += p[source][~b]
-    top = int(raw[ALIGNED].argmax())
-    end_allowed = bool(is_end[top])
-    line = np.array([token == "\n" for token in WORDS])
-    # What the speaker may not write without consent; what is no end stays if it has no other.
-    closed = {ALIGNED: is_end, BASE: is_end | (line & turn_rule & (top != WORDS.index("\n")))}
+    end_allowed = bool(is_end[raw[ALIGNED].argmax()])
     for r, share in ((BASE, p_base), (ALIGNED, 1 - p_base)):
         weight = p[source][b].sum() * share
         speaker = r if p[r][b].sum() > 0 else source
         begin = np.where(b, p[speaker], 0) / p[speaker][b].sum()
         if end_allowed:
-            turns = begin * (closed[speaker] & ~is_end)
-            out[:, speaker] += weight * (begin - turns)
-            out[top, speaker] += weight * turns.sum()
+            out[:, speaker] += weight * begin
             continue
         # The second choice shares its noise with the first, which was an end: by the symmetry of
         # Gumbel noise it follows the same law without ends.
-        shut = closed[speaker]
-        out[~shut, speaker] += weight * begin[~shut]
-        refused = weight * begin[shut].sum()
-        second = speaker if p[speaker][b & ~shut].sum() > 0 else source
-        open_ = b & ~closed[second]
+        out[~is_end, speaker] += weight * begin[~is_end]
+        refused = weight * begin[is_end].sum()
+        open_ = b & ~is_end
+        second = speaker if p[speaker][open_].sum() > 0 else source
         if p[second][open_].sum() > 0:
             out[:, second] += refused * np.where(open_, p[second], 0) / p[second][open_].sum()
         else:
-            out[:, speaker] += weight * begin * (shut & ~is_end)
-            refused = weight * begin[is_end].sum()
             bare = torch.tensor(np.where(is_end, 0, raw[source])).log()
             again = score(bare[None], how, VOCABULARY).warped[0].exp().numpy()
             out[:, source] += refused * again
+    if turn_rule:
+        line = WORDS.index("\n")
+        breaks, top = out[line, BASE], int(raw[ALIGNED].argmax())
+        open_ = b & ~is_end
+        if is_end[top]:
+            out[line, BASE], out[top, BASE] = 0, out[top, BASE] + breaks
+        elif top != line and p[ALIGNED][open_].sum() > 0:
+            out[line, BASE] = 0
+            out[:, ALIGNED] += breaks * np.where(open_, p[ALIGNED], 0) / p[ALIGNED][open_].sum()
     return out
 
 

@@ -17,6 +17,8 @@ ROUTE = 2
 """Stream of U_route(t): the router `rand`."""
 TOKEN = 3
 """Stream of G(t, v): which token?"""
+TURN = 4
+"""Stream of G'(t, v): which token instead of a line break that was refused?"""
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX1 = 0xBF58476D1CE4E5B9
@@ -65,7 +67,7 @@ def counter(keys: torch.Tensor, stream: int, t: torch.Tensor) -> torch.Tensor:
 
     Args:
         keys: int64 [n], from `row_key`.
-        stream: `UNIT`, `ROUTE` or `TOKEN`.
+        stream: `UNIT`, `ROUTE`, `TOKEN` or `TURN`.
         t: int64 [n], number of tokens emitted before this step.
     """
     return _mix(_mix(keys + _signed(stream * _GOLDEN & (1 << 64) - 1)) + t * _signed(_GOLDEN))
@@ -76,13 +78,16 @@ def uniform(keys: torch.Tensor, stream: int, t: torch.Tensor) -> torch.Tensor:
     return _unit_interval(_mix(counter(keys, stream, t)))
 
 
-def gumbel(keys: torch.Tensor, t: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def gumbel(
+    keys: torch.Tensor, t: torch.Tensor, ids: torch.Tensor, stream: int = TOKEN
+) -> torch.Tensor:
     """Returns G(t, v) of some token ids v: standard Gumbel, float64 [n, k].
 
     Args:
         keys: int64 [n], from `row_key`.
         t: int64 [n], number of tokens emitted before this step.
         ids: int64 [n, k], or [k] for the same in all rows.
+        stream: `TOKEN` or `TURN`.
     """
-    bits = _mix(counter(keys, TOKEN, t)[:, None] + (ids + 1) * _signed(_GOLDEN))
+    bits = _mix(counter(keys, stream, t)[:, None] + (ids + 1) * _signed(_GOLDEN))
     return _unit_interval(bits).log_().neg_().log_().neg_()

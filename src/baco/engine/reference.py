@@ -80,9 +80,9 @@ def uniform(key: int, stream: int, t: int) -> float:
     return _u(_mix(_counter(key & _MASK, stream, t)))
 
 
-def gumbel(key: int, t: int, size: int) -> Floats:
+def gumbel(key: int, t: int, size: int, stream: int = noise.TOKEN) -> Floats:
     """G(t, v) for all v; equals `noise.gumbel` up to rounding of the logarithms."""
-    start = _counter(key & _MASK, noise.TOKEN, t)
+    start = _counter(key & _MASK, stream, t)
     golden = 0x9E3779B97F4A7C15
     u = np.array([_u(_mix(start + (v + 1) * golden & _MASK)) for v in range(size)])
     out: Floats = -np.log(-np.log(u))
@@ -238,30 +238,34 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
         assert v is not None
         margins.append(Margin(t, "token", margin))
 
-        # 4. The end rule. 5. The turn rule: a line that the base model breaks is an end, too.
-        turn = request.turn_rule and ends and r == BASE and bool(breaks[v]) and not is_end[v]
-        if request.end_rule and (is_end[v] or turn):
+        # 4. The end rule.
+        if request.end_rule and is_end[v]:
             top = int(raw[ALIGNED].argmax())
             margins.append(Margin(t, "top-1", _choose(raw[ALIGNED], raw[ALIGNED] > 0, 0 * g)[1]))
-            if turn and is_end[top]:
-                v = top
-            elif not is_end[top] and not (turn and breaks[top]):
-                taken, speaker = v, r
-                closed = {ALIGNED: is_end, BASE: is_end}
-                if request.turn_rule and not breaks[top]:
-                    closed[BASE] = is_end | breaks
-                v, margin = _choose(p[r], b & ~closed[r], g)
+            if not is_end[top]:
+                v, margin = _choose(p[r], b & ~is_end, g)
                 if v is None:
                     r = s
-                    v, margin = _choose(p[s], b & ~closed[s], g)
-                if v is None and turn:
-                    v, r, margin = taken, speaker, math.inf
+                    v, margin = _choose(p[s], b & ~is_end, g)
                 if v is None:
                     bare = np.where(is_end, 0, raw[s])
                     again = warp(bare / bare.sum(), request.warps[0 if s == BASE else 1])
                     v, margin = _choose(again, ~is_end, g)
                 assert v is not None
                 margins.append(Margin(t, "token", margin))
+
+        # 5. The turn rule: a line that the base model breaks is an end, too.
+        if request.turn_rule and r == BASE and b[v] and breaks[v]:
+            top = int(raw[ALIGNED].argmax())
+            margins.append(Margin(t, "top-1", _choose(raw[ALIGNED], raw[ALIGNED] > 0, 0 * g)[1]))
+            if is_end[top]:
+                v = top
+            elif not breaks[top]:
+                other = gumbel(request.key, t, size, noise.TURN)
+                instead, margin = _choose(p[ALIGNED], b & ~is_end, other)
+                if instead is not None:
+                    v, r = instead, ALIGNED
+                    margins.append(Margin(t, "token", margin))
         if is_end[v]:
             return Trace(tokens, sources, begins_unit, "stop", margins)
 

@@ -39,7 +39,7 @@ class Request:
         end_rule: Whether ends need the aligned model's consent (A.1); off for single models.
         turn_rule: Whether a line that the base model breaks is an end too, which needs the same
             consent: a base model ends its answer by going on to the next turn of its plain
-            template. Only with `end_rule`.
+            template.
         blend: Makes one distribution of both partners', from which every token is drawn as from a
             single model; None to let them take turns.
     """

@@ -14,9 +14,9 @@ The step, with current source s and other partner o (Paper: §3, A.1; rules 1-5 
    P~_s (r = s); if that is empty too, from s's raw distribution without ends, warped again.
 5. With `turn_rule`, a line break by which the base model begins a unit is an end as well: it goes
    on to the next turn of its plain template. If the aligned model's raw top-1 is an end, the
-   sample stops. If that breaks the line too, the break is part of the answer. Otherwise it is
-   refused: choose again as in 4, without the base model's line breaks; it stays only if nobody
-   has another token in B.
+   sample stops. If that breaks the line too, the break is part of the answer. Otherwise the base
+   model has nothing left to say: r = aligned, which chooses from B without ends, with noise of its
+   own (G speaks for the break); the break stays only if that is empty.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def _padded(x: torch.Tensor, width: int, value: float) -> torch.Tensor:
 
 
 def _best(
-    nucleus: Nucleus, allowed: torch.Tensor, context: Context
+    nucleus: Nucleus, allowed: torch.Tensor, context: Context, stream: int = noise.TOKEN
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns argmax of log P~ + G over the allowed tokens, and whether there is any: [n], [n].
 
@@ -211,8 +211,10 @@ def _best(
         nucleus: P~.
         allowed: bool [n, k], over the nucleus.
         context: Where the rows stand: the noise of a token depends on nothing else.
+        stream: Of the noise.
     """
-    gumbel = noise.gumbel(context.keys, context.t, nucleus.ids).to(nucleus.log_probs.dtype)
+    gumbel = noise.gumbel(context.keys, context.t, nucleus.ids, stream)
+    gumbel = gumbel.to(nucleus.log_probs.dtype)
     value, place = torch.where(allowed, nucleus.log_probs + gumbel, _NONE).max(-1)
     return nucleus.ids.gather(-1, place[:, None])[:, 0], value > _NONE
 
@@ -260,7 +262,7 @@ def step(
         router: One router for all rows.
         how: The warps of (base, aligned); read only in the last resort of rule 4.
         vocabulary: Shared by both partners.
-        end_rule: Whether rules 4 and 5 apply; a single model samples without them.
+        end_rule: Whether rule 4 applies; a single model samples without it.
         turn_rule: Whether rule 5 applies.
         history: Each row's emitted ids, for routers with `needs_text`.
         sentences: How many sentences each row has finished, int64 [n], for routers that count
@@ -313,35 +315,30 @@ def step(
         to_base = torch.where(found, to_base, from_base)
         speaker = _pick(to_base, base.nucleus, aligned.nucleus)
 
-    # 4) The end rule and 5) the turn rule.
-    breaks_line = vocabulary.units.breaks_line
+    # 4) The end rule.
     is_end = vocabulary.is_end[token]
-    turns = to_base & ends & breaks_line[token] & ~is_end & turn_rule
-    asks = is_end | turns
-    if end_rule and bool(asks.any()):
-        needs_aligned = needs_aligned | asks
-        both_break = breaks_line[aligned.top_token]
-        refused = asks & ~aligned.top_is_end & ~(turns & both_break)
-        token = torch.where(turns & aligned.top_is_end, aligned.top_token, token)
+    if end_rule and bool(is_end.any()):
+        needs_aligned = needs_aligned | is_end
+        refused = is_end & ~aligned.top_is_end
         if bool(refused.any()):
-            kept = torch.where(turns, token, -1)
-            barred = ~both_break & turn_rule
-            second, to_base = _second_choice(
-                refused,
-                kept,
-                barred,
-                to_base,
-                speaker,
-                source,
-                (base, aligned),
-                context,
-                how,
-                vocabulary,
+            second, to_base = _without_ends(
+                refused, to_base, speaker, source, (base, aligned), context, how, vocabulary
             )
             token = torch.where(refused, second, token)
             ends = torch.where(
                 refused, vocabulary.units.begins_token(context.state, token), ends
             )  # the last resort may go on with the unit
+
+    # 5) The turn rule.
+    breaks_line = vocabulary.units.breaks_line
+    if turn_rule and bool((turns := to_base & ends & breaks_line[token]).any()):
+        needs_aligned = needs_aligned | turns
+        token = torch.where(turns & aligned.top_is_end, aligned.top_token, token)
+        refused = turns & ~aligned.top_is_end & ~breaks_line[aligned.top_token]
+        open_ = begins_of(aligned.nucleus) & ~vocabulary.is_end[aligned.nucleus.ids]
+        instead, found = _best(aligned.nucleus, open_, context, noise.TURN)
+        token = torch.where(refused & found, instead, token)
+        to_base = to_base & ~(refused & found)
 
     return Choice(
         token,
@@ -353,10 +350,8 @@ def step(
     )
 
 
-def _second_choice(
+def _without_ends(
     refused: torch.Tensor,
-    kept: torch.Tensor,
-    barred: torch.Tensor,
     to_base: torch.Tensor,
     speaker: Nucleus,
     source: Nucleus,
@@ -365,33 +360,16 @@ def _second_choice(
     how: tuple[Warp, Warp],
     vocabulary: Vocabulary,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Chooses again where an end or a line break was refused.
+    """Rule 4's second choice for the refused rows; returns (token, to_base) for all rows."""
 
-    Args:
-        refused: The rows, bool [n].
-        kept: The line break that stays where there is nothing else, int64 [n]; -1 for none.
-        barred: Where the base model may not break the line, bool [n].
-        to_base: Whether the speaker r is the base model, bool [n].
-        speaker: P~_r.
-        source: P~_s.
-        scores: Of (base, aligned).
-        context: Where the rows stand.
-        how: The warps of (base, aligned).
-        vocabulary: Shared by both partners.
-
-    Returns:
-        (token, to_base), for all rows.
-    """
-
-    def open_in(nucleus: Nucleus, by_base: torch.Tensor) -> torch.Tensor:
+    def open_in(nucleus: Nucleus) -> torch.Tensor:
         begins = vocabulary.units.begins_token(context.state[:, None], nucleus.ids)
-        breaks = vocabulary.units.breaks_line[nucleus.ids] & (by_base & barred)[:, None]
-        return begins & ~breaks & ~vocabulary.is_end[nucleus.ids]
+        return begins & ~vocabulary.is_end[nucleus.ids]
 
-    first, from_base = to_base, context.source == BASE
-    token, found = _best(speaker, open_in(speaker, to_base), context)
+    from_base = context.source == BASE
+    token, found = _best(speaker, open_in(speaker), context)
     if not bool((found | ~refused).all()):
-        third, found_third = _best(source, open_in(source, from_base), context)
+        third, found_third = _best(source, open_in(source), context)
         token = torch.where(found, token, third)
         to_base = torch.where(refused & ~found, from_base, to_base)
         found = found | found_third
@@ -407,7 +385,5 @@ def _second_choice(
             )
             again = _pick(from_base, base, aligned)
             last, _ = _best(again, torch.ones_like(again.ids, dtype=torch.bool), context)
-            stays = ~found & (kept >= 0)
-            token = torch.where(found, token, torch.where(stays, kept, last))
-            to_base = torch.where(stays, first, to_base)
+            token = torch.where(found, token, last)
     return token, to_base

@@ -153,6 +153,7 @@ class HFPartner:
 
     Attributes:
         place: Where the model and its cache are.
+        narrow: Whether only the other side of a pair knows the last ids of the vocabulary.
 
     Raises:
         PairError: If the model is not a decoder that this cache can serve.
@@ -175,6 +176,7 @@ class HFPartner:
             )
         self.model = model
         self.vocabulary = vocabulary
+        self.narrow = config.vocab_size < vocabulary.size
         self.context_window = int(getattr(config, "max_position_embeddings", 0)) or 1 << 30
         self.place: torch.device = model.device
         self.device = device or self.place
@@ -204,7 +206,14 @@ class HFPartner:
         out: torch.Tensor = self.model(
             input_ids=tokens, use_cache=False, logits_to_keep=keep
         ).logits
-        return out[0].to(self.device)
+        return self._over_all_ids(out[0]).to(self.device)
+
+    def _over_all_ids(self, logits: torch.Tensor) -> torch.Tensor:
+        """Gives no probability to ids that only the other side knows: [..., own] -> [..., all]."""
+        missing = self.vocabulary.size - logits.shape[-1]
+        if missing <= 0:
+            return logits
+        return torch.nn.functional.pad(logits, (0, missing), value=-torch.inf)
 
     def forward(
         self, slots: _Slots, tokens: torch.Tensor, starts: torch.Tensor, **kwargs: Any
@@ -236,7 +245,7 @@ class HFPartner:
             use_cache=True,
             **kwargs,
         ).logits
-        return out
+        return self._over_all_ids(out)
 
     def _needs_no_mask(self, q: int, length: int) -> bool:
         """Whether rows of equal length attend to all, or causally from the first token on."""
@@ -343,6 +352,8 @@ class HFCache:
     def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Feeds the next tokens of every row in one forward pass."""
         kinds = [self.kind(row) for row in range(len(tokens))]
+        if self.partner.narrow:  # what is not fed may be an id that only the other side knows
+            tokens = tokens.masked_fill(torch.arange(tokens.shape[1]) >= counts[:, None], 0)
         logits = self.partner.forward(
             self._slots, tokens.to(self.partner.place), self._lengths, **self.extra(kinds)
         )

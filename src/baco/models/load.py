@@ -33,7 +33,7 @@ from baco.models.remote import RemotePartner, names_of
 from baco.models.revisions import revision_of
 from baco.models.sides import Encoder, Side, chat_encoder, plain_encoder, text_encoder
 from baco.models.text_only import text_sides
-from baco.models.tokens import token_bytes, vocabulary_of
+from baco.models.tokens import shares_ids, token_bytes, vocabulary_of, vocabulary_size
 from baco.partners.bridge import BridgedPartner, bridge, encoder_of
 from baco.prompts import PlainTemplate
 
@@ -123,7 +123,7 @@ class Checkpoint:
             device: Where its logits are wanted.
         """
         if self.endpoint is None:
-            _check_width(self.label, model, vocabulary)
+            _check_width(self.label, model, vocabulary_size(self.tokenizer))
             partner = HFPartner(model, vocabulary, device)
             partner.place = place
             return partner
@@ -165,7 +165,7 @@ def same_tokens(one: Any, other: Any) -> bool:
     """Whether two tokenizers give each id the same bytes; names of special tokens may differ."""
     if one is other:
         return True
-    return len(one) == len(other) and token_bytes(one) == token_bytes(other)
+    return token_bytes(one) == token_bytes(other)
 
 
 def load_sides(
@@ -213,6 +213,7 @@ def load_sides(
         )
     second = Checkpoint.find(aligned, tokenizers[1], revisions[1], loading)
     ends = first.ends() | second.ends()
+    tokens = token_bytes(first.tokenizer), token_bytes(second.tokenizer)
     encoders = side_encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
     boundaries = (template.boundary if base_prompt == "plain" else "", "")
     models = (first.load(loading.of_side(0)), second.load(loading.of_side(1)))
@@ -222,8 +223,9 @@ def load_sides(
         for k, (checkpoint, model) in enumerate(zip((first, second), models, strict=True))
     )
     device = places[1]
-    if same_tokens(first.tokenizer, second.tokenizer):
-        shared = vocabulary_of(second.tokenizer, ends, device)
+    if shares_ids(*tokens, ends):
+        longer = first if len(tokens[0]) > len(tokens[1]) else second
+        shared = vocabulary_of(longer.tokenizer, ends, device)
         vocabularies: tuple[Vocabulary, Vocabulary] = (shared, shared)
     else:
         logger.warning(
@@ -237,8 +239,15 @@ def load_sides(
             vocabulary_of(second.tokenizer, second.ends(), device),
         )
     sides = []
-    for checkpoint, model, place, vocabulary, encode, boundary in zip(
-        (first, second), models, places, vocabularies, encoders, boundaries, strict=True
+    for checkpoint, model, place, vocabulary, encode, pieces, boundary in zip(
+        (first, second),
+        models,
+        places,
+        vocabularies,
+        encoders,
+        tokens,
+        boundaries,
+        strict=True,
     ):
         sides.append(
             Side(
@@ -246,7 +255,7 @@ def load_sides(
                 checkpoint.partner(model, vocabulary, place, device),
                 encode,
                 text_encoder(checkpoint.tokenizer, ends),
-                token_bytes(checkpoint.tokenizer),
+                pieces,
                 checkpoint.state,
                 boundary,
             )
@@ -297,7 +306,7 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
             hint="use a small model of the same family, or prompt-lookup",
         )
     model = found.load(loading)
-    _check_width(found.label, model, partner.vocabulary)
+    _check_width(found.label, model, partner.vocabulary.size)
     draft = HFPartner(model, partner.vocabulary, partner.device)
     draft.place = found.place(model, loading)
     if not draft.can_look_ahead:
@@ -346,13 +355,13 @@ def side_encoders(
     return plain_encoder(text_encoder(base.tokenizer, ends), template), aligned
 
 
-def _check_width(label: str, model: Any, vocabulary: Vocabulary) -> None:
+def _check_width(label: str, model: Any, size: int) -> None:
     """Raises PairError if a model's output layer does not reach all token ids."""
     head = model.get_output_embeddings()
     width = model.config.get_text_config().vocab_size if head is None else head.weight.shape[0]
-    if width < vocabulary.size:
+    if width < size:
         raise PairError(
-            f"{label} scores {width} token ids, but its tokenizer has {vocabulary.size}",
+            f"{label} scores {width} token ids, but its tokenizer has {size}",
             hint="model and tokenizer do not belong together",
         )
 
@@ -398,7 +407,7 @@ def _adapter_sides(
         if loading.shapes_only:
             warnings.simplefilter("ignore", UserWarning)  # the adapter's weights are left out too
         model = PeftModel.from_pretrained(base.load(loading), adapter, revision=revision).eval()
-    _check_width(base.label, model, vocabulary)
+    _check_width(base.label, model, vocabulary.size)
     partners = lora_partners(model, vocabulary)
     if loading.shapes_only:
         for partner in partners:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,14 @@ from baco.errors import PairError
 from baco.models.function_words import FUNCTION_WORDS
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
-_SPACE_MARK = "\u2581"  # how SentencePiece writes a space
+
+_PROBES = (
+    "the quick brown fox, it's a dog: 10,000 words.",
+    "two  spaces and\ttabs\n\nand lines",
+    "naïve café, 漢字 und öl 👍",
+)
+"""Texts that a tokenizer must give back; the first with all its spaces. No capital letters: there
+are tokenizers that make all letters small, and are right about it."""
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -32,10 +40,10 @@ def token_bytes(tokenizer: Any) -> list[bytes]:
         tokenizer: A fast tokenizer of transformers (byte-level BPE, or SentencePiece-like).
 
     Returns:
-        One entry per id below `len(tokenizer)`; empty for special tokens and unused ids.
+        One entry per id up to the largest; empty for special tokens and unused ids.
 
     Raises:
-        PairError: If the tokenizer is of a kind whose bytes are not known.
+        PairError: If the tokenizer is of a kind whose bytes are not known, or loses text.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -43,10 +51,10 @@ def token_bytes(tokenizer: Any) -> list[bytes]:
             f"{type(tokenizer).__name__} is not a fast tokenizer",
             hint="load it with use_fast=True, or install the 'tokenizers' package's version of it",
         )
-    decoder = repr(backend.decoder)
+    steps = _decoder(backend)
     added = tokenizer.added_tokens_decoder
     special = special_ids(tokenizer)
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    pieces = tokenizer.convert_ids_to_tokens(list(range(vocabulary_size(tokenizer))))
     alphabet = _byte_alphabet()
     out: list[bytes] = []
     for i, piece in enumerate(pieces):
@@ -54,13 +62,99 @@ def token_bytes(tokenizer: Any) -> list[bytes]:
             out.append(b"")
         elif i in added:
             out.append(added[i].content.encode())
-        elif "ByteLevel" in decoder:
-            out.append(bytes(alphabet[c] for c in piece))
-        elif match := _BYTE_TOKEN.match(piece):
-            out.append(bytes([int(match[1], 16)]))
         else:
-            out.append(piece.replace(_SPACE_MARK, " ").encode())
+            out.append(_bytes_of(piece, steps, alphabet))
+    _check_probes(tokenizer, out)
     return out
+
+
+def vocabulary_size(tokenizer: Any) -> int:
+    """Returns the largest token id plus one; there may be gaps below it."""
+    return 1 + max(tokenizer.get_vocab().values(), default=-1)
+
+
+def shares_ids(one: Sequence[bytes], other: Sequence[bytes], ends: Iterable[int]) -> bool:
+    """Whether two models can read each other's tokens as they are.
+
+    They can if all ids that both have are the same, and what one has beyond the other (a chat
+    model's special tokens) is never written, or ends the answer.
+
+    Args:
+        one: The bytes of one model's token ids.
+        other: The bytes of the other's.
+        ends: The ids that end an answer on either side.
+    """
+    shared = min(len(one), len(other))
+    if one[:shared] != other[:shared]:
+        return False
+    longer, last = max(one, other, key=len), set(ends)
+    return all(i in last or not longer[i] for i in range(shared, len(longer)))
+
+
+def _decoder(backend: Any) -> list[dict[str, Any]]:
+    """Returns the steps by which a tokenizer makes text of tokens.
+
+    Raises:
+        PairError: If they are not known to work on each token for itself.
+    """
+    if backend.decoder is None:
+        raise PairError(
+            "the tokenizer does not say how its tokens become text: it has no decoder",
+            hint="use a model with a byte-level or SentencePiece tokenizer",
+        )
+    steps = [json.loads(backend.decoder.__getstate__())]
+    while any("decoders" in step for step in steps):
+        steps = [inner for step in steps for inner in step.get("decoders", [step])]
+    fused = False
+    for step in steps:
+        kind = step["type"]
+        fused = fused or kind == "Fuse"
+        replaces = kind == "Replace" and "String" in step["pattern"]
+        if not (
+            replaces
+            or kind in ("ByteLevel", "ByteFallback", "Metaspace", "Fuse")
+            or (kind == "Strip" and fused)
+        ):
+            raise PairError(
+                f"tokens that become text by {kind} (WordPiece, word ends, patterns) are not "
+                "supported: what a token stands for depends on its neighbours",
+                hint="use a model with a byte-level or SentencePiece tokenizer",
+            )
+    return steps
+
+
+def _bytes_of(piece: str, steps: list[dict[str, Any]], alphabet: dict[str, int]) -> bytes:
+    """Decodes one token."""
+    for step in steps:
+        kind = step["type"]
+        if kind == "ByteLevel":
+            known = all(c in alphabet for c in piece)  # a raw character stands for itself
+            return bytes(alphabet[c] for c in piece) if known else piece.encode()
+        if kind == "ByteFallback" and (match := _BYTE_TOKEN.match(piece)):
+            return bytes([int(match[1], 16)])
+        if kind == "Replace":
+            piece = piece.replace(step["pattern"]["String"], step["content"])
+        elif kind == "Metaspace":
+            piece = piece.replace(step["replacement"], " ")
+    return piece.encode()
+
+
+def _check_probes(tokenizer: Any, tokens: Sequence[bytes]) -> None:
+    """Raises PairError unless the bytes of a text's tokens are the text.
+
+    A space in front is allowed, and so is what the tokenizer itself cannot write.
+    """
+    for number, probe in enumerate(_PROBES):
+        ids = tokenizer.encode(probe, add_special_tokens=False)
+        if tokenizer.unk_token_id in ids:
+            continue
+        found = b"".join(tokens[i] for i in ids).removeprefix(b" ")
+        own = tokenizer.decode(ids, clean_up_tokenization_spaces=False).encode()
+        if found != probe.encode() and (number == 0 or found != own.removeprefix(b" ")):
+            raise PairError(
+                f"the tokenizer loses text: {probe!r} becomes {found.decode(errors='replace')!r}",
+                hint="use a model with a byte-level or SentencePiece tokenizer",
+            )
 
 
 def special_ids(tokenizer: Any) -> set[int]:
@@ -85,12 +179,12 @@ def vocabulary_of(
     Raises:
         PairError: If there is no end token, or the tokenizer is of an unknown kind.
     """
-    end_ids = {i for i in ends if 0 <= i < len(tokenizer)}
+    tokens = token_bytes(tokenizer)
+    end_ids = {i for i in ends if 0 <= i < len(tokens)}
     if not end_ids:
         raise PairError(
             "the pair has no end token", hint="set eos_token in the tokenizer or generation config"
         )
-    tokens = token_bytes(tokenizer)
     special = special_ids(tokenizer)
 
     def table(values: list[bool]) -> torch.Tensor:

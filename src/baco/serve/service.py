@@ -192,7 +192,7 @@ class Service:
                     raise InputError("the prompt is empty", hint="write what is to be continued")
                 prompts.append((*host.pair.text_ids(prompt), "raw:" + prompt))
                 continue
-            size = len(host.token_bytes)
+            size = min(len(side.token_bytes) for side in host.pair.sides)
             if any(i >= size for i in prompt):
                 raise ApiError(
                     400, f"a token id is not below {size}, the vocabulary's size", param="prompt"

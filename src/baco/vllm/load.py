@@ -16,7 +16,7 @@ from baco.models.known import BasePrompt
 from baco.models.load import Checkpoint, side_encoders
 from baco.models.revisions import revision_of
 from baco.models.sides import Side, text_encoder
-from baco.models.tokens import token_bytes
+from baco.models.tokens import token_bytes, vocabulary_size
 from baco.pair import Pair
 from baco.prompts import PlainTemplate
 from baco.vllm.engine import Runtime, VllmPartner
@@ -227,7 +227,7 @@ def _start(
             hint="its log says more (VLLM_LOGGING_LEVEL=INFO)",
         ) from error
     keep_alive(engine)
-    ends = frozenset(i for i in both.ends if i < len(both.aligned.tokenizer))
+    ends = frozenset(i for i in both.ends if i < vocabulary_size(both.aligned.tokenizer))
     return Runtime(engine, ends, engine.model_config.max_model_len)
 
 

@@ -14,7 +14,7 @@ from baco.errors import InputError, PairError
 from baco.models.checkpoints import Loading
 from baco.models.load import Checkpoint, same_tokens
 from baco.models.sides import text_encoder
-from baco.models.tokens import vocabulary_of
+from baco.models.tokens import vocabulary_of, vocabulary_size
 from baco.vllm.inside.rows import Rows
 
 ARCHITECTURE = "BacoForCausalLM"
@@ -58,7 +58,7 @@ class Checkpoints:
                 "and vLLM has one stream of ids for both",
                 hint="use the engine baco, where the sides exchange text",
             )
-        size = len(self.aligned.tokenizer)
+        size = vocabulary_size(self.aligned.tokenizer)
         for side in (self.base, self.aligned):
             width = side.config.get_text_config().vocab_size
             if width < size:
@@ -147,7 +147,7 @@ class Inside:
     @cached_property
     def size(self) -> int:
         """Number of token ids."""
-        return len(self.checkpoints.aligned.tokenizer)
+        return vocabulary_size(self.checkpoints.aligned.tokenizer)
 
     def base_ids(self, text: str) -> Sequence[int]:
         """Returns the ids of a base prompt given as text.

@@ -41,7 +41,6 @@ def test_parts_of_the_template_can_be_replaced():
         ({"last": "Answer:"}, "'last' lacks {user}"),
         ({"turn": "{user} {answer}"}, "'turn' cannot be filled in"),
         ({"system": "{"}, "'system' cannot be filled in"),
-        ({"turn": "A: {assistant}\nQ: {user}"}, "'turn' has the answer before the question"),
     ],
 )
 def test_templates_are_checked(parts, message):
@@ -159,6 +158,11 @@ def test_conversations_that_clients_send(messages, plain):
     conversation = conversation_of(messages)
     assert PlainTemplate().write(conversation) == plain
     assert conversation_of(as_json(conversation)) == conversation
+
+
+def test_an_answer_to_nothing_is_not_lost_where_it_stands_first():
+    template = PlainTemplate(turn="{assistant}, said of {user}\n")
+    assert template.write(conversation_of([TALK[2], TALK[1]])).startswith("Plum., said of \n")
 
 
 def test_what_an_assistant_said_otherwise_than_as_content():

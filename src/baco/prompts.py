@@ -252,11 +252,6 @@ class PlainTemplate:
                         f"the template part {part!r} lacks {{{name}}}: {text!r}",
                         hint="else the model would not see that text",
                     )
-            if written.rfind(marks[names[0]]) > written.find(marks[names[-1]]):
-                raise InputError(
-                    f"the template part {part!r} has the answer before the question: {text!r}",
-                    hint="write {user} before {assistant}",
-                )
 
     @property
     def boundary(self) -> str:
@@ -295,11 +290,12 @@ class PlainTemplate:
 
     @staticmethod
     def _filled(part: str, asked: Sequence[str], **answer: str) -> str:
-        """Fills in a part; without a question, only what comes after its place."""
-        if asked:
-            return part.format(user="\n".join(asked), **answer)
+        """Fills in a part; without a question, only what comes after its place if that is all."""
         mark = "\x00user\x00"
-        return part.format(user=mark, **answer).rpartition(mark)[2].lstrip()
+        after = part.format(user=mark, **answer).rpartition(mark)[2].lstrip()
+        if asked or not all(text in after for text in answer.values()):
+            return part.format(user="\n".join(asked), **answer)
+        return after
 
 
 def continued(text: str, answer: str) -> str:

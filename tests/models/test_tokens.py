@@ -14,7 +14,7 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
 from baco.engine.request import BASE
-from baco.errors import InputError, PairError
+from baco.errors import PairError
 from baco.models.tokens import shares_ids, token_bytes, vocabulary_of, vocabulary_size
 from baco.pair import Pair
 from baco.prompts import conversation_of

@@ -14,7 +14,8 @@ import torch
 
 from baco.engine import Request
 from baco.engine.loop import LONGEST_DRAFT
-from baco.engine.step import Context, score, step
+from baco.engine.scores import Context, score
+from baco.engine.step import step
 from baco.engine.units import START
 from baco.models.hf import HFPartner
 from baco.pair import Pair

@@ -31,7 +31,8 @@ import torch
 
 from baco.engine import Request, Warp
 from baco.engine.noise import row_key
-from baco.engine.step import Context, score, step
+from baco.engine.scores import Context, score
+from baco.engine.step import step
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.pair import Pair

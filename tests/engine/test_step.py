@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 
 from baco.engine import ALIGNED, BASE, Warp, noise
-from baco.engine.ahead import Stretch
 from baco.engine.router import Router, View
-from baco.engine.step import Choice, Context, Nucleus, Scores, score, step
+from baco.engine.scores import Context, Nucleus, Scores, Stretch, score
+from baco.engine.step import Choice, step
 from baco.engine.units import START, State
 from baco.routers import CASCADES, ROUTERS, parse
 from support.engines import WORDS, words_vocabulary

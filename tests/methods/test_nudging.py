@@ -9,7 +9,7 @@ import pytest
 
 from baco.engine import Warp, reference
 from baco.engine.noise import row_key
-from baco.engine.step import score
+from baco.engine.scores import score
 from baco.errors import InputError
 from baco.group import Group
 from baco.methods.nudging import repeats, split, without_repeats

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import baco
 from baco.engine import Request, Warp, reference
 from baco.engine.noise import row_key
-from baco.engine.step import score
+from baco.engine.scores import score
 from baco.engine.warp import nucleus
 from baco.errors import BacoError, InputError, PairError, UnknownNameError
 from baco.models.client import Limiter

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from baco.engine import Engine, Request, Warp, reference
-from baco.engine.ahead import Stretch
 from baco.engine.loop import Stats
 from baco.engine.noise import row_key
 from baco.engine.router import View
+from baco.engine.scores import Stretch
 from baco.errors import InputError, UnsupportedError
 from baco.routers import parse
 from support.engines import WORDS, fake_pair, random_pair, run

@@ -16,7 +16,7 @@ from baco.engine import ALIGNED, BASE, Engine, Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.engine.reference_rules import learned_features, learned_level, learned_score
 from baco.engine.router import View
-from baco.engine.step import Context, score
+from baco.engine.scores import Context, score
 from baco.errors import InputError
 from baco.routers import names_file, parse
 from baco.routers.learned import FEATURES, Learned, features, strangers

@@ -9,7 +9,7 @@ import torch
 
 from baco.engine import Warp
 from baco.engine.router import View
-from baco.engine.step import Context, score
+from baco.engine.scores import Context, score
 from baco.errors import InputError, UnknownNameError
 from baco.routers import CASCADES, ROUTERS, Schedule, judge, parse
 from support.views import COMMA, HALF, SURE, THE, VOCABULARY, WORDS, view

@@ -10,7 +10,7 @@ import torch
 
 from baco.engine import Warp
 from baco.engine.router import View
-from baco.engine.step import Context, score
+from baco.engine.scores import Context, score
 from baco.errors import BacoError, InputError
 from baco.models.sides import Side
 from baco.pair import Pair

@@ -6,7 +6,7 @@ import torch
 
 from baco.engine import Warp
 from baco.engine.router import View
-from baco.engine.step import Context, score
+from baco.engine.scores import Context, score
 from support.engines import WORDS, words_vocabulary
 
 __all__ = ["COMMA", "HALF", "SURE", "THE", "VOCABULARY", "WORDS", "view"]

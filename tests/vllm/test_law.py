@@ -14,7 +14,7 @@ from baco.engine import ALIGNED, BASE, Request, Warp
 from baco.engine.noise import row_key
 from baco.engine.opening import open_engine
 from baco.engine.router import View
-from baco.engine.step import Context, score
+from baco.engine.scores import Context, score
 from baco.engine.units import START
 from baco.pair import Pair
 from baco.routers import parse

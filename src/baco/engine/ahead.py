@@ -11,7 +11,6 @@ Paper: §3.1 ("a router with deeper look-ahead").
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 
@@ -19,7 +18,7 @@ from baco.engine.batch import Row
 from baco.engine.partner import Partner
 from baco.engine.prefix_cache import Spent, Texts
 from baco.engine.request import ALIGNED, BASE, Cost
-from baco.engine.step import Scores, score
+from baco.engine.scores import Look, Scores, Stretch, score
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 
@@ -29,32 +28,6 @@ SENTENCE = 0
 LONGEST_SENTENCE = 32
 """A sentence is followed for at most this many tokens."""
 
-
-class Stretch(NamedTuple):
-    """What a partner would write next in each of n rows.
-
-    A row's stretch is shorter than asked where an end token (included) or the context window ends
-    it. Rows that were not asked about hold one token of probability 0.
-
-    Attributes:
-        tokens: Its likeliest tokens, int64 [n, k].
-        top_prob: The probability of each, float [n, k].
-        entropy: The entropy of the distribution it is from, in nats, float [n, k].
-        counts: Which places count, bool [n, k]; the first always does.
-    """
-
-    tokens: torch.Tensor
-    top_prob: torch.Tensor
-    entropy: torch.Tensor
-    counts: torch.Tensor
-
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Returns the mean of values [n, k] over the places that count: float [n]."""
-        return (values * self.counts).sum(-1) / self.counts.sum(-1)
-
-
-Look = Callable[[int, int, torch.Tensor], Stretch]
-"""(side, depth, asked bool [n]) -> what that side would write."""
 
 _PLAIN = Warp(top_p=1.0)
 

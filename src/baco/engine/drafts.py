@@ -14,7 +14,8 @@ import torch
 from baco.engine.partner import Partner
 from baco.engine.prefix_cache import Texts
 from baco.engine.router import ALONE
-from baco.engine.step import Context, score, step
+from baco.engine.scores import Context, score
+from baco.engine.step import step
 from baco.engine.warp import Warp
 from baco.errors import InputError
 

@@ -33,8 +33,9 @@ from baco.engine.partner import Partner, RowCache
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Request
 from baco.engine.router import ALONE, Router
+from baco.engine.scores import Context, Nucleus, Scores
 from baco.engine.side import Side, run_together, score_window
-from baco.engine.step import Choice, Context, Nucleus, Scores, step
+from baco.engine.step import Choice, step
 from baco.engine.warp import Warp, nucleus
 from baco.errors import BacoError, InputError, UnsupportedError
 

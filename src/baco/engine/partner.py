@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from baco.engine.vocabulary import Vocabulary
+from baco.engine.vocabulary import Vocabulary
 
 
 class RowCache(Protocol):

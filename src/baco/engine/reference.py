@@ -17,13 +17,12 @@ import numpy as np
 import torch
 
 from baco.engine import noise
-from baco.engine.ahead import Stretch
 from baco.engine.blend import PLAUSIBLE, Blend
 from baco.engine.partner import Partner, is_partial
 from baco.engine.reference_rules import decide, margin_ahead, margin_of, rollout
 from baco.engine.request import ALIGNED, BASE, Finish, Request
 from baco.engine.router import View
-from baco.engine.step import Context, Nucleus, Scores
+from baco.engine.scores import Context, Nucleus, Scores, Stretch
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from baco.engine.ahead import LONGEST_SENTENCE, SENTENCE, Stretch
+from baco.engine.ahead import LONGEST_SENTENCE, SENTENCE
 from baco.engine.partner import Partner
 from baco.engine.request import ALIGNED, BASE
 from baco.engine.router import Router, View
+from baco.engine.scores import Stretch
 from baco.engine.vocabulary import Vocabulary
 from baco.routers.learned import Learned
 

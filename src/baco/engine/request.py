@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from baco.engine.blend import Blend
+from baco.engine.router import Router
 from baco.engine.warp import Warp
 from baco.errors import InputError
-
-if TYPE_CHECKING:
-    from baco.engine.router import Router
 
 ALIGNED = 0
 BASE = 1

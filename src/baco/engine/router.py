@@ -11,17 +11,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
+from baco.engine import noise
 from baco.engine.schedule import Schedule
+from baco.engine.scores import Context, Look, Scores, Stretch
+from baco.engine.vocabulary import Vocabulary
 from baco.errors import InputError, UnsupportedError
-
-if TYPE_CHECKING:
-    from baco.engine.ahead import Look, Stretch
-    from baco.engine.step import Context, Scores
-    from baco.engine.vocabulary import Vocabulary
 
 BOTH = frozenset({"base", "aligned"})
 
@@ -60,8 +58,6 @@ class View:
     @cached_property
     def u_route(self) -> torch.Tensor:
         """U_route(t): float64 [n] in (0, 1)."""
-        from baco.engine import noise
-
         return noise.uniform(self.context.keys, noise.ROUTE, self.context.t)
 
     @property

@@ -11,7 +11,7 @@ import torch
 from baco.engine.batch import Integers
 from baco.engine.partner import Partner, RowCache, is_partial
 from baco.engine.request import Request
-from baco.engine.step import Nucleus, Scores, score
+from baco.engine.scores import Nucleus, Scores, score
 from baco.engine.warp import Warp, in_order
 
 UNOPENED = -1

@@ -21,145 +21,16 @@ The step, with current source s and other partner o (Paper: §3, A.1; rules 1-5 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from baco.engine import noise
 from baco.engine.request import ALIGNED, BASE
 from baco.engine.router import Router, View
+from baco.engine.scores import LOG_0, Context, Look, Nucleus, Scores
 from baco.engine.vocabulary import Vocabulary
-from baco.engine.warp import Warp, in_order, nucleus
-
-if TYPE_CHECKING:
-    from baco.engine.ahead import Look
-
-_NONE = -torch.inf
-
-
-class Nucleus(NamedTuple):
-    """The tokens that P~ holds, per row.
-
-    Attributes:
-        ids: Token ids, int64 [n, k].
-        log_probs: log P~ of each, float [n, k]; -inf where a row holds fewer than k.
-    """
-
-    ids: torch.Tensor
-    log_probs: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """What one partner says about the next token of each row.
-
-    Attributes:
-        lines: log P, the log-softmax of the raw logits with forbidden tokens at -inf;
-            float [m, v].
-        nucleus: P~, after temperature and filters; n rows.
-        ends: bool [v]; the vocabulary's end tokens.
-        at: Which line is each row's, int64 [n]; None if they are the rows.
-        partial: Whether only the likeliest tokens are known: P is true for them, and 0 for the
-            others, which in truth share what is missing to 1.
-    """
-
-    lines: torch.Tensor
-    nucleus: Nucleus
-    ends: torch.Tensor
-    at: torch.Tensor | None = None
-    partial: bool = False
-
-    @cached_property
-    def raw(self) -> torch.Tensor:
-        """The log-probabilities log P of every token: float [n, v]."""
-        return self.lines if self.at is None else self.lines[self.at]
-
-    @cached_property
-    def warped(self) -> torch.Tensor:
-        """The log-probabilities log P~ of every token: float [n, v]."""
-        return in_order(*self.nucleus, self.lines.shape[-1])[1]
-
-    @cached_property
-    def top_token(self) -> torch.Tensor:
-        """The raw top-1 token: int64 [n]."""
-        return self.raw.argmax(-1)
-
-    @cached_property
-    def top_prob(self) -> torch.Tensor:
-        """The raw top-1 probability: float [n]."""
-        return self.raw.gather(-1, self.top_token[:, None])[:, 0].exp()
-
-    @cached_property
-    def entropy(self) -> torch.Tensor:
-        """The entropy of P in nats, or, where P is partial, a lower bound: float [n].
-
-        A token that is not known is no likelier than the least that is.
-        """
-        probs = self.raw.exp()
-        known = -(probs * self.raw.masked_fill(probs == 0, 0)).sum(-1)
-        if not self.partial:
-            return known
-        least = self.raw.masked_fill(self.raw == _NONE, torch.inf).amin(-1)
-        return known - (1 - probs.sum(-1)).clamp(min=0) * least
-
-    @cached_property
-    def top_is_end(self) -> torch.Tensor:
-        """Whether the raw top-1 token is an end: bool [n]."""
-        return self.ends[self.top_token]
-
-    def top_mean(self, k: int) -> torch.Tensor:
-        """The mean of the k largest raw probabilities: float [n]."""
-        return self.raw.topk(min(k, self.raw.shape[-1]), -1).values.exp().mean(-1)
-
-    def rows(self, index: torch.Tensor) -> Scores:
-        """Returns the scores of some rows (an index or a mask)."""
-        nucleus = Nucleus(*(x[index] for x in self.nucleus))
-        return Scores(self.raw[index], nucleus, self.ends, partial=self.partial)
-
-
-def score(
-    logits: torch.Tensor, how: Warp, vocabulary: Vocabulary, *, partial: bool = False
-) -> Scores:
-    """Turns a partner's raw logits into P and P~.
-
-    Args:
-        logits: Float [n, at least `vocabulary.size`]; half precision is computed in float32.
-        how: The warps of this side.
-        vocabulary: The partner's vocabulary.
-        partial: Whether they are log-probabilities of the likeliest tokens only, see
-            `baco.engine.partner.is_partial`. P~ then holds no others.
-
-    Returns:
-        The scores, in float64 for float64 logits, else in float32.
-    """
-    logits = logits[..., : vocabulary.size]
-    if logits.dtype not in (torch.float32, torch.float64):
-        logits = logits.float()
-    raw = logits.masked_fill(vocabulary.forbidden, _NONE)
-    if partial:
-        lost = logits.masked_fill(vocabulary.allowed, _NONE).exp().sum(-1, keepdim=True)
-        raw = raw - torch.log1p(-lost.clamp(max=1 - 1e-6))
-    else:
-        raw = torch.log_softmax(raw, -1)
-    return Scores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end, partial=partial)
-
-
-class Context(NamedTuple):
-    """Where each row stands before the step.
-
-    Attributes:
-        keys: Noise keys, int64 [n].
-        t: Tokens emitted so far, int64 [n].
-        state: Unit state of the text so far, int64 [n].
-        source: Current source s, int64 [n] (`ALIGNED` at t = 0).
-    """
-
-    keys: torch.Tensor
-    t: torch.Tensor
-    state: torch.Tensor
-    source: torch.Tensor
+from baco.engine.warp import Warp, nucleus
 
 
 class Choice(NamedTuple):
@@ -191,7 +62,9 @@ def _pick(from_base: torch.Tensor, base: Nucleus, aligned: Nucleus) -> Nucleus:
     return Nucleus(
         torch.where(mask, _padded(base.ids, width, 0), _padded(aligned.ids, width, 0)),
         torch.where(
-            mask, _padded(base.log_probs, width, _NONE), _padded(aligned.log_probs, width, _NONE)
+            mask,
+            _padded(base.log_probs, width, LOG_0),
+            _padded(aligned.log_probs, width, LOG_0),
         ),
     )
 
@@ -215,8 +88,8 @@ def _best(
     """
     gumbel = noise.gumbel(context.keys, context.t, nucleus.ids, stream)
     gumbel = gumbel.to(nucleus.log_probs.dtype)
-    value, place = torch.where(allowed, nucleus.log_probs + gumbel, _NONE).max(-1)
-    return nucleus.ids.gather(-1, place[:, None])[:, 0], value > _NONE
+    value, place = torch.where(allowed, nucleus.log_probs + gumbel, LOG_0).max(-1)
+    return nucleus.ids.gather(-1, place[:, None])[:, 0], value > LOG_0
 
 
 def unit_ends(nucleus: Nucleus, begins: torch.Tensor, context: Context) -> torch.Tensor:
@@ -378,7 +251,8 @@ def _without_ends(
             base, aligned = (
                 Nucleus(
                     *nucleus(
-                        torch.log_softmax(s.raw.masked_fill(vocabulary.is_end, _NONE), -1), warps
+                        torch.log_softmax(s.raw.masked_fill(vocabulary.is_end, LOG_0), -1),
+                        warps,
                     )
                 )
                 for s, warps in zip(scores, how, strict=True)

@@ -19,8 +19,8 @@ from baco.engine import noise
 from baco.engine.loop import Stats
 from baco.engine.partner import Partner
 from baco.engine.request import Cost
+from baco.engine.scores import score
 from baco.engine.session import TURN, Turn, finish
-from baco.engine.step import score
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.group import Sample

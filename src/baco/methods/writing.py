@@ -16,8 +16,8 @@ import torch
 from baco.engine import noise
 from baco.engine.partner import is_partial
 from baco.engine.prefix_cache import Spent, Texts
+from baco.engine.scores import score
 from baco.engine.session import TURN, Turn
-from baco.engine.step import score
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.models.sides import Side, answer_ids

@@ -21,7 +21,7 @@ from baco.errors import InputError
 from baco.routers.logit import INF
 
 if TYPE_CHECKING:
-    from baco.engine.ahead import Stretch
+    from baco.engine.scores import Stretch
 
 DEPTH = 4
 """Tokens that are looked at where the name gives no number."""

@@ -8,7 +8,7 @@ import torch
 
 from baco.engine import Warp
 from baco.engine.partner import Partner
-from baco.engine.step import score
+from baco.engine.scores import score
 from baco.serve.samples import Logprob, Piece, Plan
 
 _PLAIN = Warp(top_p=1.0)

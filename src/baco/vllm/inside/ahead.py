@@ -15,7 +15,8 @@ import torch
 from vllm.config import VllmConfig
 from vllm.forward_context import set_forward_context
 
-from baco.engine.ahead import Look, Stretch, follow
+from baco.engine.ahead import follow
+from baco.engine.scores import Look, Stretch
 from baco.vllm.inside.attention import Views, described
 
 

@@ -10,7 +10,8 @@ import torch
 
 from baco.engine.blend import blend
 from baco.engine.request import ALIGNED, BASE
-from baco.engine.step import Context, Nucleus, Scores, score, step
+from baco.engine.scores import Context, Nucleus, Scores, score
+from baco.engine.step import step
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import nucleus

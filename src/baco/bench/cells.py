@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baco.bench.plan import Control, MethodPlan, Plan
+from baco.bench.plan import Control, MethodPlan, Plan, controls_of, setting_of
 
 if TYPE_CHECKING:
     from baco.methods.base import Setting
@@ -66,48 +66,9 @@ def _short(control: Control) -> str:
     return f"{control:g}" if isinstance(control, float | int) else str(control)
 
 
-def controls_of(entry: MethodPlan) -> Sequence[Control]:
-    """The controls of a curve; None alone where the plan gives none."""
-    return entry.controls or [None]
-
-
-def make_cell_setting(plan: Plan, entry: MethodPlan, control: Control) -> Setting:
-    """Makes the setting of one control of a curve.
-
-    Raises:
-        InputError: If the method or router is unknown, or a value out of range.
-    """
-    sampling = plan.sampling_of(entry).model_dump()
-    return _setting(plan, entry.method, entry.router, control, sampling, plan.seed)
-
-
 def make_bench_setting(plan: Plan, cell: Cell) -> Setting:
     """Makes the setting of a cell; how models run comes from the plan."""
-    return _setting(plan, cell.method, cell.router, cell.control, cell.sampling, cell.seed)
-
-
-def _setting(
-    plan: Plan,
-    method: str,
-    router: str | None,
-    control: Control,
-    sampling: Mapping[str, Any],
-    seed: int,
-) -> Setting:
-    from baco.methods import METHODS
-    from baco.methods.settings import make_setting
-
-    values: dict[str, Any] = {"method": method, "router": router, "control": control, **sampling}
-    alias = METHODS[method].alias
-    if control is not None and alias and alias in sampling:
-        values[alias] = None  # the plan's sampling speaks of all other methods
-    return make_setting(
-        **values,
-        seed=seed,
-        n=plan.n,
-        lookahead=plan.run.lookahead,
-        max_rows=plan.run.max_rows,
-    )
+    return setting_of(plan, cell.method, cell.router, cell.control, cell.sampling, cell.seed)
 
 
 def cell_key(identity: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from baco.bench.cells import Cell
 from baco.bench.records import Record
 from baco.bench.results import Comparison, Discarded
 from baco.errors import InputError
-from baco.tradeoff.analysis import Analysis, Setting, analyse, average, averaged_metrics
+from baco.tradeoff.analyse import analyse
+from baco.tradeoff.analysis import Analysis, Setting, average, averaged_metrics
 from baco.tradeoff.space import Space
 
 LEVELS = ("lexical", "semantic", "overall")

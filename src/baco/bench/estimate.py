@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from baco.bench.cells import controls_of
-from baco.bench.plan import Plan
+from baco.bench.plan import Plan, controls_of
 
 BYTES_PER_SAMPLE, BYTES_PER_TOKEN = 400, 12
 """Size of a stored sample: measured on stores of the bundled pair (`plans/tiny.toml`)."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from baco.bench.datasets import Source
 from baco.bench.shipped import plan_text
 from baco.errors import BacoError, InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from baco.methods.base import Setting
 
 Control = float | str | None
 """A method's control: a number, a schedule as text, or None for its default."""
@@ -299,13 +302,51 @@ def _mistake(error: ValidationError, where: str) -> InputError:
     return InputError(f"{where}: {spot}: {words}", hint=f"it is {found['input']!r}")
 
 
+def controls_of(entry: MethodPlan) -> Sequence[Control]:
+    """The controls of a curve; None alone where the plan gives none."""
+    return entry.controls or [None]
+
+
+def make_cell_setting(plan: Plan, entry: MethodPlan, control: Control) -> Setting:
+    """Makes the setting of one control of a curve.
+
+    Raises:
+        InputError: If the method or router is unknown, or a value out of range.
+    """
+    sampling = plan.sampling_of(entry).model_dump()
+    return setting_of(plan, entry.method, entry.router, control, sampling, plan.seed)
+
+
+def setting_of(
+    plan: Plan,
+    method: str,
+    router: str | None,
+    control: Control,
+    sampling: Mapping[str, Any],
+    seed: int,
+) -> Setting:
+    from baco.methods import METHODS
+    from baco.methods.settings import make_setting
+
+    values: dict[str, Any] = {"method": method, "router": router, "control": control, **sampling}
+    alias = METHODS[method].alias
+    if control is not None and alias and alias in sampling:
+        values[alias] = None  # the plan's sampling speaks of all other methods
+    return make_setting(
+        **values,
+        seed=seed,
+        n=plan.n,
+        lookahead=plan.run.lookahead,
+        max_rows=plan.run.max_rows,
+    )
+
+
 def check(plan: Plan, where: str) -> None:
     """Checks all that a plan names: methods, routers, controls, metrics, datasets, curves.
 
     Raises:
         InputError: If something is wrong; the message says where.
     """
-    from baco.bench.cells import controls_of, make_cell_setting
     from baco.bench.datasets import DATASETS
     from baco.metrics.models import DEFAULTS
     from baco.metrics.spec import resolve

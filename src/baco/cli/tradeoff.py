@@ -70,7 +70,7 @@ def tradeoff(
     """
     from baco.cli.table import print_table
     from baco.reporting.tables import to_latex, to_markdown
-    from baco.tradeoff.analysis import analyse
+    from baco.tradeoff.analyse import analyse
     from baco.tradeoff.points import read_points
     from baco.tradeoff.tables import LEVELS, as_table, figures, to_csv, to_dict
 

@@ -7,18 +7,29 @@ start at every pass: right and simple, and slow on long texts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from baco.models.hf import HFPartner
+
+class Reads(Protocol):
+    """A model that can be read anew; see `baco.models.hf.HFPartner`."""
+
+    device: torch.device
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        """Returns the logits after the last of some ids, float [vocabulary]."""
+        ...
+
+    def all_logits(self, ids: Sequence[int]) -> torch.Tensor:
+        """Returns the logits after each of some ids, float [n, vocabulary]."""
+        ...
 
 
 class RecomputeCache:
     """Rows as id sequences; see `baco.engine.partner.RowCache`."""
 
-    def __init__(self, partner: HFPartner) -> None:
+    def __init__(self, partner: Reads) -> None:
         self.partner = partner
         self._ids: list[tuple[int, ...]] = []
 

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from baco.tradeoff.analysis import Analysis, analyse, combine
+from baco.tradeoff.analyse import analyse
+from baco.tradeoff.analysis import Analysis, combine
 from baco.tradeoff.coverage import BOUNDARIES, coverage, hypervolume
 from baco.tradeoff.dominance import Dominance, FrontierPoint, c_metric, dominance, frontier
 from baco.tradeoff.points import Point, Points, read_points

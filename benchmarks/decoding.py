@@ -16,12 +16,12 @@ from baco.engine.noise import row_key
 from baco.engine.opening import Decoder, open_engine
 from baco.engine.request import Cost
 from baco.engine.router import Router
-from baco.methods.base import Done
+from baco.methods.base import Done, tasks_for
 from baco.methods.nudging import CHUNK
 from baco.methods.settings import make_setting
 from baco.methods.writing import Ask, Writer
 from baco.models.hf import HFPartner
-from baco.pair import Pair, tasks_for
+from baco.pair import Pair
 from baco.prompts import Conversation
 from baco.routers import parse
 

@@ -15,6 +15,7 @@ import baco
 from baco.engine.request import Cost
 from baco.errors import BacoError, InputError, UnsupportedError
 from baco.methods.accounting import shares
+from baco.methods.running import with_draft
 from baco.methods.settings import make_setting
 from baco.models.known import known_pair, locate
 
@@ -81,8 +82,8 @@ def test_a_model_that_costs_more_than_it_saves_is_not_asked(pair: baco.Pair) -> 
 
 
 def test_the_model_is_loaded_once(pair: baco.Pair) -> None:
-    first = pair.with_draft(make_setting(draft=small_model()))
-    assert pair.with_draft(make_setting(draft=small_model())).draft is first.draft
+    first = with_draft(pair, make_setting(draft=small_model()))
+    assert with_draft(pair, make_setting(draft=small_model())).draft is first.draft
 
 
 def test_shares_of_a_cost_add_up() -> None:

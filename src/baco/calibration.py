@@ -18,6 +18,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,7 @@ from baco.prompts import Conversation, Prompt, conversation_of, identity
 if TYPE_CHECKING:
     from baco.engine.request import Request
     from baco.engine.router import Router
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 T = TypeVar("T")
 
@@ -245,7 +246,7 @@ def _bound(router: str | Router) -> Router:
 
 
 def resolve(
-    pair: Pair, router: str, diversity: float, *, curve: Curve | None = None
+    pair: Models, router: str, diversity: float, *, curve: Curve | None = None
 ) -> tuple[Router, CalibrationInfo]:
     """Makes the router that gives a diversity.
 
@@ -418,7 +419,7 @@ def prompts_for(pair: str) -> list[str]:
 
 
 def measure(
-    pair: Pair,
+    pair: Models,
     router: str,
     prompts: Iterable[Prompt | Conversation] | None = None,
     *,
@@ -442,7 +443,6 @@ def measure(
     Raises:
         InputError: If the router takes no threshold or there are no prompts.
     """
-    from baco import __version__
     from baco.engine.warp import Warp
 
     effort = effort or Effort()
@@ -484,7 +484,7 @@ def measure(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         fingerprint=_fingerprint(conversations),
-        version=__version__,
+        version=version("baco"),
     )
 
 
@@ -530,7 +530,7 @@ class _Probe:
 
     def __init__(
         self,
-        pair: Pair,
+        pair: Models,
         router: Router,
         conversations: Sequence[Conversation],
         effort: Effort,
@@ -573,7 +573,7 @@ class _Probe:
             yield total / len(self._rows)
 
 
-def _own_engine(pair: Pair) -> Decode:
+def _own_engine(pair: Models) -> Decode:
     """Returns a function that decodes with an engine of its own."""
 
     def decode(requests: Sequence[Request]) -> list[tuple[list[int], list[bool]]]:

@@ -12,32 +12,25 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from baco.calibration import resolve
-from baco.engine.drafts import PROMPT_LOOKUP
 from baco.engine.loop import Stats
-from baco.engine.partner import Partner
 from baco.engine.router import Router
-from baco.engine.session import Turn
 from baco.errors import InputError, UnknownNameError
-from baco.filters import Filter, filtered
-from baco.group import Group, Sample, check_size
-from baco.methods.base import Chunk, Done, Setting, Task, Update
-from baco.methods.needs import check
+from baco.group import Group, Sample
+from baco.methods.base import Chunk, Done, Setting, Task, Update, tasks_for
+from baco.methods.filters import Filter
+from baco.methods.running import run
 from baco.methods.settings import make_setting
 from baco.models.checkpoints import Loading
 from baco.models.endpoint import PREFIX
-from baco.models.known import BasePrompt, KnownPair, known_pair, locate
-from baco.models.load import load_draft, load_sides
-from baco.models.sides import Side
-from baco.partners.bridge import BridgedPartner
-from baco.prompts import Conversation, PlainTemplate, Prompt, conversation_of
-from baco.routers.judge import Judge
-from baco.routers.judge import bind as bind_judge
-from baco.routers.judges import aligned_judge
+from baco.models.known import BasePrompt, known_pair, locate
+from baco.models.load import load_sides
+from baco.models.sides import Models
+from baco.prompts import PlainTemplate, Prompt, conversation_of
 
 logger = logging.getLogger("baco")
 
 
-class Pair:
+class Pair(Models):
     """A base and an aligned model.
 
     Args:
@@ -62,13 +55,6 @@ class Pair:
         trust_remote_code: Whether code from the checkpoints may run.
         shapes_only: Whether to leave the weights out, see `baco.models.memory`; such a pair
             cannot run.
-
-    Attributes:
-        name: The pair's name.
-        sides: The base and the aligned side: partners, prompts, bytes of tokens.
-        judge: Makes the judge of a prompt, for the router ``judge``; None for the aligned model.
-        known: The entry of `pairs.toml` it was loaded by, or None.
-        base_prompt: How the base side is prompted: ``plain``, or ``chat`` (two aligned models).
 
     Raises:
         PairError: If a side cannot be had (missing, gated, no network) or is of a wrong kind.
@@ -122,8 +108,7 @@ class Pair:
                 shapes_only,
             ),
         )
-        self._set(name or f"{sides[0].label},{sides[1].label}", *sides)
-        self.base_prompt = base_prompt
+        super().__init__(name or f"{sides[0].label},{sides[1].label}", sides, base_prompt)
 
     @classmethod
     def remote(cls, base: Any, aligned: Any, **options: Any) -> Pair:
@@ -145,64 +130,6 @@ class Pair:
         )
         return cls(*sides, **options)
 
-    @classmethod
-    def from_sides(cls, name: str, base: Side, aligned: Side) -> Pair:
-        """Makes a pair of sides built by hand: scripted or remote partners, own prompts."""
-        pair = cls.__new__(cls)
-        pair._set(name, base, aligned)
-        return pair
-
-    def _set(self, name: str, base: Side, aligned: Side) -> None:
-        self.name = name
-        self.sides = (base, aligned)
-        self.judge: Callable[[Conversation], Judge] | None = None
-        self.known: KnownPair | None = None
-        self.base_prompt = "plain"
-        self._drafts: dict[str, Partner] = {}
-
-    def __repr__(self) -> str:
-        base, aligned = self.sides
-        return f"<Pair {self.name!r}: {base.label} and {aligned.label}>"
-
-    @property
-    def base(self) -> Partner:
-        """The base model as the engine sees it."""
-        return self.sides[0].partner
-
-    @property
-    def aligned(self) -> Partner:
-        """The aligned model as the engine sees it."""
-        return self.sides[1].partner
-
-    @property
-    def one_tokenizer(self) -> bool:
-        """Whether the two sides have the same tokenizer; else they exchange text."""
-        return not isinstance(self.aligned, BridgedPartner)
-
-    @property
-    def token_bytes(self) -> Sequence[bytes]:
-        """The bytes of each token id."""
-        return self.sides[1].token_bytes
-
-    @property
-    def revision(self) -> str:
-        """A word that changes when either model does."""
-        return "+".join(side.revision for side in self.sides)
-
-    def prompt_ids(self, conversation: Conversation) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Returns the token ids of a prompt for (base, aligned).
-
-        Args:
-            conversation: From `baco.prompts.conversation_of`.
-        """
-        base, aligned = (side.ids(conversation) for side in self.sides)
-        return base, aligned
-
-    def text_ids(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Returns the token ids of raw text for (base, aligned), without any template."""
-        base, aligned = (tuple(side.encode_text(text)) for side in self.sides)
-        return base, aligned
-
     def calibrated(self, router: str, diversity: float) -> Router:
         """Returns the router with the threshold that gives a diversity on this pair.
 
@@ -219,55 +146,11 @@ class Pair:
             logger.warning(info.note)
         return bound
 
-    def bind(self, router: Router, prompt: Conversation) -> Router:
-        """Returns a router whose rule `judge` asks this pair's judge about one prompt."""
-        if self.judge is None:
-            self.judge = aligned_judge(self)
-        return bind_judge(router, self.judge(prompt))
-
     def run(
         self, tasks: Sequence[Task], setting: Setting, *, keep: Filter | None = None
     ) -> Iterator[Update]:
-        """Makes samples; what `generate` and `stream` are made of.
-
-        Args:
-            tasks: Which samples of which prompts; any subset of a group gives the same samples.
-            setting: From `baco.methods.settings.make_setting`.
-            keep: A moderation filter; the tokens of a sample wait until it has passed.
-
-        Yields:
-            Tokens as they may be shown, finished samples, and in the end the engines' account;
-            in a session (see `Setting.seat`) also turns.
-
-        Raises:
-            InputError: If the pair cannot do what the method needs, or a prompt does not fit into
-                a context window.
-        """
-        check(self, setting, tasks)
-        setting = self.with_draft(setting)
-        updates = setting.method.run(self, tasks, setting)
-        if setting.seat is None:  # nobody to take turns with
-            updates = (update for update in updates if not isinstance(update, Turn))
-        return updates if keep is None else filtered(updates, keep)
-
-    def with_draft(self, setting: Setting) -> Setting:
-        """Loads the draft model that a setting names; each once, and as the pair was loaded.
-
-        Args:
-            setting: A setting whose draft may be the name of a model.
-
-        Returns:
-            The setting with the model in its place.
-
-        Raises:
-            BacoError: If the model cannot be had, or is of no use to this pair.
-        """
-        name = setting.draft
-        if not isinstance(name, str) or name == PROMPT_LOOKUP:
-            return setting
-        if name not in self._drafts:
-            self._drafts[name] = load_draft(name, self.sides[1])
-        return replace(setting, draft=self._drafts[name])
+        """Makes samples; arguments, updates and errors as of `baco.methods.running.run`."""
+        return run(self, tasks, setting, keep=keep)
 
     @overload
     def generate(
@@ -425,18 +308,6 @@ class Stream:
         for _ in self._tokens:
             pass
         return Group(tuple(self._samples[i] for i in sorted(self._samples)), self._stats)
-
-
-def tasks_for(conversations: Sequence[Conversation], n: int) -> list[Task]:
-    """Lists the tasks of whole groups: all samples of the first prompt, then of the next.
-
-    Raises:
-        InputError: If n is out of range, or there is no prompt.
-    """
-    check_size(n)
-    if not conversations:
-        raise InputError("there is no prompt", hint="give at least one")
-    return [Task(conversation, index) for conversation in conversations for index in range(n)]
 
 
 def _is_single(prompt: object) -> bool:

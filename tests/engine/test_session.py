@@ -12,10 +12,10 @@ from baco.engine.loop import Engine, Stats
 from baco.engine.session import TURN, Run, Seat, Session, Turn
 from baco.errors import PairError
 from baco.group import Sample
-from baco.methods.base import Done, Setting, Task, Update
+from baco.methods.base import Done, Setting, Task, Update, tasks_for
 from baco.methods.run import new_session
 from baco.methods.settings import make_setting
-from baco.pair import Pair, tasks_for
+from baco.pair import Pair
 from baco.prompts import conversation_of
 
 pytestmark = pytest.mark.costs

@@ -15,11 +15,11 @@ from baco.errors import UnsupportedError
 from baco.metrics.cache import Cache, content_key
 
 if TYPE_CHECKING:
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 
 def agreement(
-    pair: Pair, groups: Sequence[tuple[Record, Sequence[Mapping[str, Any]]]], cache: Cache
+    pair: Models, groups: Sequence[tuple[Record, Sequence[Mapping[str, Any]]]], cache: Cache
 ) -> Floats:
     """Share of positions where both models hold the same token for the likeliest, by tenth.
 
@@ -58,7 +58,7 @@ def _unpack(stored: bytes) -> Floats:
     return np.frombuffer(stored, dtype=np.float64).reshape(2, TENTHS)
 
 
-def _of_group(pair: Pair, record: Record, tokens: Sequence[Sequence[int]]) -> Floats:
+def _of_group(pair: Models, record: Record, tokens: Sequence[Sequence[int]]) -> Floats:
     """Positions of one group where the models agree, and all positions, by tenth."""
     found = np.zeros((2, TENTHS))
     rows = [t for t in tokens if len(t) > 1]

@@ -325,6 +325,7 @@ def setting_of(
     sampling: Mapping[str, Any],
     seed: int,
 ) -> Setting:
+    """Makes the setting of one control of one method; how models run comes from the plan."""
     from baco.methods import METHODS
     from baco.methods.settings import make_setting
 

@@ -8,6 +8,7 @@ from baco.cli.table import print_json
 from baco.errors import BacoError, InputError
 from baco.methods.base import Setting, Task
 from baco.methods.run import job_of
+from baco.methods.running import with_draft
 from baco.models.memory import Need, available_on, need_of
 from baco.models.sides import Side
 from baco.pair import Pair
@@ -61,7 +62,7 @@ def planned(pair: Pair, tasks: list[Task], setting: Setting) -> dict[str, Any]:
         _check(sides, (base, aligned), in_short(prompt))
         lengths.append((base, aligned))
     partners = (sides[0].partner, sides[1].partner)
-    setting = pair.with_draft(setting)
+    setting = with_draft(pair, setting)
     need = need_of(partners, job_of(lengths, len(tasks), setting))
     plan: dict[str, Any] = {"pair": pair.name, "prompts": len(prompts), "rows": len(tasks)}
     if not tasks:

@@ -218,8 +218,8 @@ def generate(
     # All that can be checked is checked before any model is loaded.
     from baco.cli.inputs import read_prompts
     from baco.cli.output import Output
-    from baco.filters import load_filter
     from baco.group import check_size
+    from baco.methods.filters import load_filter
     from baco.models.known import known_pair
 
     check_size(n)

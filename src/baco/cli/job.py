@@ -16,11 +16,11 @@ from baco.cli.output import Output, wanted
 from baco.cli.progress import Bar
 from baco.cli.render import Printer, note, stdout_console, style_for
 from baco.cli.table import print_json
-from baco.filters import Filter
 from baco.group import Group, Sample
-from baco.methods.base import Done, Setting, Task
+from baco.methods.base import Done, Setting, Task, tasks_for
+from baco.methods.filters import Filter
 from baco.methods.settings import make_setting
-from baco.pair import Pair, load, tasks_for
+from baco.pair import Pair, load
 from baco.prompts import Conversation, in_short, question_of
 from baco.routers import parse
 

@@ -25,11 +25,12 @@ from baco.group import Sample
 from baco.methods.accounting import Account
 from baco.methods.base import Done, Method, Sampling, Setting, Task, Update
 from baco.methods.models import ALONE, run_baco
+from baco.methods.running import run
 from baco.prompts import Conversation, Prompt, as_json, conversation_of, question_of
 from baco.user_functions import number_of
 
 if TYPE_CHECKING:
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 logger = logging.getLogger("baco")
 
@@ -78,13 +79,15 @@ def distinct_meanings(prompt: str | list[dict[str, str]], texts: list[str]) -> f
     return float(len({semantic_class(question, text) for text in texts}))
 
 
-def order(pair: Pair, prompts: Sequence[Prompt | Conversation] | None = None, **how: Any) -> Order:
+def order(
+    pair: Models, prompts: Sequence[Prompt | Conversation] | None = None, **how: Any
+) -> Order:
     """Measures at one go which of two aligned models is more diverse; as `ordering`."""
     return finish(ordering(pair, prompts, **how))
 
 
 def ordering(
-    pair: Pair,
+    pair: Models,
     prompts: Sequence[Prompt | Conversation] | None = None,
     *,
     measure: Measure | None = None,
@@ -158,11 +161,11 @@ def ordering(
 
 
 def _mean(
-    pair: Pair, tasks: Sequence[Task], setting: Setting, measure: Measure
+    pair: Models, tasks: Sequence[Task], setting: Setting, measure: Measure
 ) -> Generator[Turn, None, float]:
     """Returns the mean diversity of one model's groups."""
     made: dict[int, Sample] = {}
-    yield from Account().collect(pair.run(tasks, setting), made)
+    yield from Account().collect(run(pair, tasks, setting), made)
     values = []
     for start in range(0, len(tasks), setting.n or 1):
         texts = [made[i].text for i in range(start, start + (setting.n or 1))]
@@ -173,7 +176,7 @@ def _mean(
     return mean
 
 
-def ordered(pair: Pair, found: Order) -> Pair:
+def ordered(pair: Models, found: Order) -> Models:
     """Returns the pair in the order that was found; the pair itself if it was right."""
     if not found.swapped:
         return pair
@@ -182,10 +185,10 @@ def ordered(pair: Pair, found: Order) -> Pair:
     return turned
 
 
-_ORDERS: WeakKeyDictionary[Pair, Order] = WeakKeyDictionary()
+_ORDERS: WeakKeyDictionary[Models, Order] = WeakKeyDictionary()
 
 
-def run_aaco(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_aaco(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """Two aligned models together; the more diverse one, measured once, plays the base.
 
     Raises:

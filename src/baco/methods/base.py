@@ -14,12 +14,13 @@ from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.group import Sample, check_size
 from baco.prompts import Conversation
+from baco.registry import Registry
 
 if TYPE_CHECKING:
     from baco.engine.partner import Partner
     from baco.engine.router import Router
     from baco.engine.session import Seat
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 PAIR_OF_MODELS = frozenset({"base logits", "aligned logits"})
 """The needs of a method that decodes with both models."""
@@ -180,7 +181,7 @@ def split_spec(router: Router) -> tuple[str, float | str | None]:
     return head, text if ":" in text or math.isinf(gamma) else gamma
 
 
-Run = Callable[["Pair", Sequence[Task], Setting], Iterator[Update]]
+Run = Callable[["Models", Sequence[Task], Setting], Iterator[Update]]
 """(pair, tasks, setting) -> updates; every task ends with its `Done`. A method that computes by
 itself yields `TURN` before each forward pass, so that it holds up nobody in a session."""
 
@@ -264,3 +265,19 @@ class Method:
                 f"the {self.control} {value:g} is out of range for the method {self.name!r}",
                 hint=f"use a value in {self.span}",
             )
+
+
+METHODS: Registry[Method] = Registry("method")
+"""Every method by name; plug-ins add theirs through the entry-point group ``baco.methods``."""
+
+
+def tasks_for(conversations: Sequence[Conversation], n: int) -> list[Task]:
+    """Lists the tasks of whole groups: all samples of the first prompt, then of the next.
+
+    Raises:
+        InputError: If n is out of range, or there is no prompt.
+    """
+    check_size(n)
+    if not conversations:
+        raise InputError("there is no prompt", hint="give at least one")
+    return [Task(conversation, index) for conversation in conversations for index in range(n)]

@@ -31,7 +31,7 @@ from baco.methods.reader import Reader
 from baco.prompts import Conversation, identity
 
 if TYPE_CHECKING:
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 _NEVER = -1e9  # the score of beams that only copy the first one before the first step
 
@@ -242,19 +242,19 @@ def _filled(
     return picked
 
 
-def run_diverse_beam(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_diverse_beam(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model; the i-th sample is what the i-th group of one beam finds."""
     yield from _run(pair, tasks, setting, drawn=False)
 
 
 def run_diverse_beam_sample(
-    pair: Pair, tasks: Sequence[Task], setting: Setting
+    pair: Models, tasks: Sequence[Task], setting: Setting
 ) -> Iterator[Update]:
     """The same, with tokens drawn: each group draws from what the penalties leave."""
     yield from _run(pair, tasks, setting, drawn=True)
 
 
-def _run(pair: Pair, tasks: Sequence[Task], setting: Setting, *, drawn: bool) -> Iterator[Update]:
+def _run(pair: Models, tasks: Sequence[Task], setting: Setting, *, drawn: bool) -> Iterator[Update]:
     """Searches prompt by prompt."""
     passes = fed = emitted = 0
     for prompt in dict.fromkeys(task.prompt for task in tasks):
@@ -271,7 +271,7 @@ def _run(pair: Pair, tasks: Sequence[Task], setting: Setting, *, drawn: bool) ->
 
 
 def _group(
-    pair: Pair, prompt: Conversation, setting: Setting, drawn: bool
+    pair: Models, prompt: Conversation, setting: Setting, drawn: bool
 ) -> Generator[Turn, None, tuple[list[Sample], int]]:
     """Makes a whole group; returns it and the passes it took."""
     assert setting.n is not None

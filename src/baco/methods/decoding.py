@@ -16,19 +16,19 @@ from baco.methods.base import Method, Setting, Task, Update
 from baco.methods.models import run_alone
 
 if TYPE_CHECKING:
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 ALIGNED = frozenset({"aligned logits"})
 """The need of methods that use the aligned model only."""
 
 
-def run_min_p(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_min_p(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model; its min-p filter is the control."""
     yield from run_alone(pair, "aligned", tasks, setting)
 
 
 def _filtered(
-    pair: Pair, tasks: Sequence[Task], setting: Setting, **filters: object
+    pair: Models, tasks: Sequence[Task], setting: Setting, **filters: object
 ) -> Iterator[Update]:
     """The aligned model with another filter."""
     warp = replace(setting.sampling.warp, **filters)  # type: ignore[arg-type]
@@ -36,17 +36,17 @@ def _filtered(
     yield from run_alone(pair, "aligned", tasks, replace(setting, sampling=sampling))
 
 
-def run_top_n_sigma(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_top_n_sigma(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model; tokens far below the likeliest, in standard deviations, are dropped."""
     yield from _filtered(pair, tasks, setting, top_n_sigma=setting.control)
 
 
-def run_typical(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_typical(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model; tokens that surprise much more or less than expected are dropped."""
     yield from _filtered(pair, tasks, setting, typical=setting.control)
 
 
-def run_xtc(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_xtc(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model; top choices are dropped half of the time."""
     yield from _filtered(pair, tasks, setting, xtc=setting.control)
 

@@ -17,10 +17,12 @@ from baco.methods.run import Decoding
 from baco.routers import parse
 
 if TYPE_CHECKING:
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 
-def run_response_ensemble(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_response_ensemble(
+    pair: Models, tasks: Sequence[Task], setting: Setting
+) -> Iterator[Update]:
     """Half of the answers by each model: by turns, the aligned one first."""
     account = Account()
     for name, rest in (("aligned", 0), ("base", 1)):
@@ -33,7 +35,7 @@ def run_response_ensemble(pair: Pair, tasks: Sequence[Task], setting: Setting) -
 
 def _run_blend(
     kind: Literal["linear", "geometric", "contrast"],
-    pair: Pair,
+    pair: Models,
     tasks: Sequence[Task],
     setting: Setting,
 ) -> Iterator[Update]:
@@ -50,17 +52,17 @@ def _run_blend(
     ).updates()
 
 
-def run_logit_ensemble(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_logit_ensemble(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The mean of both models' probabilities, weighted."""
     yield from _run_blend("linear", pair, tasks, setting)
 
 
-def run_geometric(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_geometric(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The mean of both models' logits, weighted."""
     yield from _run_blend("geometric", pair, tasks, setting)
 
 
-def run_contrastive(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_contrastive(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model's logits, moved further away from the base model's."""
     yield from _run_blend("contrast", pair, tasks, setting)
 

@@ -18,17 +18,19 @@ from baco.methods.run import Decoding
 from baco.methods.text_routing import run_text
 from baco.prompts import Conversation
 from baco.routers import parse
+from baco.routers.judge import bind
+from baco.routers.judges import aligned_judge
 from baco.routers.learned import strangers
 
 if TYPE_CHECKING:
     from baco.engine.router import Router
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 
 logger = logging.getLogger("baco")
 
 
-def run_baco(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_baco(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """Both models together; the router decides at each unit who writes it.
 
     Raises:
@@ -49,14 +51,16 @@ def run_baco(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Up
             pair.name,
         )
 
+    judge = pair.judge or aligned_judge(pair)
+
     def router_for(prompt: Conversation) -> Router:
-        return pair.bind(router, prompt) if router.needs_text else router
+        return bind(router, judge(prompt)) if router.needs_text else router
 
     yield from Decoding(tasks, setting, sides=pair.sides, router_for=router_for).updates()
 
 
 def run_alone(
-    pair: Pair, name: str, tasks: Sequence[Task], setting: Setting, **how: Any
+    pair: Models, name: str, tasks: Sequence[Task], setting: Setting, **how: Any
 ) -> Iterator[Update]:
     """One model alone: it is both sides, and its ends need nobody's consent.
 
@@ -104,12 +108,12 @@ def _as_base(update: Update) -> Update:
     return update
 
 
-def run_base(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_base(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The base model alone."""
     yield from run_alone(pair, "base", tasks, setting)
 
 
-def run_aligned(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_aligned(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model alone."""
     yield from run_alone(pair, "aligned", tasks, setting)
 

@@ -18,8 +18,8 @@ from baco.prompts import is_raw
 from baco.routers import names, parse
 
 if TYPE_CHECKING:
-    from baco.methods.base import Method, Setting, Task
-    from baco.pair import Pair
+    from baco.methods.base import METHODS, Method, Setting, Task
+    from baco.models.sides import Models
 
 LEVELS = get_args(Level)
 """What a partner may give, each including the ones before."""
@@ -28,7 +28,7 @@ ONE_TOKENIZER = "one tokenizer"
 """The need of a method that computes with both models' probabilities of one token."""
 
 
-def abilities(pair: Pair) -> frozenset[str]:
+def abilities(pair: Models) -> frozenset[str]:
     """Returns what a pair can do: ``base text``, ``aligned logits``, ``one tokenizer``, ..."""
     found = {ONE_TOKENIZER} if pair.one_tokenizer else set()
     for name, partner in _partners(pair).items():
@@ -37,7 +37,7 @@ def abilities(pair: Pair) -> frozenset[str]:
     return frozenset(found)
 
 
-def _partners(pair: Pair) -> dict[str, Partner]:
+def _partners(pair: Models) -> dict[str, Partner]:
     """Returns the partners by name, without the bridge between them."""
     found = {"base": pair.base, "aligned": pair.aligned}
     return {
@@ -46,7 +46,7 @@ def _partners(pair: Pair) -> dict[str, Partner]:
     }
 
 
-def lacking(pair: Pair, router: Router) -> list[str]:
+def lacking(pair: Models, router: Router) -> list[str]:
     """Returns what a router needs and a pair does not have, such as ``base logits``."""
     able, partners = abilities(pair), _partners(pair)
     missing = set()
@@ -62,7 +62,7 @@ def lacking(pair: Pair, router: Router) -> list[str]:
     return sorted(missing)
 
 
-def unmet(pair: Pair, method: Method) -> list[str]:
+def unmet(pair: Models, method: Method) -> list[str]:
     """Returns what a method needs and a pair does not have."""
     found = set(method.needs - abilities(pair))
     if method.keeps_caches and not all(
@@ -72,7 +72,7 @@ def unmet(pair: Pair, method: Method) -> list[str]:
     return sorted(found)
 
 
-def check(pair: Pair, setting: Setting, tasks: Sequence[Task]) -> None:
+def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
     """Checks that a pair can do what a method needs, and that the tasks suit the method.
 
     Args:
@@ -86,8 +86,6 @@ def check(pair: Pair, setting: Setting, tasks: Sequence[Task]) -> None:
     """
     method = setting.method
     if missing := unmet(pair, method):
-        from baco.methods import METHODS
-
         others = [name for name, other in METHODS.items() if not unmet(pair, other)]
         raise InputError(
             f"the method {method.name!r} needs {' and '.join(missing)}, "

@@ -32,7 +32,7 @@ from baco.models.sides import answer_ids
 from baco.prompts import identity
 
 if TYPE_CHECKING:
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 CHUNK = 16
 """Tokens that a model is asked for at once."""
@@ -237,7 +237,7 @@ class Nudging:
         setting: How.
     """
 
-    def __init__(self, pair: Pair, tasks: Sequence[Task], setting: Setting) -> None:
+    def __init__(self, pair: Models, tasks: Sequence[Task], setting: Setting) -> None:
         warp = setting.sampling.warp
         self._tasks = tasks
         self._setting = setting
@@ -373,7 +373,7 @@ def owners_of(parts: Sequence[tuple[str, int]]) -> list[int]:
     return [side for text, side in parts for _ in text.encode()]
 
 
-def run_nudging(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_nudging(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model nudges the base model.
 
     Raises:

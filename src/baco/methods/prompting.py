@@ -25,7 +25,7 @@ from baco.methods.outcome import Found, cut, failed
 from baco.prompts import Conversation, Message, as_json, identity
 
 if TYPE_CHECKING:
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 STRING_ROOM = 128
 """Tokens that a random string and the tags may take beside the answer."""
@@ -37,7 +37,7 @@ AT_LEAST = 5
 """Verbalized sampling asks for at least so many answers, and draws from them."""
 
 
-def run_system_prompt(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_system_prompt(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """A system message asks for unique, novel answers."""
     asked = [
         replace(task, asked=wording.with_system(task.prompt, wording.BE_NOVEL)) for task in tasks
@@ -45,7 +45,7 @@ def run_system_prompt(pair: Pair, tasks: Sequence[Task], setting: Setting) -> It
     yield from run_alone(pair, "aligned", asked, setting)
 
 
-def run_string_seed(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_string_seed(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The model writes a random string first, and lets it choose the answer."""
     asked = []
     for task in tasks:
@@ -56,7 +56,7 @@ def run_string_seed(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iter
     )
 
 
-def run_paraphrase(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_paraphrase(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The k-th answer is to the k-th paraphrase: one of the data set's, else of the model's."""
     account = Account()
     written: dict[int, Sample] = {}
@@ -94,7 +94,7 @@ def run_paraphrase(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Itera
     yield account.stats
 
 
-def run_in_context(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_in_context(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """One dialogue: after each answer the user asks for a different one."""
     account = Account()
     wanted: dict[tuple[Conversation, int], list[int]] = {}
@@ -120,7 +120,7 @@ def run_in_context(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Itera
 
 
 def _dialogue(
-    pair: Pair, prompt: Conversation, answers: Sequence[str], index: int, setting: Setting
+    pair: Models, prompt: Conversation, answers: Sequence[str], index: int, setting: Setting
 ) -> Task:
     """Makes the next turn; the oldest answers are left out where the context is too short."""
     window = pair.aligned.context_window
@@ -136,7 +136,7 @@ def _dialogue(
     return task
 
 
-def run_verbalized(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_verbalized(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """One response holds many answers with probabilities; the group is drawn from them.
 
     Without replacement: the first sample by the probabilities as they are, the next by those of

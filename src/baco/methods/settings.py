@@ -9,8 +9,7 @@ from baco.engine.partner import Partner
 from baco.engine.router import Router
 from baco.engine.warp import Warp
 from baco.errors import InputError
-from baco.methods import METHODS
-from baco.methods.base import COLDEST, HOTTEST, Method, Sampling, Setting, split_spec
+from baco.methods.base import COLDEST, HOTTEST, METHODS, Method, Sampling, Setting, split_spec
 from baco.routers import parse
 
 DEFAULT_ROUTER = "p-punc"

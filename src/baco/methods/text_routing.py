@@ -29,7 +29,7 @@ from baco.models.tokens import is_formatting, is_function_word
 from baco.prompts import as_json, identity
 
 if TYPE_CHECKING:
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 CHUNK = 16
 """Tokens that a model is asked for at once."""
@@ -158,7 +158,7 @@ class Answer:
         return True
 
 
-def run_text(pair: Pair, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+def run_text(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """Both models together, as text.
 
     Raises:

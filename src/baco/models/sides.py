@@ -7,13 +7,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from baco.errors import InputError, PairError
 from baco.prompts import IDS, RAW, Conversation, Message, PlainTemplate
 
 if TYPE_CHECKING:
     from baco.engine.partner import Partner
+    from baco.models.known import BasePrompt, KnownPair
+    from baco.routers.judge import Judge
 
 Encoder = Callable[[Conversation], Sequence[int]]
 """A conversation -> the token ids after which the answer begins."""
@@ -272,3 +274,83 @@ def plain_encoder(encode_text: Callable[[str], Sequence[int]], template: PlainTe
     Paper: App. A ("for base models, we apply a plain shifting template").
     """
     return lambda conversation: encode_text(template.write(conversation))
+
+
+class Models:
+    """Both sides of a pair, as data: what every method runs on. `baco.Pair` adds the verbs.
+
+    Args:
+        name: What to call the pair.
+        sides: The base and the aligned side.
+        base_prompt: How the base side is prompted.
+
+    Attributes:
+        name: The pair's name.
+        sides: The base and the aligned side: partners, prompts, bytes of tokens.
+        judge: Makes the judge of a prompt, for the router ``judge``; None for the aligned model.
+        known: The entry of `pairs.toml` it was loaded by, or None.
+        base_prompt: How the base side is prompted: ``plain``, or ``chat`` (two aligned models).
+        drafts: Draft models that were loaded for it, by name.
+    """
+
+    def __init__(
+        self, name: str, sides: tuple[Side, Side], base_prompt: BasePrompt = "plain"
+    ) -> None:
+        self.name = name
+        self.sides = sides
+        self.judge: Callable[[Conversation], Judge] | None = None
+        self.known: KnownPair | None = None
+        self.base_prompt = base_prompt
+        self.drafts: dict[str, Partner] = {}
+
+    @classmethod
+    def from_sides(cls, name: str, base: Side, aligned: Side) -> Self:
+        """Makes a pair of sides built by hand: scripted or remote partners, own prompts."""
+        pair = cls.__new__(cls)
+        Models.__init__(pair, name, (base, aligned))
+        return pair
+
+    def __repr__(self) -> str:
+        base, aligned = self.sides
+        return f"<{type(self).__name__} {self.name!r}: {base.label} and {aligned.label}>"
+
+    @property
+    def base(self) -> Partner:
+        """The base model as the engine sees it."""
+        return self.sides[0].partner
+
+    @property
+    def aligned(self) -> Partner:
+        """The aligned model as the engine sees it."""
+        return self.sides[1].partner
+
+    @property
+    def one_tokenizer(self) -> bool:
+        """Whether the two sides have the same tokenizer; else they exchange text."""
+        from baco.partners.bridge import BridgedPartner
+
+        return not isinstance(self.aligned, BridgedPartner)
+
+    @property
+    def token_bytes(self) -> Sequence[bytes]:
+        """The bytes of each token id."""
+        return self.sides[1].token_bytes
+
+    @property
+    def revision(self) -> str:
+        """A word that changes when either model does."""
+        return "+".join(side.revision for side in self.sides)
+
+    def prompt_ids(self, conversation: Conversation) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Returns the token ids of a prompt for (base, aligned).
+
+        Args:
+            conversation: From `baco.prompts.conversation_of`.
+        """
+        base, aligned = (side.ids(conversation) for side in self.sides)
+        return base, aligned
+
+    def text_ids(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Returns the token ids of raw text for (base, aligned), without any template."""
+        base, aligned = (tuple(side.encode_text(text)) for side in self.sides)
+        return base, aligned

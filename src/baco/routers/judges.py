@@ -20,7 +20,7 @@ from baco.prompts import Conversation, Message
 
 if TYPE_CHECKING:
     from baco.metrics.chat import ChatJudge
-    from baco.pair import Pair
+    from baco.models.sides import Models
     from baco.routers.judge import Judge
 
 INSTRUCTIONS = """\
@@ -66,11 +66,11 @@ def question(request: Conversation, form: str, answer: str, proposal: str, usual
     )
 
 
-def _text(pair: Pair, ids: list[int]) -> str:
+def _text(pair: Models, ids: list[int]) -> str:
     return b"".join(pair.token_bytes[i] for i in ids).decode(errors="replace")
 
 
-def aligned_judge(pair: Pair) -> Callable[[Conversation], Judge]:
+def aligned_judge(pair: Models) -> Callable[[Conversation], Judge]:
     """Makes the pair's aligned model the judge: one forward, is "yes" likelier than "no"?
 
     Args:
@@ -115,7 +115,7 @@ def aligned_judge(pair: Pair) -> Callable[[Conversation], Judge]:
     return of
 
 
-def http_judge(pair: Pair, client: ChatJudge) -> Callable[[Conversation], Judge]:
+def http_judge(pair: Models, client: ChatJudge) -> Callable[[Conversation], Judge]:
     """Makes a model behind an OpenAI-compatible interface the judge.
 
     Args:

@@ -23,9 +23,9 @@ import torch
 from baco.engine.noise import row_key
 from baco.engine.router import BOTH, Router, Rule, View
 from baco.errors import BacoError, InputError
-from baco.methods.base import Done, Update
+from baco.methods.base import Done, Update, tasks_for
+from baco.methods.running import run
 from baco.methods.settings import make_setting
-from baco.pair import tasks_for
 from baco.prompts import (
     Conversation,
     Prompt,
@@ -38,7 +38,7 @@ from baco.routers.learned import FEATURES, QUANTILES, Learned, features
 from baco.user_functions import load_function, number_of
 
 if TYPE_CHECKING:
-    from baco.pair import Pair
+    from baco.models.sides import Models
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -172,7 +172,11 @@ class Explorer:
 
 
 def settings_of(
-    pair: Pair, conversations: Sequence[Conversation], reward: str, plan: Plan, names: Sequence[str]
+    pair: Models,
+    conversations: Sequence[Conversation],
+    reward: str,
+    plan: Plan,
+    names: Sequence[str],
 ) -> str:
     """Returns a word that changes when anything does that decides a training."""
     parts = [pair.revision, reward, list(names), asdict(plan), [identity(c) for c in conversations]]
@@ -180,7 +184,7 @@ def settings_of(
 
 
 def train(
-    pair: Pair,
+    pair: Models,
     prompts: Iterable[Prompt | Conversation],
     reward: Reward,
     *,
@@ -246,7 +250,7 @@ Log = dict[tuple[int, int], tuple[Floats, bool]]
 
 
 def _explore(
-    pair: Pair,
+    pair: Models,
     conversations: Sequence[Conversation],
     plan: Plan,
     names: tuple[str, ...],
@@ -264,7 +268,7 @@ def _explore(
         seed=_seed(plan, state),
     )
     texts = [[""] * plan.n for _ in conversations]
-    for update in pair.run(tasks_for(conversations, plan.n), setting):
+    for update in run(pair, tasks_for(conversations, plan.n), setting):
         told(update)
         if isinstance(update, Done):
             texts[update.task // plan.n][update.sample.index] = update.sample.text
@@ -335,7 +339,7 @@ def _gains(
 
 
 def _finish(
-    pair: Pair,
+    pair: Models,
     conversations: Sequence[Conversation],
     plan: Plan,
     names: tuple[str, ...],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from baco.errors import InputError
 from baco.tradeoff.analysis import Analysis, analyse_dataset
 from baco.tradeoff.bootstrap import add_intervals

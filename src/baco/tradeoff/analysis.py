@@ -96,6 +96,7 @@ def analyse_dataset(
     n: int,
     compared: Sequence[str] | None,
 ) -> Analysis:
+    """Computes all figures of one dataset, without intervals; arguments as of `analyse`."""
     where = f" in dataset {dataset!r}" if dataset else ""
     means = mean_values(points, metrics, where)
     grids: dict[str, list[str]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from baco.errors import BacoError, InputError
-from baco.filters import load_filter, moderate
+from baco.methods.filters import load_filter, moderate
 
 ASK = "What is the capital of France?"
 

@@ -1,7 +1,8 @@
 """What decoding with two models costs: weight passes, token-rows, and seconds as ratios.
 
 Run: ``python -m benchmarks.engine`` (``--quick`` for a first impression, ``--json FILE`` to keep
-the figures, ``--profile`` to see where the time goes). The cost model and the figures of one
+the figures, ``--passes`` to count passes only, which no clock tells, and leave the file's seconds
+as they are, ``--profile`` to see where the time goes). The cost model and the figures of one
 machine are in `benchmarks/README.md`; ``python -m benchmarks.report FILE`` puts figures there.
 """
 
@@ -266,9 +267,8 @@ def profile(size: Size) -> None:
 # --- everything -----------------------------------------------------------------------------------
 
 
-def measure(size: Size) -> dict[str, Any]:
-    """Measures everything; figures are ready for JSON."""
-    start = time.perf_counter()
+def counted(size: Size) -> dict[str, Any]:
+    """Counts passes; figures are ready for JSON."""
     logging.getLogger("baco").setLevel(logging.ERROR)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -286,10 +286,14 @@ def measure(size: Size) -> dict[str, Any]:
         "passes": passes,
         "drafts": drafts,
         "lora": lora,
-        "races": races(size),
-        "minutes": (time.perf_counter() - start) / 60,
-        "machine": machine(),
     }  # fmt: skip
+
+
+def measure(size: Size) -> dict[str, Any]:
+    """Counts passes and takes times; figures are ready for JSON."""
+    start = time.perf_counter()
+    found = counted(size) | {"races": races(size)}
+    return found | {"minutes": (time.perf_counter() - start) / 60, "machine": machine()}
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -297,13 +301,19 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
+    parser.add_argument("--passes", action="store_true", help="count passes only, into --json FILE")
     parser.add_argument("--profile", action="store_true", help="only show where the time goes")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
+    if options.passes and not (options.json and options.json.is_file()):
+        parser.error("--passes needs the file of an earlier run: --json FILE")
     size = QUICK if options.quick else FULL
     if options.profile:
         profile(size)
         return
-    figures = measure(size)
+    if options.passes:
+        figures = json.loads(options.json.read_text(encoding="utf-8")) | counted(size)
+    else:
+        figures = measure(size)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

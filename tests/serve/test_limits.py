@@ -196,7 +196,7 @@ def test_an_uncalibrated_pair_is_calibrated_in_the_background(
     assert ends.status_code == 200  # the two ends need no curve
     for thread in threading.enumerate():
         if thread.name == "baco-calibrate":
-            thread.join(120)
+            thread.join(300)
     answer = client.post(CHAT, json=ask)
     assert answer.status_code == 200, answer.text
     assert answer.json()["baco"]["diversity"]["asked"] == 0.3

@@ -21,12 +21,13 @@ KINDS = (1, 4, 16, 64)
 
 SLOPES: dict[tuple[str, torch.dtype], tuple[float, ...]] = {
     ("cpu", torch.bfloat16): (0.0, 0.25, 0.5, 0.75),
-    ("cpu", torch.float32): (0.25, 0.25, 0.5, 0.5),
+    ("cpu", torch.float32): (0.0, 0.25, 0.25, 1.25),
 }
 """By what share each further token per row adds to a pass, by (kind of device, precision), for
-each of `KINDS`: 0 where it is free, 1 where two tokens take twice as long as one. Measured by
-``OMP_NUM_THREADS=1 python -m benchmarks.widths``, rounded to quarters. What is not in the table
-counts as free: nobody has measured it (a GPU), or nobody uses it for its speed (float64)."""
+each of `KINDS`: 0 where it is free, 1 where two tokens take twice as long as one. The mean over
+three further tokens; medians of three runs of ``OMP_NUM_THREADS=1 python -m benchmarks.widths`` on
+one core of an AMD EPYC, rounded to quarters. What is not in the table counts as free: nobody has
+measured it (a GPU), or nobody uses it for its speed (float64)."""
 
 
 def slope(partner: Partner, rows: int) -> float:

@@ -118,7 +118,7 @@ def test_what_is_no_model_is_refused(pair: baco.Pair, tmp_path: Path) -> None:
 
 
 def test_a_pair_that_cannot_look_ahead(pair: baco.Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair.aligned, "can_look_ahead", False)
+    monkeypatch.setattr(pair.aligned, "abilities", pair.aligned.abilities._replace(rewinds=False))
     for draft in ("prompt-lookup", small_model() + "/"):
         with pytest.raises(UnsupportedError, match="cannot look ahead"):
             pair.generate(QUESTION, n=1, draft=draft)

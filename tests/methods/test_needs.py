@@ -25,7 +25,7 @@ def pair_that_gives(base: str, aligned: str) -> Pair:
     sides = []
     for gives in (base, aligned):
         partner = FakePartner(vocabulary, lambda _: pytest.fail("work was done"))
-        partner.gives = gives
+        partner.abilities = partner.abilities._replace(gives=gives)
         sides.append(Side("scripted", partner, lambda _: (0,), lambda _: (0,), [b"a", b""]))
     return Pair.from_sides("scripted", *sides)
 

@@ -194,7 +194,7 @@ def test_an_aligned_tokenizer_with_more_special_tokens_shares_ids(
         pair = Pair(tmp_path / "base", tmp_path / "aligned", device="cpu", dtype="float64")
     assert not caplog.records
     assert pair.one_tokenizer
-    assert pair.base.can_look_ahead
+    assert pair.base.abilities.rewinds
     size, more = (vocabulary_size(AutoTokenizer.from_pretrained(tmp_path / side))
                   for side in ("base", "aligned"))  # fmt: skip
     assert more == size + 3

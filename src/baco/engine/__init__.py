@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from baco.engine.loop import Engine, Lookahead, Stats
+from baco.engine.loop import Engine, Stats
+from baco.engine.partner import Lookahead
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp

@@ -32,8 +32,7 @@ measured it (a GPU), or nobody uses it for its speed (float64)."""
 
 def slope(partner: Partner, rows: int) -> float:
     """Returns by what share each further token per row adds to a pass of so many rows."""
-    model = getattr(partner, "model", None)
-    by_kind = SLOPES.get((model.device.type, model.dtype)) if model is not None else None
+    by_kind = SLOPES.get(partner.runs_on) if partner.runs_on else None
     return by_kind[min(bisect_left(KINDS, rows), len(KINDS) - 1)] if by_kind else 0.0
 
 

@@ -18,8 +18,7 @@ other rows.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend, blend
 from baco.engine.costs import Costs
 from baco.engine.drafts import Ask, Draft, make_drafter
-from baco.engine.partner import Partner, RowCache
+from baco.engine.partner import Lookahead, Partner, RowCache
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Request
 from baco.engine.router import ALONE, Router
@@ -38,9 +37,6 @@ from baco.engine.side import Side, run_together, score_window
 from baco.engine.step import Choice, step
 from baco.engine.warp import Warp, nucleus
 from baco.errors import BacoError, InputError, UnsupportedError
-
-Lookahead = Literal["auto", "off"] | int
-"""How far the partners may guess ahead: a number of tokens, ``off``, or ``auto``."""
 
 LONGEST_DRAFT = 8
 """The longest draft under ``auto``."""
@@ -141,9 +137,11 @@ class Engine:
             )
         if max_rows < 1:
             raise InputError(f"max_rows {max_rows} is out of range", hint="use at least 1")
-        self._shared, strands = _shared_cache(base, aligned)
+        shared = aligned.shared_cache(base)
+        self._shared: RowCache | None
+        self._shared, *strands = shared or (None, None, None)
         self.longest = longest_draft(lookahead)
-        if not (base.can_look_ahead and aligned.can_look_ahead):
+        if not (base.abilities.rewinds and aligned.abilities.rewinds):
             if isinstance(lookahead, int) or draft is not None:
                 raise UnsupportedError(
                     "this pair cannot look ahead: a partner's cache cannot forget guesses",
@@ -639,20 +637,6 @@ class Engine:
             row.finish,
             self._cost(i) if row.finish else None,
         )
-
-
-def _shared_cache(
-    base: Partner, aligned: Partner
-) -> tuple[RowCache | None, Sequence[RowCache | None]]:
-    """Returns a cache for both sides if they are one set of weights, and each side's view of it."""
-    from baco.models.lora import LoraPartner, Strand  # it builds on the engine
-
-    if not (isinstance(base, LoraPartner) and isinstance(aligned, LoraPartner)):
-        return None, (None, None)
-    if base is aligned or base.stack is not aligned.stack:
-        return None, (None, None)
-    shared = aligned.shared_cache(base)
-    return shared, (Strand(shared, 0), Strand(shared, 1))
 
 
 def draft_is_useless() -> InputError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from baco.engine.drafts import Draft
-from baco.engine.loop import Engine, Lookahead, Stats
-from baco.engine.partner import Partner
+from baco.engine.loop import Engine, Stats
+from baco.engine.partner import Lookahead, Partner
 from baco.engine.request import Begun, Cost, Event, Request
 from baco.errors import UnsupportedError
 
@@ -66,13 +66,12 @@ def open_engine(
     Raises:
         UnsupportedError: If a draft is given to partners that bring their own engine along.
     """
-    own = getattr(aligned, "open_engine", None)
-    if own is not None:
+    if aligned.abilities.brings_engine:
         if draft is not None:
             raise UnsupportedError(
                 "this pair's engine takes no draft",
                 hint="leave out the draft, or use the engine baco",
             )
-        decoder: Decoder = own(base, lookahead=lookahead, max_rows=max_rows)
+        decoder: Decoder = aligned.open_engine(base, lookahead=lookahead, max_rows=max_rows)
         return decoder
     return Engine(base, aligned, lookahead=lookahead, max_rows=max_rows, draft=draft)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 
 from baco.engine.vocabulary import Vocabulary
+from baco.engine.warp import Warp
 
 
 class RowCache(Protocol):
@@ -58,33 +60,69 @@ class RowCache(Protocol):
         ...
 
 
-class Partner(Protocol):
-    """One of the two models as the engine sees it.
+Level = Literal["text", "top-k", "logits"]
+"""What a partner gives, and a rule or method needs; each includes the ones before."""
+
+
+Lookahead = Literal["auto", "off"] | int
+"""How far the partners may guess ahead: a number of tokens, ``off``, or ``auto``."""
+
+
+class Abilities(NamedTuple):
+    """What a partner can do, as a value: engines and methods ask for nothing else.
 
     Attributes:
-        device: Where logits live.
-        parameters: Number of weights, for cost accounts.
-        can_look_ahead: Whether its cache can forget guesses; if not, it goes in lock-step.
+        gives: What it gives. The logits of one that gives ``top-k`` are true log-probabilities of
+            its likeliest tokens, -inf for all others: they need not sum to 1, and must not be
+            normalised again.
+        top: How many likeliest tokens it gives; None for all.
+        rewinds: Whether its cache can take back tokens; if not, it goes in lock-step.
+        lends_caches: Whether others may have caches of it beside the engine's.
+        brings_engine: Whether it is decoded by an engine of its own (`Partner.open_engine`).
     """
 
+    gives: Level = "logits"
+    top: int | None = None
+    rewinds: bool = True
+    lends_caches: bool = True
+    brings_engine: bool = False
+
+
+class Partner(ABC):
+    """One of the two models as the engine sees it; a backend is a subclass.
+
+    Attributes:
+        vocabulary: Tables over token ids; two partners with the same object share ids.
+        context_window: The longest sequence the model takes, in tokens.
+        device: Where logits live.
+        parameters: Number of weights, for cost accounts.
+        abilities: What it can do.
+        runs_on: (kind of device, precision) of its passes; None where passes cost nothing to
+            speak of, or nobody knows.
+    """
+
+    vocabulary: Vocabulary
+    context_window: int
     device: torch.device
     parameters: int
-    can_look_ahead: bool
+    abilities: Abilities = Abilities()
+    runs_on: tuple[str, torch.dtype] | None = None
 
     @property
-    def vocabulary(self) -> Vocabulary:
-        """Tables over token ids; two partners with the same object share ids."""
-        ...
+    def inner(self) -> Partner:
+        """The partner itself, without what bridges it to another tokenizer."""
+        return self
 
     @property
-    def context_window(self) -> int:
-        """The longest sequence the model takes, in tokens."""
-        ...
+    def weights(self) -> object:
+        """What two partners have in common that are one set of weights."""
+        return self
 
+    @abstractmethod
     def new_cache(self) -> RowCache:
         """Returns an empty cache for a new batch."""
-        ...
 
+    @abstractmethod
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Next-token logits after a whole sequence, without any cache: the oracle's view.
 
@@ -94,13 +132,39 @@ class Partner(Protocol):
         Returns:
             Float tensor [vocabulary].
         """
-        ...
 
+    def shared_cache(self, base: Partner) -> tuple[RowCache, RowCache, RowCache] | None:
+        """Returns a cache through which one pass serves both sides, where that is possible.
 
-def is_partial(partner: Partner) -> bool:
-    """Whether a partner knows only its likeliest tokens.
+        Args:
+            base: The base side of the pair, of which this is the aligned side.
 
-    Its logits are then true log-probabilities, -inf for all other tokens: they need not sum to 1,
-    and must not be normalised again. Such a partner says so by ``gives = "top-k"``.
-    """
-    return getattr(partner, "gives", "logits") == "top-k"
+        Returns:
+            The cache, the aligned side's view of it and the base side's; None by default.
+        """
+        return None
+
+    def open_engine(self, base: Partner, *, lookahead: Lookahead, max_rows: int) -> Any:
+        """Makes the engine that decodes this partner as the aligned side (`brings_engine`).
+
+        Args:
+            base: The base side; this partner itself for a single model.
+            lookahead: As `baco.engine.loop.Engine`.
+            max_rows: As `baco.engine.loop.Engine`.
+
+        Returns:
+            A `baco.engine.opening.Decoder`.
+        """
+        raise NotImplementedError
+
+    def account(self, texts: Iterable[Sequence[int]], warp: Warp) -> dict[str, Any] | None:
+        """Tells what a partner that does not know everything did for one answer.
+
+        Args:
+            texts: Ids of the prompt and of the answer as far as it had come, token by token.
+            warp: Temperature and filters.
+
+        Returns:
+            A dictionary ready for JSON; None for partners that know everything.
+        """
+        return None

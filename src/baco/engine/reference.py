@@ -18,7 +18,7 @@ import torch
 
 from baco.engine import noise
 from baco.engine.blend import PLAUSIBLE, Blend
-from baco.engine.partner import Partner, is_partial
+from baco.engine.partner import Partner
 from baco.engine.reference_rules import decide, margin_ahead, margin_of, rollout
 from baco.engine.request import ALIGNED, BASE, Finish, Request
 from baco.engine.router import View
@@ -197,7 +197,8 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
         ):
             logits = partner.logits([*prompt, *tokens])[:size].double().cpu()
             masked = logits.masked_fill(~vocabulary.allowed.cpu(), -torch.inf).numpy()
-            raw[side] = _known(logits.numpy(), masked) if is_partial(partner) else _softmax(masked)
+            partial = partner.abilities.gives == "top-k"
+            raw[side] = _known(logits.numpy(), masked) if partial else _softmax(masked)
             p[side] = warp(raw[side], how)
             if 0 < how.top_p < 1 and how.temperature > 0:
                 margins.append(Margin(t, "top-p", _nucleus_margin(raw[side], how)))
@@ -311,7 +312,7 @@ def _route(
                 torch.tensor(log_p, device=device)[None],
             ),
             vocabulary.is_end,
-            partial=is_partial(partners[side][0]),
+            partial=partners[side][0].abilities.gives == "top-k",
         )
 
     def row(value: int) -> torch.Tensor:

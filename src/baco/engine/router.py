@@ -11,20 +11,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
 
 from baco.engine import noise
+from baco.engine.partner import Level
 from baco.engine.schedule import Schedule
 from baco.engine.scores import Context, Look, Scores, Stretch
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import InputError, UnsupportedError
 
 BOTH = frozenset({"base", "aligned"})
-
-Level = Literal["text", "top-k", "logits"]
-"""What a partner gives, and a rule or method needs; each includes the ones before."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,7 +106,7 @@ def score(
         how: The warps of this side.
         vocabulary: The partner's vocabulary.
         partial: Whether they are log-probabilities of the likeliest tokens only, see
-            `baco.engine.partner.is_partial`. P~ then holds no others.
+            `baco.engine.partner.Abilities`. P~ then holds no others.
 
     Returns:
         The scores, in float64 for float64 logits, else in float32.

@@ -21,8 +21,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from baco.engine.drafts import Draft
-from baco.engine.loop import Lookahead, Stats
+from baco.engine.loop import Stats
 from baco.engine.opening import Decoder, open_engine
+from baco.engine.partner import Lookahead
 from baco.engine.request import Begun, Cost
 from baco.errors import PairError
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from baco.engine.batch import Integers
-from baco.engine.partner import Partner, RowCache, is_partial
+from baco.engine.partner import Partner, RowCache
 from baco.engine.request import Request
 from baco.engine.scores import Nucleus, Scores, score
 from baco.engine.warp import Warp, in_order
@@ -132,7 +132,7 @@ class Side:
         self.row_tokens = self.fed
         self.row_prompts = self.fed
         self._which = which
-        self._partial = is_partial(partner)
+        self._partial = partner.abilities.gives == "top-k"
         self._cache: RowCache = cache or partner.new_cache()
         self._prompts: list[tuple[int, ...]] = []
         self._warps: list[Warp] = []

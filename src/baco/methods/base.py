@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from baco.engine.loop import Lookahead, Stats
+from baco.engine.loop import Stats
+from baco.engine.partner import Lookahead
 from baco.engine.request import Cost
 from baco.engine.session import Turn
 from baco.engine.warp import Warp

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
-from baco.engine.partner import Partner
-from baco.engine.router import Level, Router
+from baco.engine.partner import Level, Partner
+from baco.engine.router import Router
 from baco.errors import InputError
-from baco.partners.bridge import BridgedPartner
 from baco.prompts import is_raw
 from baco.routers import names, parse
 
@@ -32,18 +31,14 @@ def abilities(pair: Models) -> frozenset[str]:
     """Returns what a pair can do: ``base text``, ``aligned logits``, ``one tokenizer``, ..."""
     found = {ONE_TOKENIZER} if pair.one_tokenizer else set()
     for name, partner in _partners(pair).items():
-        level = LEVELS.index(getattr(partner, "gives", "logits"))
+        level = LEVELS.index(partner.abilities.gives)
         found |= {f"{name} {gift}" for gift in LEVELS[: level + 1]}
     return frozenset(found)
 
 
 def _partners(pair: Models) -> dict[str, Partner]:
     """Returns the partners by name, without the bridge between them."""
-    found = {"base": pair.base, "aligned": pair.aligned}
-    return {
-        name: partner.partner if isinstance(partner, BridgedPartner) else partner
-        for name, partner in found.items()
-    }
+    return {"base": pair.base.inner, "aligned": pair.aligned.inner}
 
 
 def lacking(pair: Models, router: Router) -> list[str]:
@@ -54,10 +49,10 @@ def lacking(pair: Models, router: Router) -> list[str]:
         if rule.level != "text":  # whoever it is, sides that give only text cannot be sampled
             missing |= {f"{side} top-k" for side in partners} - able
         for side in rule.reads:
-            known = getattr(partners[side], "top", rule.likeliest)
+            known = partners[side].abilities.top
             if f"{side} {rule.level}" not in able:
                 missing.add(f"{side} {rule.level}")
-            elif known < rule.likeliest:
+            elif known is not None and known < rule.likeliest:
                 missing.add(f"{side} top-{rule.likeliest} (it has top-{known})")
     return sorted(missing)
 
@@ -66,7 +61,7 @@ def unmet(pair: Models, method: Method) -> list[str]:
     """Returns what a method needs and a pair does not have."""
     found = set(method.needs - abilities(pair))
     if method.keeps_caches and not all(
-        getattr(partner, "lends_caches", True) for partner in _partners(pair).values()
+        partner.abilities.lends_caches for partner in _partners(pair).values()
     ):
         found.add("caches beside the engine's")
     return sorted(found)

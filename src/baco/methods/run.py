@@ -17,7 +17,6 @@ from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task
 from baco.methods.outcome import Find, cut, failed, sample_of, too_short
 from baco.methods.reader import Reader
 from baco.models.memory import Job, Memory
-from baco.models.remote import account
 from baco.prompts import Conversation, identity, in_short
 
 if TYPE_CHECKING:
@@ -236,9 +235,13 @@ class Decoding:
         found = {
             name: told
             for name, side, prompt in zip(names, self._sides, prompts, strict=True)
-            if (told := account(side.partner, prompt, row.reader.ids, request.warp))
+            if (told := side.partner.account(self._prefixes(prompt, row.reader.ids), request.warp))
         }
         return (task.details or {}) | {"remote": found} if found else task.details
+
+    @staticmethod
+    def _prefixes(prompt: tuple[int, ...], answer: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        return ((*prompt, *answer[:end]) for end in range(len(answer) + 1))
 
     def _sample(self, row: Row, finish: Finish | None) -> Sample:
         """Makes the sample of a finished row."""

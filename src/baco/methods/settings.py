@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from baco.engine.loop import Lookahead, draft_is_useless
-from baco.engine.partner import Partner
+from baco.engine.loop import draft_is_useless
+from baco.engine.partner import Lookahead, Partner
 from baco.engine.router import Router
 from baco.engine.warp import Warp
 from baco.errors import InputError

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 
 from baco.engine import noise
-from baco.engine.partner import is_partial
 from baco.engine.prefix_cache import Spent, Texts
 from baco.engine.scores import score
 from baco.engine.session import TURN, Turn
@@ -167,7 +166,8 @@ class Writer:
         texts = [(asks[i].row, (*read[i], *(t.id for t in tokens[i]))) for i in going]
         logits = torch.stack(self.texts.read(texts))
         partner = self.side.partner
-        scores = score(logits, self.warp, partner.vocabulary, partial=is_partial(partner))
+        partial = partner.abilities.gives == "top-k"
+        scores = score(logits, self.warp, partner.vocabulary, partial=partial)
         device = logits.device
         keys = torch.tensor([self._keys[asks[i].row] for i in going], device=device)
         places = torch.tensor([asks[i].start + k for i in going], device=device)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import Cache, PreTrainedModel
 
-from baco.engine.partner import RowCache
+from baco.engine.partner import Abilities, Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import PairError
 from baco.models.recompute import RecomputeCache
@@ -142,7 +142,7 @@ class _Slots(Cache):
                 kept[target, :length] = new[source, :length]
 
 
-class HFPartner:
+class HFPartner(Partner):
     """A causal language model of transformers, loaded by the caller.
 
     Args:
@@ -186,13 +186,15 @@ class HFPartner:
         self._types: list[str] | None = getattr(config, "layer_types", None)
         self._window: int | None = getattr(config, "sliding_window", None)
         # A recurrent state cannot forget a rejected guess.
-        self.can_look_ahead = all(t in _LAYER_TYPES for t in self._types or ()) and not getattr(
-            model, "_is_stateful", False
+        self.abilities = Abilities(
+            rewinds=all(t in _LAYER_TYPES for t in self._types or ())
+            and not getattr(model, "_is_stateful", False)
         )
+        self.runs_on = (self.place.type, model.dtype)
 
     def new_cache(self) -> RowCache:
         """Returns an empty cache for a new batch."""
-        return HFCache(self) if self.can_look_ahead else RecomputeCache(self)
+        return HFCache(self) if self.abilities.rewinds else RecomputeCache(self)
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> torch.Tensor:

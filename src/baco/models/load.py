@@ -268,7 +268,7 @@ def load_sides(
 
 def _say_if_in_lock_step(sides: Sequence[Side]) -> None:
     """Tells, once for a pair, that a model's state cannot forget guesses."""
-    fixed = [side.label for side in sides if not side.partner.can_look_ahead]
+    fixed = [side.label for side in sides if not side.partner.abilities.rewinds]
     if fixed:
         logger.warning(
             "the state of %s cannot be set back: the pair decodes in lock-step, and slowly",
@@ -289,7 +289,7 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
         UnsupportedError: If the pair or the model cannot look ahead.
     """
     partner = aligned.partner
-    if not isinstance(partner, HFPartner) or not partner.can_look_ahead:
+    if not isinstance(partner, HFPartner) or not partner.abilities.rewinds:
         raise UnsupportedError(
             "this pair cannot look ahead, so a draft is of no use", hint="leave out the draft"
         )
@@ -309,7 +309,7 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
     _check_width(found.label, model, partner.vocabulary.size)
     draft = HFPartner(model, partner.vocabulary, partner.device)
     draft.place = found.place(model, loading)
-    if not draft.can_look_ahead:
+    if not draft.abilities.rewinds:
         raise UnsupportedError(
             f"the draft model {found.label} cannot forget guesses",
             hint="use a model with attention only, or prompt-lookup",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from baco.engine.partner import RowCache
+from baco.engine.partner import Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import UnsupportedError, missing_extra
 from baco.models.hf import HFCache, HFPartner
@@ -42,7 +42,7 @@ def lora_partners(model: PeftModel, vocabulary: Vocabulary) -> tuple[LoraPartner
         raise missing_extra("peft", "lora") from error
     adapter = model.active_adapter
     base = LoraPartner(model, vocabulary, _OFF)
-    if not base.can_look_ahead:
+    if not base.abilities.rewinds:
         raise UnsupportedError(
             "an adapter on a model with a recurrent state cannot share its weights with the base",
             hint="merge the adapter into a copy of the model, and load both as two checkpoints",
@@ -78,9 +78,20 @@ class LoraPartner(HFPartner):
         """Returns an empty cache for this side alone."""
         return LoraCache(self, (self.adapter,))
 
-    def shared_cache(self, other: LoraPartner) -> LoraCache:
-        """Returns an empty cache for this side (even rows) and another (odd rows)."""
-        return LoraCache(self, (self.adapter, other.adapter))
+    @property
+    def weights(self) -> object:
+        """The model with all its adapters."""
+        return self.stack
+
+    def shared_cache(self, base: Partner) -> tuple[RowCache, RowCache, RowCache] | None:
+        """Returns a cache of this side's rows (even) and the base side's (odd), with both views.
+
+        None if the other is this side itself, or another set of weights.
+        """
+        if base is self or not isinstance(base, LoraPartner) or base.stack is not self.stack:
+            return None
+        shared = LoraCache(self, (self.adapter, base.adapter))
+        return shared, Strand(shared, 0), Strand(shared, 1)
 
 
 class LoraCache(HFCache):

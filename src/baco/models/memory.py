@@ -21,11 +21,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from baco.engine.loop import Lookahead, longest_draft
-from baco.engine.partner import Partner
+from baco.engine.loop import longest_draft
+from baco.engine.partner import Lookahead, Partner
 from baco.engine.side import CATCH_UP, score_window
 from baco.models.hf import PREFILL, HFPartner, grown_capacity
-from baco.partners.bridge import BridgedPartner
 
 Device = torch.device
 
@@ -108,7 +107,7 @@ def shape_of(partner: Partner) -> Shape | None:
     Returns:
         The sizes; None for partners that are not models of transformers.
     """
-    inner = partner.partner if isinstance(partner, BridgedPartner) else partner
+    inner = partner.inner
     if not isinstance(inner, HFPartner):
         return None
     config = inner.model.config.get_text_config()
@@ -123,7 +122,7 @@ def shape_of(partner: Partner) -> Shape | None:
         place=inner.place,
         device=partner.device,
         weights=_weights(inner.model),
-        slot=2 * inner.layers * kept * width * size if inner.can_look_ahead else 0,
+        slot=2 * inner.layers * kept * width * size if inner.abilities.rewinds else 0,
         layers=inner.layers,
         repeats=heads // kept,
         fed=(_HIDDEN * hidden + _INNER * _mlp_width(config)) * size,
@@ -171,8 +170,7 @@ class Need:
         self, sides: tuple[Partner, Partner], shapes: tuple[Shape, Shape], job: Job
     ) -> None:
         self.job = job
-        models = [getattr(side, "stack", side) for side in sides]
-        self.one_model = models[0] is models[1]
+        self.one_model = sides[0].weights is sides[1].weights
         # Both sides of one set of weights run as two rows of one batch, without own guesses.
         strands = self.one_model and sides[0] is not sides[1]
         self._rows_per_pass = 2 if strands else 1

@@ -15,20 +15,19 @@ import math
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from baco.engine.partner import Partner
+from baco.engine.partner import Abilities, Partner
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.errors import InputError, PairError
 from baco.models.client import Refusal
 from baco.models.endpoint import Endpoint
-from baco.partners.bridge import BridgedPartner
 
 KEPT = 1 << 22
 """Most log-probabilities that a partner remembers."""
@@ -51,7 +50,7 @@ class Top(NamedTuple):
     logs: NDArray[np.float64]
 
 
-class RemotePartner:
+class RemotePartner(Partner):
     """A model of a server as the engine sees it.
 
     Args:
@@ -61,8 +60,6 @@ class RemotePartner:
         device: Where logits are wanted.
     """
 
-    gives = "top-k"
-    can_look_ahead = False
     parameters = 1  # nobody knows
 
     def __init__(
@@ -83,6 +80,7 @@ class RemotePartner:
         self.vocabulary = vocabulary
         self.device = device
         self.top = endpoint.top_logprobs
+        self.abilities = Abilities("top-k", self.top, rewinds=False)
         self.client = endpoint.client()
         self._names = names
         self._as_ids = True
@@ -91,7 +89,7 @@ class RemotePartner:
         self._lock = threading.Lock()
 
     @property
-    def context_window(self) -> int:
+    def context_window(self) -> int:  # type: ignore[override]  # asked for late
         """The longest sequence in tokens; the server is asked for it when it is first needed."""
         if self._window is None:
             self._window = self.endpoint.window(self.client)
@@ -106,6 +104,24 @@ class RemotePartner:
             known[key] = top
             self._keep(key, top)
         return [known[key] for key in keys]
+
+    def account(self, texts: Iterable[Sequence[int]], warp: Warp) -> dict[str, Any] | None:
+        """Tells what was known where one answer was written.
+
+        Returns:
+            `top_logprobs`; at how many `positions` the server was asked; at how many of them
+            sampling went `beyond` what is known, so that tokens were left out that may be in P~;
+            and the least known mass.
+        """
+        asked = [top for text in texts if (top := self.recall(text)) is not None]
+        size = self.vocabulary.size
+        masses = [float(np.exp(top.logs).sum()) for top in asked]
+        return {
+            "top_logprobs": self.top,
+            "positions": len(asked),
+            "beyond": sum(beyond(top, warp, size) for top in asked),
+            "least_mass": round(min(masses, default=1.0), 6),
+        }
 
     def recall(self, text: Sequence[int]) -> Top | None:
         """Returns what was said after a sequence, if that was asked and is remembered."""
@@ -260,42 +276,6 @@ def beyond(top: Top, how: Warp, size: int) -> bool:
         below = int((mass < how.top_p * (mass[-1] + weight)).sum()) if how.top_p < 1 else k
         ends.add(min(math.inf if below == k else below + 1, likely_end))
     return len(ends) > 1 or math.inf in ends
-
-
-def account(
-    partner: Partner, prompt: Sequence[int], answer: Sequence[int], how: Warp
-) -> dict[str, Any] | None:
-    """Tells what a partner that knows only top tokens did for one answer.
-
-    Args:
-        partner: The partner.
-        prompt: Its prompt's ids.
-        answer: The answer's ids.
-        how: The warps.
-
-    Returns:
-        None for partners that know everything. Else `top_logprobs`; at how many `positions` it
-        was asked; at how many of them sampling went `beyond` what is known, so that tokens were
-        left out that may be in P~; and the least known mass.
-    """
-    bridge = partner if isinstance(partner, BridgedPartner) else None
-    remote: object = bridge.partner if bridge else partner
-    if not isinstance(remote, RemotePartner):
-        return None
-    asked = []
-    for end in range(len(answer) + 1):
-        text = (*prompt, *answer[:end])
-        own = bridge.to_own(text) if bridge else text
-        if (top := remote.recall(own)) is not None:
-            asked.append(top)
-    size = remote.vocabulary.size
-    masses = [float(np.exp(top.logs).sum()) for top in asked]
-    return {
-        "top_logprobs": remote.top,
-        "positions": len(asked),
-        "beyond": sum(beyond(top, how, size) for top in asked),
-        "least_mass": round(min(masses, default=1.0), 6),
-    }
 
 
 def names_of(tokenizer: Any, tokens: Sequence[bytes]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from baco.engine.partner import RowCache
+from baco.engine.partner import Abilities, Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.errors import InputError, PairError, UnsupportedError
@@ -43,7 +43,7 @@ class TextReply(NamedTuple):
     over: bool
 
 
-class TextPartner:
+class TextPartner(Partner):
     """One model of a server.
 
     Args:
@@ -51,8 +51,7 @@ class TextPartner:
         template: How its prompts are written; None for a chat model.
     """
 
-    gives = "text"
-    can_look_ahead = False
+    abilities = Abilities("text", rewinds=False)
     parameters = 1  # nobody knows
     device = torch.device("cpu")
     context_window = 1 << 30  # the server says when it is full
@@ -63,7 +62,7 @@ class TextPartner:
         self._template = template
 
     @property
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> Vocabulary:  # type: ignore[override]
         """There is none."""
         raise _no_ids(self.endpoint)
 

@@ -8,7 +8,7 @@ partner's own tokenizer; its own tokens stay as they were drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ import torch
 from baco.engine.partner import Partner, RowCache
 from baco.engine.units import START, UnitTable
 from baco.engine.vocabulary import Vocabulary
+from baco.engine.warp import Warp
 from baco.errors import PairError
 
 Encode = Callable[[str], list[int]]
@@ -84,7 +85,7 @@ def encoder_of(tokenizer: Any, tokens: Sequence[bytes]) -> Encode:
     return encode
 
 
-class BridgedPartner:
+class BridgedPartner(Partner):
     """One partner as seen over the shared ids.
 
     Args:
@@ -94,8 +95,6 @@ class BridgedPartner:
         offset: Where this side's own ids begin among the shared ones.
         encode: How this side encodes text.
     """
-
-    can_look_ahead = False  # a guess would have to be put into the other side's tokens first
 
     def __init__(
         self,
@@ -108,12 +107,22 @@ class BridgedPartner:
         self.partner = partner
         self.vocabulary = vocabulary
         self.offset = offset
-        self.gives = getattr(partner, "gives", "logits")
+        # A guess would have to be put into the other side's tokens first.
+        self.abilities = partner.abilities._replace(rewinds=False)
         self.context_window = partner.context_window
         self.device = partner.device
         self.parameters = partner.parameters
         self.tokens = tokens
         self._encode = encode
+
+    @property
+    def inner(self) -> Partner:
+        """The partner itself."""
+        return self.partner
+
+    def account(self, texts: Iterable[Sequence[int]], warp: Warp) -> dict[str, Any] | None:
+        """Tells what the partner itself did, in its own ids."""
+        return self.partner.account((self.to_own(text) for text in texts), warp)
 
     def to_shared(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Own ids as shared ids; prompts are given so."""

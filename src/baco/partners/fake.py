@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from baco.engine.partner import Partner
 from baco.engine.units import UnitTable
 from baco.engine.vocabulary import Vocabulary
 
@@ -42,7 +43,7 @@ def fake_vocabulary(
     )
 
 
-class FakePartner:
+class FakePartner(Partner):
     """A partner that answers from a script and counts what it is asked.
 
     Args:
@@ -59,7 +60,6 @@ class FakePartner:
         self.context_window = context_window
         self.device = torch.device("cpu")
         self.parameters = 1
-        self.can_look_ahead = True
 
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Returns the log of the scripted probabilities: float64 [vocabulary]."""

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from baco.engine.loop import Lookahead, Stats
+from baco.engine.loop import Stats
+from baco.engine.partner import Abilities, Lookahead, Partner
 from baco.engine.request import Begun, Cost, Event, Finish, Request
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, UnsupportedError
@@ -301,7 +302,7 @@ class VllmEngine:
         return events
 
 
-class VllmPartner:
+class VllmPartner(Partner):
     """One side of a pair that lives in vLLM.
 
     Args:
@@ -311,8 +312,7 @@ class VllmPartner:
         context_window: The longest sequence it takes.
     """
 
-    can_look_ahead = False
-    lends_caches = False
+    abilities = Abilities(rewinds=False, lends_caches=False, brings_engine=True)
 
     def __init__(
         self,
@@ -329,7 +329,7 @@ class VllmPartner:
         self.device = torch.device("cpu")
 
     def open_engine(
-        self, base: VllmPartner, *, lookahead: Lookahead = "auto", max_rows: int = 256
+        self, base: Partner, *, lookahead: Lookahead = "auto", max_rows: int = 256
     ) -> VllmEngine:
         """Makes an engine of this side (as the aligned one) and another, or of it alone.
 

@@ -6,7 +6,7 @@ Paper: §3, App. A.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -22,6 +22,7 @@ from baco.methods.running import run
 from baco.methods.settings import make_setting
 from baco.models.checkpoints import Loading
 from baco.models.endpoint import PREFIX
+from baco.models.engines import ENGINES, OURS, Backend
 from baco.models.known import BasePrompt, known_pair, locate
 from baco.models.load import load_sides
 from baco.models.sides import Models
@@ -109,6 +110,13 @@ class Pair(Models):
             ),
         )
         super().__init__(name or f"{sides[0].label},{sides[1].label}", sides, base_prompt)
+
+    @classmethod
+    def of(cls, models: Models) -> Pair:
+        """Makes a pair of models that an engine has loaded."""
+        pair = cls.from_sides(models.name, *models.sides)
+        pair.base_prompt = models.base_prompt
+        return pair
 
     @classmethod
     def remote(cls, base: Any, aligned: Any, **options: Any) -> Pair:
@@ -317,17 +325,16 @@ def _is_single(prompt: object) -> bool:
     return bool(prompt) and isinstance(prompt, Sequence) and isinstance(prompt[0], dict)
 
 
-ENGINES = ("baco", "vllm")
 """Who decodes: our own engine, or vLLM."""
 
 
-def load(name: str, aligned: str | None = None, *, engine: str = "baco", **options: Any) -> Pair:
+def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options: Any) -> Pair:
     """Loads a pair.
 
     Args:
         name: The name of a known pair (`baco pairs`), or ``BASE,ALIGNED``: Hub ids or folders.
         aligned: The aligned model, if `name` is the base model's id or folder.
-        engine: Who decodes: ``baco``, or ``vllm`` (see docs/vllm.md).
+        engine: Who decodes: ``baco``, ``vllm`` (see docs/vllm.md), or what another package adds.
         **options: Device, dtype and so on, see `Pair`; for vLLM see
             `baco.vllm.load.load_vllm_pair`.
 
@@ -339,13 +346,18 @@ def load(name: str, aligned: str | None = None, *, engine: str = "baco", **optio
         PairError: If a side cannot be had.
         UnsupportedError: If the engine is vLLM, and it is not installed.
     """
-    make = _maker(engine)
+    backend = ENGINES[engine]
+
+    def make(*sides: str | None, **options: Any) -> Pair:
+        models = backend.load(*sides, **options)
+        return models if isinstance(models, Pair) else Pair.of(models)
+
     if aligned is None and "," in name:
         name, _, aligned = (part.strip() for part in name.partition(","))
     if aligned is not None or "adapter" in options:
         return make(name, aligned, **options)
     known = known_pair(name)
-    if known.bundled and engine == "baco":
+    if known.bundled and backend.in_process:
         options.setdefault("device", "cpu")  # so small that any other device would be slower
     template = options.pop("template", None) or replace(PlainTemplate(), **known.template)
     pair = make(
@@ -364,12 +376,11 @@ def load(name: str, aligned: str | None = None, *, engine: str = "baco", **optio
     return pair
 
 
-def _maker(engine: str) -> Callable[..., Pair]:
-    """Returns what makes pairs for an engine."""
-    if engine == "vllm":
-        from baco.vllm.load import load_vllm_pair
+def _likelihood(model: Any, options: Any) -> Any:
+    from baco.metrics.hf import Likelihood
 
-        return load_vllm_pair
-    if engine != "baco":
-        raise UnknownNameError("engine", engine, ENGINES)
-    return Pair
+    return Likelihood(model, options)
+
+
+BACKEND = Backend(Pair, in_process=True, likelihood=_likelihood)
+"""Our own engine, on models of transformers."""

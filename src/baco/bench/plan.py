@@ -126,7 +126,7 @@ class MetricsPlan(Table):
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = Field(default=16, ge=1)
-    engine: Literal["baco", "vllm"] = "baco"
+    engine: str = "baco"
     judge_url: str = ""
     judge_model: str = ""
     judge_key_env: str = "OPENAI_API_KEY"
@@ -156,7 +156,7 @@ class RunPlan(Table):
 
     device: str = "auto"
     dtype: str = "auto"
-    engine: Literal["baco", "vllm"] = "baco"
+    engine: str = "baco"
     engine_options: dict[str, Any] = {}
     max_rows: int = Field(default=256, ge=1)
     lookahead: int | Literal["auto", "off"] = "auto"
@@ -351,6 +351,7 @@ def check(plan: Plan, where: str) -> None:
     from baco.bench.datasets import DATASETS
     from baco.metrics.models import DEFAULTS
     from baco.metrics.spec import resolve
+    from baco.models.engines import ENGINES, OURS
     from baco.models.known import known_pair
 
     def at(spot: str, error: BacoError) -> InputError:
@@ -405,6 +406,9 @@ def check(plan: Plan, where: str) -> None:
                     f"{where}: metrics.{kind}: {name} is a {metric.kind} metric",
                     hint=f"move it to metrics.{other}",
                 )
+    for spot, engine in (("run", plan.run.engine), ("metrics", plan.metrics.engine)):
+        if engine != OURS and engine not in ENGINES:
+            raise at(f"{spot}.engine", UnknownNameError("engine", engine, ENGINES))
     for name in plan.metrics.extra:
         try:
             resolve(name)

@@ -77,6 +77,7 @@ def load_pair(name: str, plan: Plan) -> Pair:
     """Loads a pair as a plan says."""
     import torch
 
+    from baco.models.engines import ENGINES
     from baco.pair import load
 
     options: dict[str, Any] = {
@@ -87,8 +88,12 @@ def load_pair(name: str, plan: Plan) -> Pair:
     if plan.run.device != "auto":
         options["device"] = plan.run.device
     pair = load(name, **options)
-    ours = plan.run.engine == "baco"
-    if ours and pair.known and pair.known.bundled and "OMP_NUM_THREADS" not in os.environ:
+    if (
+        ENGINES[plan.run.engine].in_process
+        and pair.known
+        and pair.known.bundled
+        and "OMP_NUM_THREADS" not in os.environ
+    ):
         torch.set_num_threads(1)  # on models this small, threads only wait for each other
     return pair
 

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from baco.errors import InputError
+from baco.models.engines import ENGINES
 
 ENGINE_HELP = "Who decodes: baco, or vllm (see docs/vllm.md)."
-OPTION_HELP = "An option of vLLM, NAME=VALUE, such as tensor_parallel_size=2; may be repeated."
+OPTION_HELP = (
+    "An option of the engine (vLLM), NAME=VALUE, such as tensor_parallel_size=2; may be repeated."
+)
 
 
 def engine_options(engine: str, given: Sequence[str] | None) -> dict[str, Any]:
@@ -22,7 +25,7 @@ def engine_options(engine: str, given: Sequence[str] | None) -> dict[str, Any]:
     Raises:
         InputError: If an option is malformed, or there is nobody to take it.
     """
-    if given and engine != "vllm":
+    if given and not ENGINES[engine].options:
         raise InputError(
             f"the engine {engine!r} has no engine options", hint="leave out --engine-option"
         )

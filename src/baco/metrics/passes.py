@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from baco.errors import BacoError, InputError, UnknownNameError
+from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache, content_key
 from baco.metrics.models import BUNDLED, DEFAULTS, Model, ModelUnavailable, find_model
+from baco.models.engines import ENGINES, OURS
 from baco.models.known import known_pair, known_pairs, locate
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Options:
         offline: Whether the hub may not be asked.
         judge: Chat model for the metrics that need one.
         progress: Whether to draw a progress bar on stderr.
-        engine: What computes likelihoods: ``baco`` (transformers) or ``vllm``.
+        engine: What computes likelihoods: ``baco`` (transformers), ``vllm`` or another engine.
     """
 
     aligned: str = ""
@@ -83,8 +84,10 @@ class Options:
         for role in self.models:
             if role not in DEFAULTS:
                 raise InputError(f"unknown role {role!r}", hint=f"known: {', '.join(DEFAULTS)}")
-        if self.engine not in ("baco", "vllm"):
-            raise UnknownNameError("engine", self.engine, ("baco", "vllm"))
+        if self.engine != OURS and ENGINES[self.engine].likelihood is None:
+            raise InputError(
+                f"the engine {self.engine!r} computes no likelihoods", hint=f"use {OURS}"
+            )
         if self.batch_size < 1 or self.workers < 1:
             raise InputError("the batch size and the number of workers must be at least 1")
         if self.dtype not in ("auto", "float32", "float16", "bfloat16", "float64"):

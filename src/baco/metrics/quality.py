@@ -14,6 +14,7 @@ from baco.metrics.models import DEFAULTS
 from baco.metrics.partition import mark, utility
 from baco.metrics.passes import Item, NotComputable, Passes, Values
 from baco.metrics.spec import METRICS, Metric
+from baco.models.engines import ENGINES, OURS
 
 if TYPE_CHECKING:
     from baco.metrics.hf import Likelihood
@@ -42,7 +43,8 @@ def token_likelihoods(
 
     model = passes.model(metric)
     dtype = dtype_of(passes.options, large=True)
-    maker = "|vllm" if passes.options.engine == "vllm" else ""
+    engine = passes.options.engine
+    maker = "" if engine == OURS else f"|{engine}"
     kind = f"likelihood|{model.label}|{dtype}{maker}"
     items: list[Item] = [
         (group.conversation, text, "cut" if group.hit_limit(i) else "end")
@@ -62,10 +64,10 @@ def token_likelihoods(
 
 def _likelihood(model: Model, passes: Passes) -> Likelihood:
     """Loads what computes likelihoods."""
-    if passes.options.engine == "vllm":
-        from baco.vllm.likelihood import VllmLikelihood
-
-        return VllmLikelihood(model, passes.options)
+    if passes.options.engine != OURS:
+        make = ENGINES[passes.options.engine].likelihood
+        assert make is not None  # as `Options` has checked
+        return make(model, passes.options)  # type: ignore[no-any-return]
     from baco.metrics.hf import Likelihood
 
     return Likelihood(model, passes.options)

@@ -15,9 +15,8 @@ from baco.models.checkpoints import Loading, check_source, load_model, load_toke
 from baco.models.known import BasePrompt
 from baco.models.load import Checkpoint, side_encoders
 from baco.models.revisions import revision_of
-from baco.models.sides import Side, text_encoder
+from baco.models.sides import Models, Side, text_encoder
 from baco.models.tokens import token_bytes, vocabulary_size
-from baco.pair import Pair
 from baco.prompts import PlainTemplate
 from baco.vllm.engine import Runtime, VllmPartner
 from baco.vllm.inside.pair import Checkpoints, overrides
@@ -57,7 +56,7 @@ def load_vllm_pair(
     load_in_8bit: bool = False,
     load_in_4bit: bool = False,
     **options: Any,
-) -> Pair:
+) -> Models:
     """Loads both models of a pair into one vLLM engine.
 
     Args:
@@ -137,7 +136,7 @@ def load_vllm_pair(
                     boundary,
                 )
             )
-    return Pair.from_sides(name or f"{sides[0].label},{sides[1].label}", sides[0], sides[1])
+    return Models(name or f"{sides[0].label},{sides[1].label}", (sides[0], sides[1]), base_prompt)
 
 
 def environment() -> None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, get_args
 from baco.engine.partner import Level, Partner
 from baco.engine.router import Router
 from baco.errors import InputError
+from baco.methods.base import METHODS
 from baco.prompts import is_raw
 from baco.routers import names, parse
 
 if TYPE_CHECKING:
-    from baco.methods.base import METHODS, Method, Setting, Task
+    from baco.methods.base import Method, Setting, Task
     from baco.models.sides import Models
 
 LEVELS = get_args(Level)

@@ -33,6 +33,9 @@ logger = logging.getLogger("baco")
 _STEP = 64
 """Bytes per row and vocabulary entry that scoring and choosing a token need for a moment."""
 
+_ROW = 512
+"""Bytes that a row's keys, positions, states and choices take in a step."""
+
 _ID = 8
 """Bytes of a token id: each token that filters left is kept with its own."""
 
@@ -214,7 +217,7 @@ class Need:
     def _scores(self, shape: Shape) -> int:
         """Bytes of the scores of a row's last few positions: raw ones, and what filters left."""
         entry = 2 * shape.number + (0 if self.job.filtered else _ID)
-        return score_window(self.longest) * entry * shape.scores
+        return score_window(self.longest) * entry * shape.scores + _ROW
 
     def at(self, rows: int, *, weights: bool = True) -> dict[Device, int]:
         """Bytes on each device, at the worst moment.

@@ -51,6 +51,44 @@ def test_blocks_are_found():
     assert [language for language, _ in BLOCKS].count("python") >= 2
 
 
+def test_every_block_runs_or_says_why_not():
+    said = re.findall(r"^(.*)\n```\w+$", README, flags=re.MULTILINE)
+    assert len(said) > 10
+    for line in said:
+        assert re.fullmatch(r"<!-- (run|not run: \w.{10,}) -->", line), line
+
+
+NOT_NAMES = {"baco.jsonl", "baco.diversity.clamped"}
+"""A file, and a field of the server's answers."""
+
+
+def names_in(*pages: Path) -> set[str]:
+    """What pages call `baco.something`."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    return set(re.findall(r"(?<![\w./-])baco(?:\.[A-Za-z_]\w*)+", text)) - NOT_NAMES
+
+
+def test_every_name_that_a_document_writes_is_there():
+    """README's with ``import baco`` and nothing else, as it has it; others may be modules."""
+    code = """
+import functools, pkgutil, sys
+import baco
+assert "torch" not in sys.modules
+for name in sys.argv[1].split():
+    functools.reduce(getattr, name.split(".")[1:], baco)
+for name in sys.argv[2].split():
+    pkgutil.resolve_name(name)
+"""
+    first = names_in(ROOT / "README.md")
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks" / "README.md"]
+    rest = names_in(*pages)
+    assert {"baco.hf.decode", "baco.load", "baco.PlainTemplate"} <= first
+    assert {"baco.metrics.score", "baco.tiny.judge"} <= rest
+    lists = [" ".join(sorted(names)) for names in (first, rest)]
+    done = subprocess.run([sys.executable, "-c", code, *lists], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_make_targets_exist():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     wanted = set(re.findall(r"^make (\w+)", README, flags=re.MULTILINE))

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,7 +64,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module 'baco' has no attribute {name!r}")
-    module, _, attribute = _NAMES[name].partition(":")
-    return getattr(import_module(module), attribute)
+    """Imports what is first used: a name of `__all__`, or a module, such as ``baco.hf``."""
+    if name in _NAMES:
+        module, _, attribute = _NAMES[name].partition(":")
+        return getattr(import_module(module), attribute)
+    if not name.startswith("_") and find_spec(f"baco.{name}"):
+        return import_module(f"baco.{name}")
+    raise AttributeError(f"module 'baco' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__", "hf", "metrics"])

@@ -5,22 +5,69 @@
 `model` is the aligned side, `partner` the base side; both see the same prompt ids. Two prompts,
 one in a chat template and one in plain text, are what the paper uses and what `baco.Pair` does:
 prefer that where you can.
+
+What is passed to `generate` is honoured or refused by name. What the checkpoint's own generation
+config says of sampling is not read, as everywhere in BaCo: the default is T = 1, top-p 0.9.
 """
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from baco.engine import Engine, Request, Warp
+from baco.engine import Engine, Request, Vocabulary, Warp
 from baco.engine.noise import row_key
 from baco.errors import InputError
 from baco.models.checkpoints import Loading, end_ids, load_tokenizer
 from baco.models.hf import HFPartner
-from baco.models.load import same_tokens
-from baco.models.tokens import vocabulary_of
+from baco.models.load import check_width
+from baco.models.tokens import shares_ids, token_bytes, vocabulary_of
 from baco.routers import Router, parse
+
+_SAMPLING = {
+    "temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p",
+    "typical_p": "typical",
+}  # fmt: skip
+"""Arguments of `generate` that are fields of `Warp`."""
+
+HONOURED = frozenset(_SAMPLING) | {
+    "self", "custom_generate", "trust_remote_code", "partner", "partner_tokenizer", "router",
+    "warp", "seed", "inputs", "input_ids", "attention_mask", "tokenizer", "max_length",
+    "max_new_tokens",
+    "num_return_sequences", "pad_token_id", "bos_token_id", "eos_token_id", "do_sample",
+    "suppress_tokens", "stop_strings", "stopping_criteria", "max_time", "streamer",
+    "return_dict_in_generate",
+}  # fmt: skip
+"""Arguments of `generate` that do what they do in transformers."""
+
+SPEED = frozenset({
+    "use_cache", "cache_implementation", "cache_config", "max_cache_len", "compile_config",
+    "disable_compile", "prefill_chunk_size", "low_memory", "renormalize_logits",
+    "transformers_version",
+})  # fmt: skip
+"""Arguments that change no result."""
+
+NEUTRAL = {
+    "num_beams": 1, "num_beam_groups": 1, "repetition_penalty": 1, "length_penalty": 1,
+    "encoder_repetition_penalty": 1, "guidance_scale": 1, "diversity_penalty": 0,
+    "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "min_length": 0,
+    "min_new_tokens": 0, "epsilon_cutoff": 0, "eta_cutoff": 0, "early_stopping": False,
+    "output_scores": False, "output_logits": False, "output_attentions": False,
+    "output_hidden_states": False, "remove_invalid_values": False, "token_healing": False,
+    "use_mtp": False, "is_assistant": False, "synced_gpus": False, "logits_processor": [],
+}  # fmt: skip
+"""The values at which other arguments mean nothing; None means nothing for all of them."""
+
+
+@dataclass
+class _Answer:
+    """One row: what it was asked, and what has come of it, its end token included."""
+
+    prompt: torch.Tensor
+    tokens: list[int] = field(default_factory=list)
 
 
 def decode(
@@ -33,49 +80,64 @@ def decode(
     router: str | Router = "p-punc",
     warp: Warp | None = None,
     seed: int = 0,
+    stop_strings: str | list[str] | None = None,
     **prepared: Any,
-) -> torch.Tensor:
+) -> Any:
     """Decodes with two models; to be given to `generate` as `custom_generate`.
+
+    Of what `generate` takes, `HONOURED` does what it does there, and `SPEED` and `NEUTRAL` change
+    nothing; all else is refused by name. With `eos_token_id` these tokens and no others end a row.
+    Stopping criteria are asked row by row after every token, with None for the scores; `max_time`
+    depends on the clock and is the only thing here that does.
 
     Args:
         model: The aligned model.
         input_ids: Prompts, already repeated for `num_return_sequences`, int64 [n, length].
-        generation_config: Only its length limit, end tokens and padding token are read.
-        partner: The base model, with the same token ids.
+        generation_config: Only its length limit, padding token and form of the result are read.
+        partner: The base model. Its token ids are the aligned model's, which may have more special
+            tokens than it, but not in a prompt.
         partner_tokenizer: The tokenizer of both; loaded from where the models came from if None.
         router: A router or its spec.
-        warp: Temperature and filters; T = 1 and top-p 0.9 by default. Those of the generation
-            config are not read: `generate` fills them in with the checkpoint's own.
+        warp: Temperature and filters, instead of `generate`'s own arguments for them.
         seed: Decides all noise; a row depends on it, its prompt, and how often that came before.
+        stop_strings: As in `generate`.
         **prepared: What else `generate` prepared; the attention mask says where prompts are
             padded. (As a parameter of its own it would be passed twice.)
 
     Returns:
-        Prompts and answers, padded on the right, int64 [n, any].
+        Prompts and answers, padded on the right, int64 [n, any]; as the field `sequences` of a
+        `GenerateDecoderOnlyOutput` with `return_dict_in_generate`.
 
     Raises:
-        InputError: If there is no partner, or it has another tokenizer.
+        InputError: If there is no partner, it has another tokenizer, or an argument of `generate`
+            cannot be honoured.
     """
+    asked = _asked()
     if partner is None:
         raise InputError("the base model is missing", hint="generate(..., partner=base_model)")
-    models = (model, partner)
-    tokenizers = _tokenizers(models, partner_tokenizer)
-    ends = set().union(
-        *(
-            end_ids(tokenizer, m.config, m.generation_config)
-            for tokenizer, m in zip(tokenizers, models, strict=True)
-        )
-    )
-    vocabulary = vocabulary_of(tokenizers[0], ends, model.device)
-    engine = Engine(HFPartner(partner, vocabulary), HFPartner(model, vocabulary))
-    attention_mask: torch.Tensor | None = prepared.get("attention_mask")
+    _check(asked, model, partner, len(input_ids))
+    tokenizers = _tokenizers((model, partner), partner_tokenizer)
+    vocabulary, known = _vocabulary((model, partner), tokenizers, asked)
+    engine = Engine(HFPartner(partner, vocabulary, model.device), HFPartner(model, vocabulary))
     bound = parse(router) if isinstance(router, str) else router
-    rows: dict[int, list[int]] = {}
+    how = _warp(warp, asked)
+    criteria = prepared["stopping_criteria"]
+    if stop_strings:
+        from transformers import StopStringCriteria
+
+        tokenizer = asked.get("tokenizer") or tokenizers[0]
+        criteria.append(StopStringCriteria(tokenizer=tokenizer, stop_strings=stop_strings))
+    attention_mask: torch.Tensor | None = prepared.get("attention_mask")
+    answers: dict[int, _Answer] = {}
     seen: dict[tuple[int, ...], int] = {}
-    stopped: set[int] = set()
     for i, ids in enumerate(input_ids):
         kept = ids if attention_mask is None else ids[attention_mask[i].bool()]
         prompt = tuple(kept.tolist())
+        if any(token >= known for token in prompt):
+            raise InputError(
+                "the prompt holds tokens that the base model does not know",
+                hint="use baco.Pair, which prompts each model in its own way",
+            )
         index = seen[prompt] = seen.get(prompt, -1) + 1
         row = engine.submit(
             Request(
@@ -83,40 +145,156 @@ def decode(
                 aligned_prompt=prompt,
                 router=bound,
                 key=row_key(seed, repr(prompt), index),
-                warp=warp or Warp(),
+                warp=how,
                 max_new_tokens=generation_config.max_length - input_ids.shape[1],
             )
         )
-        rows[row] = []
+        answers[row] = _Answer(ids)
+    _run(engine, answers, criteria, asked.get("streamer"))
+    out = _padded(input_ids, list(answers.values()), _padding(generation_config, asked, vocabulary))
+    if generation_config.return_dict_in_generate:
+        from transformers.generation.utils import GenerateDecoderOnlyOutput
+
+        return GenerateDecoderOnlyOutput(sequences=out)  # type: ignore[arg-type]
+    return out
+
+
+def _asked() -> dict[str, Any]:
+    """Returns what the user passed to the `generate` that is running.
+
+    transformers hands a function the arguments mixed with the checkpoint's own, and neither
+    streamer nor processors. So they are read where they were passed: in the frame that called
+    `generate` (torch's, which switches gradients off).
+
+    Raises:
+        InputError: If no `generate` is running.
+    """
+    from transformers import GenerationMixin
+
+    generate = inspect.unwrap(GenerationMixin.generate)
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not generate.__code__:
+        frame = frame.f_back
+    outer = frame.f_back.f_locals if frame is not None and frame.f_back is not None else {}
+    if not {"args", "kwargs"} <= outer.keys():
+        raise InputError(
+            "baco.hf.decode is for generate alone",
+            hint="model.generate(..., custom_generate=baco.hf.decode, partner=base_model)",
+        )
+    asked = dict(inspect.signature(generate).bind(*outer["args"], **outer["kwargs"]).arguments)
+    config = asked.pop("generation_config", None)
+    more = asked.pop("kwargs", {})
+    said = {} if config is None else {k: v for k, v in vars(config).items() if k[0] != "_"}
+    return {k: v for k, v in (said | asked | more).items() if v is not None}
+
+
+def _check(asked: dict[str, Any], model: Any, partner: Any, rows: int) -> None:
+    """Raises InputError for what cannot be honoured."""
+    for name, value in asked.items():
+        if name in HONOURED or name in SPEED or (name in NEUTRAL and value == NEUTRAL[name]):
+            continue
+        shown = repr(value)
+        raise InputError(
+            f"baco.hf.decode cannot honour {name}={shown if len(shown) <= 60 else '...'}",
+            hint="leave it out",
+        )
+    if asked.get("streamer") is not None and rows > 1:
+        raise InputError("a streamer shows one answer", hint="one prompt, one returned sequence")
+    for each in (model, partner):
+        if not hasattr(each, "generation_config"):
+            raise InputError(
+                f"a partner cannot be {type(each).__name__}",
+                hint="give a causal language model of transformers",
+            )
+        if each.training:
+            raise InputError("a model is in training mode", hint="call model.eval() before")
+
+
+def _warp(warp: Warp | None, asked: dict[str, Any]) -> Warp:
+    """Returns the warps: given as such, or as arguments of `generate`."""
+    given = {name: asked[name] for name in _SAMPLING if name in asked}
+    greedy = asked.get("do_sample") is False
+    if warp is None:
+        if greedy:
+            return Warp(temperature=0.0)
+        return Warp(**{_SAMPLING[name]: value for name, value in given.items()})
+    if given or ("do_sample" in asked and greedy != (warp.temperature == 0)):
+        other = next(iter(given), "do_sample")
+        raise InputError(f"warp and {other} say two things of one", hint="leave one out")
+    return warp
+
+
+def _vocabulary(
+    models: tuple[Any, Any], tokenizers: tuple[Any, Any], asked: dict[str, Any]
+) -> tuple[Vocabulary, int]:
+    """Makes the tables that both models share; returns them and how many ids both know.
+
+    Args:
+        models: The aligned and the base model.
+        tokenizers: Theirs.
+        asked: For the tokens that end a row, and those that are never written.
+
+    Raises:
+        InputError: If the tokenizers differ.
+    """
+    ends: set[int] = set()
+    if (eos := asked.get("eos_token_id")) is not None:
+        ends |= {eos} if isinstance(eos, int) else set(torch.as_tensor(eos).flatten().tolist())
+    else:
+        for tokenizer, m in zip(tokenizers, models, strict=True):
+            ends |= end_ids(tokenizer, m.config, m.generation_config)
+    tokens = [token_bytes(tokenizer) for tokenizer in tokenizers]
+    if not shares_ids(tokens[0], tokens[1], ends):
+        raise InputError(
+            "the two models have different tokenizers", hint="use baco.Pair for such a pair"
+        )
+    for m, own in zip(models, tokens, strict=True):
+        check_width(m.config.name_or_path or type(m).__name__, m, len(own))
+    longer = tokenizers[len(tokens[1]) > len(tokens[0])]
+    vocabulary = vocabulary_of(longer, ends, models[0].device)
+    if suppressed := asked.get("suppress_tokens"):
+        allowed = vocabulary.allowed.clone()
+        allowed[[i for i in suppressed if i < vocabulary.size]] = False
+        vocabulary = replace(vocabulary, allowed=allowed)
+    return vocabulary, min(map(len, tokens))
+
+
+def _run(engine: Engine, answers: dict[int, _Answer], criteria: Any, streamer: Any) -> None:
+    """Decodes all rows; each until it ends or a criterion stops it."""
     while not engine.idle:
         for event in engine.step():
-            rows[event.row] += event.tokens
-            if event.finish == "stop":
-                stopped.add(event.row)
-    end = min(vocabulary.end_ids)
-    if isinstance(generation_config.eos_token_id, int):
-        end = generation_config.eos_token_id
-    answers = [tokens + [end] * (row in stopped) for row, tokens in rows.items()]
-    padding = generation_config.pad_token_id
-    out = input_ids.new_full(
-        (len(answers), max(map(len, answers))), end if padding is None else padding
-    )
+            answer = answers[event.row]
+            for token in [*event.tokens, *([] if event.end is None else [event.end])]:
+                answer.tokens.append(token)
+                so_far = answer.prompt.new_tensor(answer.tokens)
+                if streamer is not None:
+                    streamer.put(so_far[-1:].cpu())
+                if bool(criteria(torch.cat([answer.prompt, so_far])[None], None).all()):
+                    engine.cancel(event.row)
+                    break
+    if streamer is not None:
+        streamer.end()
+
+
+def _padding(config: Any, asked: dict[str, Any], vocabulary: Vocabulary) -> int:
+    """Returns the id that fills the ends of shorter rows."""
+    for name in (config.pad_token_id, asked.get("eos_token_id"), config.eos_token_id):
+        if name is not None:
+            return int(torch.as_tensor(name).flatten()[0])
+    return min(vocabulary.end_ids)
+
+
+def _padded(input_ids: torch.Tensor, answers: list[_Answer], padding: int) -> torch.Tensor:
+    """Puts prompts and answers side by side, int64 [n, any]."""
+    out = input_ids.new_full((len(answers), max(len(a.tokens) for a in answers)), padding)
     for i, answer in enumerate(answers):
-        out[i, : len(answer)] = torch.tensor(answer, dtype=out.dtype)
+        out[i, : len(answer.tokens)] = torch.tensor(answer.tokens, dtype=out.dtype)
     return torch.cat([input_ids, out], dim=1)
 
 
 def _tokenizers(models: tuple[Any, Any], given: Any) -> tuple[Any, Any]:
-    """Returns both models' tokenizers.
-
-    Raises:
-        InputError: If they differ.
-    """
+    """Returns both models' tokenizers."""
     if given is not None:
         return given, given
     first, second = (load_tokenizer(m.config.name_or_path, "main", Loading()) for m in models)
-    if not same_tokens(first, second):
-        raise InputError(
-            "the two models have different tokenizers", hint="use baco.Pair for such a pair"
-        )
     return first, second

@@ -27,6 +27,7 @@ class Row:
         sources: Who emitted each.
         begins: Whether each began a unit.
         finish: Why it ended, or None.
+        end: The end token that stopped it, or None.
         reported: How many tokens events have told of.
         state: Unit state, kept while the row is out of the batch.
         drafted: Tokens that a partner or a third party guessed for it.
@@ -42,6 +43,7 @@ class Row:
     sources: list[int] = field(default_factory=list)
     begins: list[bool] = field(default_factory=list)
     finish: Finish | None = None
+    end: int | None = None
     reported: int = 0
     state: int = 0
     drafted: int = 0

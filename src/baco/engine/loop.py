@@ -498,7 +498,7 @@ class Engine:
         for i, token, source, begins, end in emitted:
             row = self._rows[i]
             if end:
-                row.finish = "stop"
+                row.finish, row.end = "stop", token
                 continue
             row.tokens.append(token)
             row.sources.append(source)
@@ -636,6 +636,7 @@ class Engine:
             row.begins[start:],
             row.finish,
             self._cost(i) if row.finish else None,
+            row.end,
         )
 
 

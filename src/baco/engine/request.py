@@ -141,6 +141,7 @@ class Event(NamedTuple):
         begins: Whether each token began a new unit.
         finish: Why the row ended with this event, or None while it goes on.
         cost: What the row has cost, given with its last event.
+        end: The end token that stopped the row, with its last event; an engine need not tell.
     """
 
     row: int
@@ -149,3 +150,4 @@ class Event(NamedTuple):
     begins: list[bool]
     finish: Finish | None
     cost: Cost | None = None
+    end: int | None = None

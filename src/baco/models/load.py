@@ -123,7 +123,7 @@ class Checkpoint:
             device: Where its logits are wanted.
         """
         if self.endpoint is None:
-            _check_width(self.label, model, vocabulary_size(self.tokenizer))
+            check_width(self.label, model, vocabulary_size(self.tokenizer))
             partner = HFPartner(model, vocabulary, device)
             partner.place = place
             return partner
@@ -306,7 +306,7 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
             hint="use a small model of the same family, or prompt-lookup",
         )
     model = found.load(loading)
-    _check_width(found.label, model, partner.vocabulary.size)
+    check_width(found.label, model, partner.vocabulary.size)
     draft = HFPartner(model, partner.vocabulary, partner.device)
     draft.place = found.place(model, loading)
     if not draft.abilities.rewinds:
@@ -355,7 +355,7 @@ def side_encoders(
     return plain_encoder(text_encoder(base.tokenizer, ends), template), aligned
 
 
-def _check_width(label: str, model: Any, size: int) -> None:
+def check_width(label: str, model: Any, size: int) -> None:
     """Raises PairError if a model's output layer does not reach all token ids."""
     head = model.get_output_embeddings()
     width = model.config.get_text_config().vocab_size if head is None else head.weight.shape[0]
@@ -407,7 +407,7 @@ def _adapter_sides(
         if loading.shapes_only:
             warnings.simplefilter("ignore", UserWarning)  # the adapter's weights are left out too
         model = PeftModel.from_pretrained(base.load(loading), adapter, revision=revision).eval()
-    _check_width(base.label, model, vocabulary.size)
+    check_width(base.label, model, vocabulary.size)
     partners = lora_partners(model, vocabulary)
     if loading.shapes_only:
         for partner in partners:

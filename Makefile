@@ -87,6 +87,24 @@ test-vllm: $(VLLM)/.done
 test-vllm-gpu:
 	$(PYTHON) -m pytest -q -W default -m gpu tests/vllm
 
+# Wheel and source archive, checked as a user meets them: a fresh environment with the wheel alone (and
+# pytest) runs README. `make dist PYTHON=python3.13` checks them with another Python.
+DIST := .venv-dist
+DIST_PIP := $(DIST)/bin/python -m pip --disable-pip-version-check --quiet
+.PHONY: dist
+dist:
+	rm -rf dist $(DIST)
+	$(PYTHON) -m venv $(DIST)
+	$(DIST_PIP) install "pip>=25.1"
+	$(DIST_PIP) install "build>=1.2" "twine>=6"
+	$(DIST)/bin/python -m build --outdir dist .
+	$(DIST)/bin/python -m twine check --strict dist/*
+	$(PYTHON) -m venv --clear $(DIST)
+	$(DIST_PIP) install "pip>=25.1"
+	$(DIST_PIP) install -c constraints.txt torch==2.13.0
+	$(DIST_PIP) install -c constraints.txt dist/*.whl pytest
+	OMP_NUM_THREADS=1 $(DIST)/bin/python -m pytest -q --noconftest tests/test_readme.py
+
 # The bundled pair's diversity curves, after new weights.
 calibrate: $(VENV)/.core
 	$(BIN)/baco calibrate --pair tiny --router p-punc --router p --router h-punc --router rand --save-to src/baco/data/calibration

@@ -1,0 +1,56 @@
+"""What a release needs is there and agrees with itself."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import baco
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+yaml = pytest.importorskip("yaml")
+
+
+def read(path):
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def test_the_version_is_the_same_everywhere():
+    newest = re.search(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest
+    named = {PROJECT["version"], baco.__version__, read("CITATION.cff")["version"], newest[1]}
+    assert named == {PROJECT["version"]}
+
+
+def test_the_citation_names_the_paper():
+    paper = read("CITATION.cff")["references"][0]
+    assert paper["title"] in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(paper["authors"]) == 6
+
+
+def test_every_python_that_is_promised_is_in_the_matrix():
+    matrix = read(".github/workflows/tests.yml")["jobs"]["test"]["strategy"]["matrix"]["python"]
+    prefix = "Programming Language :: Python :: "
+    promised = [c.removeprefix(prefix) for c in PROJECT["classifiers"] if c.startswith(prefix)]
+    assert promised
+    assert set(promised) <= set(matrix)
+    assert PROJECT["requires-python"] == f">={matrix[0]}"
+
+
+def test_workflows_run_targets_that_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
+        wanted = set(re.findall(r"run: make ([\w-]+)", workflow.read_text(encoding="utf-8")))
+        assert wanted <= targets, workflow.name
+
+
+def test_publishing_stores_no_secret():
+    text = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
+    publish = read(".github/workflows/release.yml")["jobs"]["publish"]
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["needs"] == "build"
+    assert "secrets." not in text

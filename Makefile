@@ -21,9 +21,12 @@ $(VENV)/.dev: $(VENV)/.core
 	$(PIP) install -c constraints.txt -e ".[metrics,offline,serve,study,lora,remote]" --group dev
 	@touch $@
 
-# A real generation with the bundled pair, coloured by source.
+# A real generation with the bundled pair, coloured by source, and beside it the aligned model alone.
+ASK := My comic has a wise wizard without a name. Suggest one.
 demo: $(VENV)/.core
-	$(BIN)/baco generate "Suggest a summer trip destination." -n 10 --pair tiny --router p-punc --gamma 0.3 --show-sources
+	$(BIN)/baco generate "$(ASK)" -n 10 --pair tiny --router p-punc --gamma 0.3 --show-sources
+	@printf '\nThe aligned model alone:\n\n'
+	$(BIN)/baco generate "$(ASK)" -n 10 --pair tiny --method aligned
 
 # Browser tests use the system's Chromium; as root on Debian it is installed, elsewhere they skip.
 .PHONY: browser

@@ -15,7 +15,7 @@ import baco
 from baco.cli.render import Printer
 from baco.prompts import conversation_of
 
-PROMPT = "Suggest a summer trip destination."
+PROMPT = "My comic has a wise wizard without a name. Suggest one."
 PICTURE = Path(__file__).parent / "images" / "group.svg"
 
 

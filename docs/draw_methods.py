@@ -13,7 +13,7 @@ import baco
 from baco.group import Group
 from baco.methods import METHODS, Method
 
-PROMPT = "Suggest a summer trip destination."
+PROMPT = "My comic has a wise wizard without a name. Suggest one."
 N = 4
 PAGE = Path(__file__).parent / "methods.md"
 MARKER = "<!-- what follows is written by docs/draw_methods.py -->\n"

@@ -113,7 +113,7 @@ def test_the_picture_is_of_the_bundled_pair():
     drawn = html.unescape(" ".join(re.findall(r"<text[^>]*>([^<]*)</text>", text)))
     words = " ".join(drawn.replace("\xa0", " ").split())
     group = baco.load("tiny").generate(
-        "Suggest a summer trip destination.", n=10, router="p-punc@0.3", seed=0
+        "My comic has a wise wizard without a name. Suggest one.", n=10, router="p-punc@0.3", seed=0
     )
     assert group.summary in words
     for sample in group:

@@ -3,7 +3,8 @@
     import baco
 
     pair = baco.load("tiny")
-    group = pair.generate("Suggest a summer trip destination.", n=10, router="p-punc@0.3")
+    ask = "My comic has a wise wizard without a name. Suggest one."
+    group = pair.generate(ask, n=10, router="p-punc@0.3")
     print(group.texts, group.base_share)
 
 ``import baco`` is light: torch and transformers are imported when a name is first used.

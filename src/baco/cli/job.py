@@ -20,6 +20,7 @@ from baco.group import Group, Sample
 from baco.methods.base import Done, Setting, Task, tasks_for
 from baco.methods.filters import Filter
 from baco.methods.settings import make_setting
+from baco.models.engines import ENGINES, OURS
 from baco.pair import Pair, load
 from baco.prompts import Conversation, in_short, question_of
 from baco.routers import parse
@@ -54,8 +55,9 @@ def load_pair(
     if adapter:
         options["adapter"] = adapter
     pair = load(name, **options)
-    ours = options.get("engine", "baco") == "baco"
-    if ours and pair.known and pair.known.bundled and "OMP_NUM_THREADS" not in os.environ:
+    bundled = pair.known is not None and pair.known.bundled
+    ours = ENGINES[options.get("engine", OURS)].in_process
+    if bundled and ours and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # on models this small, threads only wait for each other
     return Loaded(pair, make_setting(**settings, calibration=pair.calibrated))
 
@@ -202,9 +204,24 @@ class _Sink:
         self._group.append(sample)
         self._printer.sample(sample)
         if len(self._group) == self._job.n:
-            self._printer.end(Group(tuple(self._group)))
+            group = Group(tuple(self._group))
+            self._printer.end(group, self._judged(task, group))
             self._group = []
             self._groups += 1
+
+    def _judged(self, task: Task, group: Group) -> str:
+        """What the exact judge of the bundled pair's world says, where it knows the prompt."""
+        known_pair = self._job.pair.known
+        if known_pair is None or not known_pair.bundled or len(task.prompt) > 1:
+            return ""
+        from baco.tiny.judge import known, semantic_class, valid
+
+        ask = question_of(task.prompt)
+        if not known(ask):
+            return ""
+        right = [text for text in group.texts if valid(ask, text)]
+        different = len({semantic_class(ask, text) for text in right})
+        return f"{len(right)} of {len(group)} answers are right, {different} of them different"
 
     def stop(self) -> None:
         """Says what an interrupted run leaves."""

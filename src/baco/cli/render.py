@@ -124,10 +124,12 @@ class Printer:
             rest = body.plain.replace("\n", "\n" + " " * len(number))
             self._line(Text(number + rest))
 
-    def end(self, group: Group) -> None:
-        """Prints the summary of a group."""
+    def end(self, group: Group, judged: str = "") -> None:
+        """Prints the summary of a group, and what a judge says of it, if there is one."""
         dim = "dim" if self.style == "colour" else ""
         self._line(Text())
+        if judged:
+            self._line(Text(judged, "bold" if self.style == "colour" else ""))
         self._line(Text(group.summary, dim))
         if not self._explained and any("base" in sample.sources for sample in group):
             self._explained = True

@@ -1,12 +1,4 @@
-"""One control for every router and pair: diversity, the share of words that the base model writes.
-
-A router's threshold means something else for every router and pair. Calibration measures, on
-prompts, which share of units the base model begins at each of many thresholds, makes the curve
-monotone, and stores it for that revision of the pair. `resolve` reads it the other way round:
-from a diversity in [0, 1] to the threshold.
-
-Paper: §4 (controls of each method), §6.4 (moving along the quality-diversity spectrum).
-"""
+"""Curves from thresholds to base shares: their axes, their files, and reading them backwards."""
 
 from __future__ import annotations
 
@@ -16,19 +8,14 @@ import os
 import re
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from baco.errors import InputError
-from baco.prompts import Conversation, Prompt, conversation_of, identity
 
 if TYPE_CHECKING:
-    from baco.engine.request import Request
     from baco.engine.router import Router
     from baco.models.sides import Models
 
@@ -37,8 +24,8 @@ T = TypeVar("T")
 FORMAT = 1
 """Version of the curve files."""
 
-_SMALLEST_STEP = 2.0**-12
-_START = 9
+SMALLEST_STEP = 2.0**-12
+"""Thresholds are told apart down to this part of a router's axis."""
 
 
 class UncalibratedError(InputError):
@@ -112,7 +99,7 @@ class Curve:
         axis = Axis.of(self.router)
         a, b = axis.place(low.gamma), axis.place(high.gamma)
         part = (diversity - low.share) / (high.share - low.share)
-        if b - a <= 2 * _SMALLEST_STEP:
+        if b - a <= 2 * SMALLEST_STEP:
             # The share jumps here; there is nothing between these two thresholds.
             nearest = low if part < 0.5 else high
             return nearest.gamma, nearest.share
@@ -205,7 +192,7 @@ class Axis:
         """
         from baco.routers.learned import Learned
 
-        bound = _bound(router)
+        bound = bound_to(router)
         i = bound.control
         rule = None if i is None else bound.rules[i]
         if rule is not None and isinstance(rule.decide, Learned):
@@ -236,7 +223,8 @@ class Axis:
         return x if self.up else 1 - x
 
 
-def _bound(router: str | Router) -> Router:
+def bound_to(router: str | Router) -> Router:
+    """Returns the router of a spec, or the router itself."""
     from baco.routers import parse
 
     return parse(router) if isinstance(router, str) else router
@@ -273,7 +261,7 @@ def resolve(
             f"router {router!r} names its threshold and diversity gives another",
             hint="leave out one of the two",
         )
-    bound = _bound(router)
+    bound = bound_to(router)
     axis = Axis.of(bound)
     curve = curve or find(pair.name, pair.revision, bound.name)
     if curve is None:
@@ -372,301 +360,3 @@ def save(curve: Curve, folder: Path | None = None) -> Path:
 
 
 # --- measuring --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How carefully to measure.
-
-    Attributes:
-        prompts: Prompts used at most.
-        samples: Samples per prompt and threshold.
-        max_new_tokens: Limit per sample.
-        gap: Measure between two thresholds whose shares differ by more than this.
-        thresholds: Thresholds measured at most.
-    """
-
-    prompts: int = 64
-    samples: int = 4
-    max_new_tokens: int = 128
-    gap: float = 0.06
-    thresholds: int = 33
-
-
-QUICK = Effort(prompts=16, samples=2, max_new_tokens=64, gap=0.12, thresholds=17)
-"""What a server does in the background."""
-
-Decode = Callable[[Sequence["Request"]], Sequence[tuple[Sequence[int], Sequence[bool]]]]
-"""Decodes requests; returns (sources, begins) of each row."""
-
-
-def general_prompts() -> list[str]:
-    """Returns the prompts that come with BaCo."""
-    text = files("baco").joinpath("data", "calibration", "general.txt").read_text(encoding="utf-8")
-    return text.splitlines()
-
-
-def prompts_for(pair: str) -> list[str]:
-    """Returns the default calibration prompts of a pair.
-
-    The bundled pairs know nothing but their own small world, so its calibration prompts are used.
-    """
-    if pair == "tiny" or pair.startswith("tiny-"):
-        from baco.tiny.world import prompts
-
-        return [prompt.text for prompt in prompts("calibration")]
-    return general_prompts()
-
-
-def measure(
-    pair: Models,
-    router: str,
-    prompts: Iterable[Prompt | Conversation] | None = None,
-    *,
-    effort: Effort | None = None,
-    decode: Decode | None = None,
-    progress: Callable[[float], None] = lambda share: None,
-) -> Curve:
-    """Measures the curve of a pair and router.
-
-    Args:
-        pair: The pair.
-        router: A router's name (a cascade may fix the thresholds of all but its last rule).
-        prompts: Calibration prompts; by default those of `prompts_for`.
-        effort: How carefully.
-        decode: What decodes the rows; by default an engine of its own.
-        progress: Is told how much is done, in [0, 1].
-
-    Returns:
-        The curve.
-
-    Raises:
-        InputError: If the router takes no threshold or there are no prompts.
-    """
-    from baco.engine.warp import Warp
-
-    effort = effort or Effort()
-    bound = _bound(router)
-    axis = Axis.of(bound)
-    given: list[Prompt | Conversation] = list(
-        prompts_for(pair.name) if prompts is None else prompts
-    )
-    if not given:
-        raise InputError("there are no calibration prompts", hint="give at least one")
-    conversations = [
-        conversation_of(prompt)  # type: ignore[arg-type]  # it takes checked ones too
-        for prompt in spread(given, effort.prompts)
-    ]
-    decode = decode or _own_engine(pair)
-    probe = _Probe(pair, bound, conversations, effort, decode)
-    shares: dict[float, float] = {}
-    todo = [i / (_START - 1) for i in range(_START)]
-    while todo:
-        for place, share in zip(todo, probe.shares([axis.gamma(x) for x in todo]), strict=True):
-            shares[place] = share
-        progress(min(len(shares) / effort.thresholds, 0.99))
-        todo = _between(shares, effort)
-    places = sorted(shares)
-    monotone = isotonic([shares[x] for x in places])
-    progress(1.0)
-    sampling = Warp()
-    return Curve(
-        pair=pair.name,
-        revision=pair.revision,
-        router=bound.name,
-        knots=tuple(
-            Knot(axis.gamma(x), round(share, 6), round(shares[x], 6))
-            for x, share in zip(places, monotone, strict=True)
-        ),
-        prompts=len(conversations),
-        samples=effort.samples,
-        max_new_tokens=effort.max_new_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        fingerprint=_fingerprint(conversations),
-        version=version("baco"),
-    )
-
-
-def _fingerprint(conversations: Sequence[Conversation]) -> str:
-    return hashlib.sha256("\n".join(map(identity, conversations)).encode()).hexdigest()[:16]
-
-
-def spread(texts: Sequence[T], count: int) -> Sequence[T]:
-    """Picks at most `count` items, evenly over the list."""
-    if len(texts) <= count:
-        return texts
-    return [texts[i * len(texts) // count] for i in range(count)]
-
-
-def _between(shares: dict[float, float], effort: Effort) -> list[float]:
-    """Returns the places to measure next: between those whose shares are far apart."""
-    places = sorted(shares)
-    gaps = [
-        (abs(shares[b] - shares[a]), (a + b) / 2)
-        for a, b in pairwise(places)
-        if b - a > 2 * _SMALLEST_STEP and abs(shares[b] - shares[a]) > effort.gap
-    ]
-    room = max(effort.thresholds - len(shares), 0)
-    return [middle for _, middle in sorted(gaps, reverse=True)[:room]]
-
-
-def isotonic(values: Sequence[float]) -> list[float]:
-    """Returns the nearest non-decreasing sequence in the least-squares sense.
-
-    Pools adjacent violators: neighbours in the wrong order are replaced by their mean.
-    """
-    pools: list[tuple[float, int]] = []
-    for value in values:
-        pools.append((value, 1))
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            (a, m), (b, n) = pools[-2:]
-            pools[-2:] = [((a * m + b * n) / (m + n), m + n)]
-    return [value for value, count in pools for _ in range(count)]
-
-
-class _Probe:
-    """Measures base shares at thresholds; noise is shared, so that curves come out smooth."""
-
-    def __init__(
-        self,
-        pair: Models,
-        router: Router,
-        conversations: Sequence[Conversation],
-        effort: Effort,
-        decode: Decode,
-    ) -> None:
-        from baco.engine.noise import row_key
-
-        self._router = router
-        self._effort = effort
-        self._decode = decode
-        self._turn_rule = "\n" in pair.sides[0].boundary
-        self._rows = [
-            (pair.prompt_ids(conversation), row_key(0, identity(conversation), index))
-            for conversation in conversations
-            for index in range(effort.samples)
-        ]
-
-    def shares(self, gammas: Sequence[float]) -> Iterator[float]:
-        """Returns the mean base share of samples at each threshold."""
-        from baco.engine.request import BASE, Request
-
-        requests = [
-            Request(
-                base_prompt=base,
-                aligned_prompt=aligned,
-                router=self._router.with_gamma(gamma),
-                key=key,
-                max_new_tokens=self._effort.max_new_tokens,
-                turn_rule=self._turn_rule,
-            )
-            for gamma in gammas
-            for (base, aligned), key in self._rows
-        ]
-        rows = self._decode(requests)
-        for start in range(0, len(rows), len(self._rows)):
-            total = 0.0
-            for sources, begins in rows[start : start + len(self._rows)]:
-                owners = [s for s, first in zip(sources, begins, strict=True) if first]
-                total += sum(s == BASE for s in owners) / max(len(owners), 1)
-            yield total / len(self._rows)
-
-
-def _own_engine(pair: Models) -> Decode:
-    """Returns a function that decodes with an engine of its own."""
-
-    def decode(requests: Sequence[Request]) -> list[tuple[list[int], list[bool]]]:
-        from baco.engine.opening import open_engine
-
-        engine = open_engine(pair.base, pair.aligned, max_rows=128)
-        rows: dict[int, tuple[list[int], list[bool]]] = {
-            engine.submit(request): ([], []) for request in requests
-        }
-        while not engine.idle:
-            for event in engine.step():
-                rows[event.row][0].extend(event.sources)
-                rows[event.row][1].extend(event.begins)
-        return list(rows.values())
-
-    return decode
-
-
-# --- from a quality to a threshold ------------------------------------------------------------
-
-
-def for_quality(points: Path, metric: str, least: float, method: str | None = None) -> Target:
-    """Picks the setting of a bench run that keeps a quality and costs as little of it as needed.
-
-    Args:
-        points: A CSV file of settings, as `baco tradeoff` reads it: `method`, `control`, metrics.
-        metric: The quality metric's column.
-        least: The quality to keep.
-        method: Only settings of this method.
-
-    Returns:
-        The setting whose quality is nearest above `least`: as quality falls when diversity
-        rises, it is the one that goes furthest.
-
-    Raises:
-        InputError: If the file cannot be used or no setting reaches the quality.
-    """
-    import csv
-
-    try:
-        with points.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(f"cannot read {points}: {error.strerror}", hint="check its name") from None
-    columns = sorted(rows[0]) if rows else []
-    for name in ("method", "control", metric):
-        if name not in columns:
-            raise InputError(
-                f"{points} has no column {name!r}", hint=f"it has: {', '.join(columns) or 'none'}"
-            )
-    settings = []
-    for number, row in enumerate(rows, 2):
-        if method is not None and row["method"] != method:
-            continue
-        try:
-            settings.append(Target(row["method"], row["control"], float(row[metric])))
-        except ValueError:
-            raise InputError(
-                f"{points}, line {number}: {metric} is {row[metric]!r}", hint="give a number"
-            ) from None
-    if not settings:
-        known = ", ".join(sorted({row["method"] for row in rows}))
-        raise InputError(f"{points} has no method {method!r}", hint=f"it has: {known or 'none'}")
-    good = [setting for setting in settings if setting.quality >= least]
-    if not good:
-        best = max(setting.quality for setting in settings)
-        raise InputError(f"no setting reaches {metric} {least:g}", hint=f"the best has {best:g}")
-    return min(good, key=lambda setting: setting.quality)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A setting that was picked for its quality.
-
-    Attributes:
-        method: Its method.
-        control: Its control value.
-        quality: Its quality.
-    """
-
-    method: str
-    control: str
-    quality: float
-
-
-__all__ = [
-    "QUICK",
-    "CalibrationInfo",
-    "Curve",
-    "Effort",
-    "UncalibratedError",
-    "find",
-    "measure",
-    "resolve",
-    "save",
-]

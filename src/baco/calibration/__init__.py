@@ -1,0 +1,51 @@
+"""One control for every router and pair: diversity, the share of words that the base model writes.
+
+A router's threshold means something else for every router and pair. Calibration measures, on
+prompts, which share of units the base model begins at each of many thresholds, makes the curve
+monotone, and stores it for that revision of the pair. `resolve` reads it the other way round:
+from a diversity in [0, 1] to the threshold.
+
+Paper: §4 (controls of each method), §6.4 (moving along the quality-diversity spectrum).
+"""
+
+from __future__ import annotations
+
+from baco.calibration.curve import (
+    Axis,
+    CalibrationInfo,
+    Curve,
+    Knot,
+    UncalibratedError,
+    find,
+    home,
+    resolve,
+    save,
+)
+from baco.calibration.measure import (
+    QUICK,
+    Effort,
+    for_quality,
+    isotonic,
+    measure,
+    prompts_for,
+    spread,
+)
+
+__all__ = [
+    "QUICK",
+    "Axis",
+    "CalibrationInfo",
+    "Curve",
+    "Effort",
+    "Knot",
+    "UncalibratedError",
+    "find",
+    "for_quality",
+    "home",
+    "isotonic",
+    "measure",
+    "prompts_for",
+    "resolve",
+    "save",
+    "spread",
+]

@@ -210,7 +210,7 @@ def in_short(conversation: Conversation) -> str:
 
 def as_json(conversation: Conversation) -> str | list[dict[str, str]]:
     """Returns the prompt as it stands in JSON: a string, or a list of messages."""
-    if _is_question(conversation):
+    if _is_question(conversation) or is_raw(conversation):
         return conversation[0].content
     return [message._asdict() for message in conversation]
 

@@ -16,13 +16,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from baco.bench import run as running
 from baco.bench import store as storing
+from baco.bench.datasets import load_dataset
 from baco.bench.generate import Failed, Job, Made, Pull
-from baco.bench.run import Local, Worker
+from baco.bench.run import Local, Worker, prepare
 from baco.bench.store import Store
+from baco.engine.loop import Engine
 from baco.errors import BacoError, InputError
+from baco.models import memory
+from baco.models.memory import Job as MemoryJob
+from baco.models.memory import need_of
 from baco.models.sides import Side
 from baco.pair import Pair
 from baco.prompts import Conversation, conversation_of
@@ -242,6 +248,38 @@ def test_a_failing_engine_does_not_stop_the_rest(
     expected = {(cell, record): samples for cell, record, samples in undisturbed}
     assert found == {key: expected[key] for key in found}
     assert len(found) == 6 * 8 - len(failures)
+
+
+def test_memory_bounds_the_rows_of_all_cells(
+    random_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.sqlite"
+    wanted = plan(
+        pairs=["random"],
+        n=4,
+        datasets=[{"dataset": "tiny", "limit": 1}],
+        methods=[{"method": "baco", "router": "p-punc", "controls": [0.1, 0.3, 0.5]}],
+    )
+    prepare(wanted, path, lambda name: random_pair.revision)
+    prompt = load_dataset(wanted.datasets[0]).records[0].prompt
+    lengths = tuple(len(ids) for ids in random_pair.prompt_ids(prompt))
+    need = need_of((random_pair.base, random_pair.aligned), MemoryJob([lengths], 12, 24))
+    assert need is not None
+    room = int(need.at(2, weights=False)[torch.device("cpu")] / memory._SPARE) + 1
+    monkeypatch.setattr(memory, "available_memory", lambda _: room)
+    seen: list[int] = []
+    step = Engine.step
+
+    def watched(self: Engine) -> Any:
+        events = step(self)
+        seen.append(len(self._rows))
+        return events
+
+    monkeypatch.setattr(Engine, "step", watched)
+    assert Worker(wanted, path, lambda name, wanted: Local(random_pair, wanted)).run() == []
+    assert 1 <= max(seen) <= 2
+    with Store(path) as store:
+        assert sum(store.counts().values()) == 3 * 4
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_there(

@@ -30,6 +30,7 @@ def test_help_names_the_limits(capsys: pytest.CaptureFixture[str]) -> None:
         (["--pair", "a=./nowhere,./nowhere"], "no folder"),
         (["--timeout", "0"], "timeout"),
         (["--lookahead", "far"], "look-ahead"),
+        (["--filter", "no_such_module_here:f"], "cannot be imported"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -46,10 +47,15 @@ def test_mistakes_are_one_line(
     assert error.count("\n") == 0
 
 
-def test_starts_answers_and_stops(random_folders: tuple[Path, Path]) -> None:
+def test_starts_answers_and_stops(random_folders: tuple[Path, Path], tmp_path: Path) -> None:
     base, aligned = random_folders
+    (tmp_path / "rules.py").write_text(
+        "def allow(prompt, text):\n    return prompt + ', checked'\n"
+    )
+    pair = ["--pair", f"toy={base},{aligned}", "--filter", "rules:allow"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "baco", "serve", "--pair", f"toy={base},{aligned}", "--port", "0"],
+        [sys.executable, "-m", "baco", "serve", *pair, "--port", "0"],
+        cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "BACO_API_KEY": "k"},
@@ -69,6 +75,7 @@ def test_starts_answers_and_stops(random_folders: tuple[Path, Path]) -> None:
             timeout=300,
         )
         assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"][0]["message"]["content"] == "Hello, checked"
         assert httpx.get(f"{url}v1/models", timeout=300).status_code == 401
         server.send_signal(signal.SIGTERM)
         assert server.wait(300) in (0, -signal.SIGTERM)

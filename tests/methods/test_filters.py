@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from dataclasses import replace
+
 import pytest
 
 from baco.errors import BacoError, InputError
@@ -48,10 +51,25 @@ def test_a_text_can_be_replaced(random_pair):
 
 def test_a_filter_that_fails_lets_nothing_through(random_pair):
     def broken(prompt, text):
-        raise KeyError("oops")
+        raise KeyError(text)
 
-    with pytest.raises(BacoError, match=r"the filter failed: KeyError: 'oops'"):
+    text = random_pair.generate(ASK, n=1, max_new_tokens=5).texts[0]
+    with pytest.raises(
+        BacoError, match=r"the filter failed: KeyError \(test_filters.py, line"
+    ) as e:
         random_pair.generate(ASK, n=1, max_new_tokens=5, keep=broken)
+    words = "".join(traceback.format_exception(e.value))
+    assert text not in words
+    assert repr(text) not in words
+
+
+def test_what_else_is_known_of_a_withheld_answer_is_hidden_too(random_pair):
+    sample = random_pair.generate(ASK, n=1, max_new_tokens=12, router="rand@0.5")[0]
+    assert sample.base_share > 0
+    told = replace(sample, details={"string": "part of what the model wrote"})
+    for verdict in (False, "something else"):
+        hidden = moderate(told, lambda *_, said=verdict: said)
+        assert (hidden.details, hidden.base_share, hidden.switches) == (None, 0, 0)
 
 
 @pytest.mark.parametrize("verdict", [None, 1, 0.5])

@@ -16,8 +16,9 @@ from baco.errors import InputError
 from baco.prompts import Conversation, Prompt, conversation_of, identity
 
 if TYPE_CHECKING:
-    from baco.engine.request import Request
     from baco.engine.router import Router
+    from baco.group import Sample
+    from baco.methods.base import Setting, Task
     from baco.models.sides import Models
 
 T = TypeVar("T")
@@ -47,8 +48,8 @@ class Effort:
 QUICK = Effort(prompts=16, samples=2, max_new_tokens=64, gap=0.12, thresholds=17)
 """What a server does in the background."""
 
-Decode = Callable[[Sequence["Request"]], Sequence[tuple[Sequence[int], Sequence[bool]]]]
-"""Decodes requests; returns (sources, begins) of each row."""
+Make = Callable[[Sequence[tuple[Sequence["Task"], "Setting"]]], Sequence[Sequence["Sample"]]]
+"""Makes the samples of some runs, each of (tasks, setting), side by side."""
 
 
 def general_prompts() -> list[str]:
@@ -75,7 +76,7 @@ def measure(
     prompts: Iterable[Prompt | Conversation] | None = None,
     *,
     effort: Effort | None = None,
-    decode: Decode | None = None,
+    make: Make | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Curve:
     """Measures the curve of a pair and router.
@@ -85,7 +86,7 @@ def measure(
         router: A router's name (a cascade may fix the thresholds of all but its last rule).
         prompts: Calibration prompts; by default those of `prompts_for`.
         effort: How carefully.
-        decode: What decodes the rows; by default an engine of its own.
+        make: What makes the samples; by default a session of its own.
         progress: Is told how much is done, in [0, 1].
 
     Returns:
@@ -108,8 +109,7 @@ def measure(
         conversation_of(prompt)  # type: ignore[arg-type]  # it takes checked ones too
         for prompt in spread(given, effort.prompts)
     ]
-    decode = decode or _own_engine(pair)
-    probe = _Probe(pair, bound, conversations, effort, decode)
+    probe = _Probe(bound, conversations, effort, make or _own_session(pair))
     shares: dict[float, float] = {}
     todo = [i / (_START - 1) for i in range(_START)]
     while todo:
@@ -181,66 +181,44 @@ class _Probe:
 
     def __init__(
         self,
-        pair: Models,
         router: Router,
         conversations: Sequence[Conversation],
         effort: Effort,
-        decode: Decode,
+        make: Make,
     ) -> None:
-        from baco.engine.noise import row_key
+        from baco.methods.base import Task
 
         self._router = router
         self._effort = effort
-        self._decode = decode
-        self._turn_rule = "\n" in pair.sides[0].boundary
-        self._rows = [
-            (pair.prompt_ids(conversation), row_key(0, identity(conversation), index))
+        self._make = make
+        self._tasks = [
+            Task(conversation, index)
             for conversation in conversations
             for index in range(effort.samples)
         ]
 
     def shares(self, gammas: Sequence[float]) -> Iterator[float]:
         """Returns the mean base share of samples at each threshold."""
-        from baco.engine.request import BASE, Request
+        from baco.methods.settings import make_setting
 
-        requests = [
-            Request(
-                base_prompt=base,
-                aligned_prompt=aligned,
-                router=self._router.with_gamma(gamma),
-                key=key,
-                max_new_tokens=self._effort.max_new_tokens,
-                turn_rule=self._turn_rule,
-            )
-            for gamma in gammas
-            for (base, aligned), key in self._rows
+        limit = self._effort.max_new_tokens
+        runs = [
+            (self._tasks, make_setting(router=self._router.with_gamma(g), max_new_tokens=limit))
+            for g in gammas
         ]
-        rows = self._decode(requests)
-        for start in range(0, len(rows), len(self._rows)):
-            total = 0.0
-            for sources, begins in rows[start : start + len(self._rows)]:
-                owners = [s for s, first in zip(sources, begins, strict=True) if first]
-                total += sum(s == BASE for s in owners) / max(len(owners), 1)
-            yield total / len(self._rows)
+        for samples in self._make(runs):
+            yield sum(sample.base_share for sample in samples) / len(samples)
 
 
-def _own_engine(pair: Models) -> Decode:
-    """Returns a function that decodes with an engine of its own."""
+def _own_session(pair: Models) -> Make:
+    """Returns a function that makes samples in a session of its own."""
 
-    def decode(requests: Sequence[Request]) -> list[tuple[list[int], list[bool]]]:
-        from baco.engine.opening import open_engine
+    def make(runs: Sequence[tuple[Sequence[Task], Setting]]) -> list[list[Sample]]:
+        from baco.methods.running import make_together
 
-        engine = open_engine(pair.base, pair.aligned, max_rows=128)
-        rows: dict[int, tuple[list[int], list[bool]]] = {
-            engine.submit(request): ([], []) for request in requests
-        }
-        while not engine.idle:
-            for event in engine.step():
-                rows[event.row][0].extend(event.sources)
-                rows[event.row][1].extend(event.begins)
-        return list(rows.values())
+        return make_together(pair, runs, max_rows=128)
 
-    return decode
+    return make
 
 
 # --- from a quality to a threshold ------------------------------------------------------------

@@ -48,6 +48,16 @@ def serve(
             rich_help_panel=_DOORS,
         ),
     ] = None,
+    filter_: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            help="module:function(prompt, text) that every answer passes before anything of it is "
+            "shown: it returns whether that may be, or a text to show instead.",
+            show_default="none",
+            rich_help_panel=_DOORS,
+        ),
+    ] = None,
     max_rows: Annotated[
         int,
         typer.Option(min=1, help="Answers written at the same time.", rich_help_panel=_LIMITS),
@@ -90,6 +100,7 @@ def serve(
     except ImportError as error:
         raise missing_extra("uvicorn", "serve") from error
     import baco
+    from baco.methods.filters import load_filter
     from baco.serve import Settings, create_app
 
     settings = Settings(
@@ -101,6 +112,7 @@ def serve(
         max_new_tokens=max_new_tokens,
         timeout=timeout,
     )
+    keep = load_filter(filter_) if filter_ else None
     pairs = {}
     for entry in pair or ["tiny"]:
         name, equals, source = entry.partition("=")
@@ -115,6 +127,7 @@ def serve(
         pairs,
         settings,
         lookahead=read_lookahead(lookahead),
+        keep=keep,
     )
     if host not in ("127.0.0.1", "::1", "localhost") and api_key is None:
         typer.echo(f"anyone who reaches {host}:{port} can use this server: no --api-key", err=True)

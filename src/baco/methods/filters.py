@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from baco.engine.session import TURN
 from baco.errors import BacoError
 from baco.group import Sample
 from baco.user_functions import load_function
 
 if TYPE_CHECKING:
     from baco.methods.base import Update
+
+_PATIENCE = 0.002
+"""Seconds that a run waits for a filter before it lets others go on."""
 
 Filter = Callable[[str | list[dict[str, str]], str], bool | str]
 """(prompt, text) -> whether the text may be shown, or a text to show instead."""
@@ -46,13 +53,17 @@ def moderate(sample: Sample, keep: Filter) -> Sample:
     """
     try:
         verdict = keep(sample.prompt, sample.text)
-    except Exception as error:
+    except Exception as error:  # what it says may quote the answer, so only its place is told
+        place = traceback.extract_tb(error.__traceback__)[-1]
         raise BacoError(
-            f"the filter failed: {type(error).__name__}: {error}", hint="nothing unchecked is shown"
-        ) from error
+            f"the filter failed: {type(error).__name__} "
+            f"({Path(place.filename).name}, line {place.lineno})",
+            hint="nothing unchecked is shown",
+        ) from None
     if verdict is True:
         return sample
-    hidden = replace(sample, token_ids=(), tokens=(), sources=())
+    hidden = replace(sample, token_ids=(), tokens=(), sources=(), base_share=0.0, switches=0)
+    hidden = replace(hidden, details=None)
     if verdict is False:
         return replace(hidden, text="", finish_reason="withheld")
     if isinstance(verdict, str):
@@ -63,12 +74,17 @@ def moderate(sample: Sample, keep: Filter) -> Sample:
     )
 
 
-def filtered(updates: Iterable[Update], keep: Filter) -> Iterator[Update]:
+_ASIDE = ThreadPoolExecutor(1, "baco-filter")
+"""Where filters run while others go on decoding: one call at a time, they need not expect more."""
+
+
+def filtered(updates: Iterable[Update], keep: Filter, *, aside: bool = False) -> Iterator[Update]:
     """Holds a sample's tokens back until the filter has passed it.
 
     Args:
         updates: What a method makes.
         keep: The filter.
+        aside: Whether others take turns while the filter works, as in a session.
 
     Yields:
         The same; what is withheld or replaced comes without its tokens.
@@ -80,7 +96,13 @@ def filtered(updates: Iterable[Update], keep: Filter) -> Iterator[Update]:
         if isinstance(update, Chunk):
             held.setdefault(update.task, []).append(update)
         elif isinstance(update, Done):
-            sample = moderate(update.sample, keep)
+            if aside:
+                verdict = _ASIDE.submit(moderate, update.sample, keep)
+                while not wait([verdict], _PATIENCE).done:
+                    yield TURN
+                sample = verdict.result()
+            else:
+                sample = moderate(update.sample, keep)
             chunks = held.pop(update.task, [])
             if sample is update.sample:
                 yield from chunks

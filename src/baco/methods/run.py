@@ -17,7 +17,7 @@ from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task
 from baco.methods.outcome import Find, cut, failed, sample_of, too_short
 from baco.methods.reader import Reader
 from baco.models.memory import Job, Memory
-from baco.prompts import Conversation, identity, in_short
+from baco.prompts import Conversation, identity, in_short, is_raw
 
 if TYPE_CHECKING:
     from baco.engine.blend import Blend
@@ -152,7 +152,8 @@ class Decoding:
 
     def _submit(self, draw: Draw) -> None:
         task, sampling = self._tasks[draw.task], self._setting.sampling
-        boundary = self._sides[0].boundary if sampling.turn_rule else ""
+        turns = sampling.turn_rule and not is_raw(task.prompt)
+        boundary = self._sides[0].boundary if turns else ""
         key = row_key(sampling.seed, identity(task.prompt), task.index, draw.attempt)
         row = self._engine.submit(replace(self._request(task.asked or task.prompt), key=key))
         may_restart = draw.attempt < MAX_ATTEMPTS - 1
@@ -181,7 +182,9 @@ class Decoding:
                 warp=self._setting.sampling.warp,
                 max_new_tokens=self._setting.sampling.max_new_tokens + self._room,
                 end_rule=self._end_rule,
-                turn_rule=self._setting.sampling.turn_rule and "\n" in base.boundary,
+                turn_rule=self._setting.sampling.turn_rule
+                and not is_raw(prompt)
+                and "\n" in base.boundary,
                 blend=self._blend,
             )
         return self._requests[prompt]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from baco.engine.drafts import PROMPT_LOOKUP
-from baco.engine.session import Turn
-from baco.methods.base import Setting, Task, Update
+from baco.engine.session import Run, Seat, Turn
+from baco.group import Sample
+from baco.methods.base import Done, Setting, Task, Update
 from baco.methods.filters import Filter, filtered
 from baco.methods.needs import check
+from baco.methods.run import new_session
 from baco.models.load import load_draft
 from baco.models.sides import Models
 
@@ -38,7 +40,7 @@ def run(
     updates = setting.method.run(models, tasks, setting)
     if setting.seat is None:  # nobody to take turns with
         updates = (update for update in updates if not isinstance(update, Turn))
-    return updates if keep is None else filtered(updates, keep)
+    return updates if keep is None else filtered(updates, keep, aside=setting.seat is not None)
 
 
 def with_draft(models: Models, setting: Setting) -> Setting:
@@ -60,3 +62,38 @@ def with_draft(models: Models, setting: Setting) -> Setting:
     if name not in models.drafts:
         models.drafts[name] = load_draft(name, models.sides[1])
     return replace(setting, draft=models.drafts[name])
+
+
+def seated(
+    models: Models, tasks: Sequence[Task], setting: Setting, keep: Filter | None = None
+) -> Callable[[Seat], Iterator[Update]]:
+    """Returns what starts a run in a session; arguments as of `run`."""
+    return lambda seat: run(models, tasks, replace(setting, seat=seat), keep=keep)
+
+
+def make_together(
+    models: Models, runs: Sequence[tuple[Sequence[Task], Setting]], max_rows: int
+) -> list[list[Sample]]:
+    """Makes the samples of some runs side by side, in a session of their own.
+
+    Args:
+        models: Both sides of the pair.
+        runs: (tasks, setting) of each.
+        max_rows: Rows decoded at the same time, for all of them.
+
+    Returns:
+        The samples of each run, in the order of its tasks.
+
+    Raises:
+        Exception: What a run failed with.
+    """
+    session = new_session(max_rows)
+    made: dict[Run[Update], dict[int, Sample]] = {
+        session.start(seated(models, tasks, setting)): {} for tasks, setting in runs
+    }
+    while not session.idle:
+        for one, updates in session.cycle():
+            if one.error:
+                raise one.error
+            made[one] |= {u.task: u.sample for u in updates if isinstance(u, Done)}
+    return [[samples[number] for number in sorted(samples)] for samples in made.values()]

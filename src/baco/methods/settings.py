@@ -137,7 +137,7 @@ def _refuse_router(method: Method, **given: object) -> None:
         if value is not None:
             raise InputError(
                 f"the method {method.name!r} has no {name}",
-                hint=f"its control is the {method.control}; leave out {name}",
+                hint=f"leave it out: its control is the {method.control}",
             )
 
 
@@ -169,7 +169,7 @@ def _router(
             return router if gamma is None else parse(router.spec, gamma)
         return parse(router, gamma)
     if gamma is not None:
-        raise InputError("diversity and gamma are both given", hint="leave out one of the two")
+        raise InputError("diversity and gamma are both given", hint="give one of the two")
     if not 0 <= diversity <= 1:
         raise InputError(f"diversity {diversity:g} is out of range", hint="use a value in [0, 1]")
     if isinstance(router, str) and "@" in router.rpartition(">")[2]:

@@ -176,8 +176,10 @@ async def model(request: Request, name: str) -> dict[str, Any]:
 async def health(request: Request) -> JSONResponse:
     """Says whether the server takes requests, and what it is busy with."""
     service = _service(request)
+    works = all(host.worker.works(service.settings.timeout) for host in service.hosts.values())
+    status = "stopping" if service.draining else "ok" if works else "failed"
     body = {
-        "status": "stopping" if service.draining else "ok",
+        "status": status,
         "version": __version__,
         "pairs": {
             name: {
@@ -187,7 +189,7 @@ async def health(request: Request) -> JSONResponse:
             for name, host in service.hosts.items()
         },
     }
-    return JSONResponse(body, 503 if service.draining else 200)
+    return JSONResponse(body, 200 if status == "ok" else 503)
 
 
 @routes.get(

@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from baco import __version__
 from baco.calibration import QUICK, Effort
 from baco.engine import Lookahead
+from baco.methods.filters import Filter
 from baco.serve import errors
 from baco.serve.api import routes
 from baco.serve.middleware import LimitBody, Observe, RequireKey
@@ -34,6 +35,7 @@ def create_app(
     *,
     effort: Effort = QUICK,
     lookahead: Lookahead = "auto",
+    keep: Filter | None = None,
 ) -> FastAPI:
     """Makes the ASGI app of a server.
 
@@ -42,6 +44,7 @@ def create_app(
         settings: Limits and doors.
         effort: How carefully missing calibration curves are measured in the background.
         lookahead: As `baco.engine.Engine`'s.
+        keep: A moderation filter; nothing of an answer that it refuses is shown.
 
     Returns:
         The app; `app.state.service` is its `Service`. It can be run by any ASGI server.
@@ -51,7 +54,7 @@ def create_app(
         UnsupportedError: If a pair's sides have different tokenizers.
     """
     settings = settings or Settings()
-    service = Service(pairs, settings, effort, lookahead)
+    service = Service(pairs, settings, effort, lookahead, keep)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -48,7 +48,7 @@ class Calibrator:
 
     Args:
         pair: The pair.
-        worker: Decodes the calibration's rows.
+        worker: Makes the calibration's samples.
         effort: How carefully to measure.
     """
 
@@ -125,7 +125,7 @@ class Calibrator:
                 self._pair,
                 router,
                 effort=self._effort,
-                decode=lambda requests: self._worker.decode(requests, told).result(),
+                make=lambda runs: self._worker.make(runs, told).result(),
             )
         except Exception as error:
             log.warning("calibration for router %s failed: %s", router, error)

@@ -8,11 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from baco import __version__
+from baco.engine.request import Cost
+from baco.group import Sample
+from baco.methods.base import Chunk
 from baco.serve.errors import api_error
-from baco.serve.samples import Logprob, Piece, Tally, Update
-from baco.serve.service import Prepared, Running, summary
+from baco.serve.scorer import Logprob
+from baco.serve.service import Prepared, Running
+from baco.serve.worker import News
 
-_FINISH = {"stop": "stop", "length": "length", "stop_string": "stop"}
+_FINISH = {
+    "stop": "stop",
+    "length": "length",
+    "stop_string": "stop",
+    "failed": "stop",
+    "withheld": "content_filter",
+}
 _LEAST = -9999.0  # OpenAI's way to write a log-probability of minus infinity
 
 
@@ -23,50 +33,61 @@ def dumps(value: object) -> str:
 
 @dataclass
 class Answer:
-    """One sample as it is collected.
+    """One answer as it is collected.
 
     Attributes:
-        pieces: Its tokens.
+        chunks: Its tokens.
         logprobs: Their log-probabilities, if asked for.
-        finish: Why it ended.
-        tally: Its counts.
+        sample: The whole answer, at its end.
     """
 
-    pieces: list[Piece] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
     logprobs: list[Logprob] = field(default_factory=list)
-    finish: str = ""
-    tally: Tally = field(default_factory=Tally)
+    sample: Sample | None = None
 
-    @property
-    def text(self) -> str:
-        """The text."""
-        return "".join(piece.text for piece in self.pieces)
-
-    def add(self, update: Update) -> None:
+    def add(self, news: News) -> None:
         """Takes news."""
-        self.pieces += update.pieces
-        self.logprobs += update.logprobs or []
-        if update.finish:
-            self.finish = update.finish
-            self.tally = update.tally or Tally()
+        self.chunks += news.chunks
+        self.logprobs += news.logprobs
+        self.sample = news.sample
 
 
-def _marks(pieces: Sequence[Piece]) -> dict[str, Any]:
+def _marks(chunks: Sequence[Chunk]) -> dict[str, Any]:
     """Each token's text and source."""
     return {
-        "tokens": [piece.text for piece in pieces],
-        "sources": [piece.source for piece in pieces],
+        "tokens": [chunk.text for chunk in chunks],
+        "sources": [chunk.source for chunk in chunks],
     }
 
 
-def _result(finish: str, tally: Tally) -> dict[str, Any]:
-    """What is known of a sample at its end."""
+def _result(sample: Sample) -> dict[str, Any]:
+    """What is known of an answer at its end."""
     return {
-        "finish": finish,
-        "base_share": tally.base_share,
-        "switches": tally.switches,
-        "forwards_per_token": tally.forwards_per_token,
-        "attempts": tally.restarts + 1,
+        "finish": sample.finish_reason,
+        "base_share": sample.base_share,
+        "switches": sample.switches,
+        "forwards_per_token": _forwards([sample]),
+        "attempts": sample.attempts,
+    }
+
+
+def _forwards(samples: Sequence[Sample]) -> float | None:
+    """Forward passes of both partners per decoded token; None where that is not known."""
+    total = Cost()
+    for sample in samples:
+        if sample.cost is None:
+            return None
+        total += sample.cost
+    return (total.base_passes + total.aligned_passes) / total.tokens if total.tokens else None
+
+
+def _summary(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What is known of all answers at the end."""
+    return {
+        "base_share": sum(s.base_share for s in samples) / len(samples),
+        "switches": sum(s.switches for s in samples) / len(samples),
+        "forwards_per_token": _forwards(samples),
+        "restarts": sum(s.attempts - 1 for s in samples),
     }
 
 
@@ -77,11 +98,11 @@ class Format(Protocol):
     chunk_object: str
     prefix: str
 
-    def choice(self, answer: Answer, offset: int) -> dict[str, Any]:
+    def choice(self, answer: Answer, sample: Sample) -> dict[str, Any]:
         """Writes a whole answer."""
         ...
 
-    def delta(self, update: Update, offset: int) -> dict[str, Any]:
+    def delta(self, news: News, offset: int) -> dict[str, Any]:
         """Writes news, `offset` characters into the answer."""
         ...
 
@@ -97,12 +118,14 @@ class _Tokens:
         self._bytes = token_bytes
         self.wanted = wanted
 
-    def text(self, token: int) -> str:
+    def text(self, token: int | None) -> str:
         """A token on its own."""
+        assert token is not None  # methods that exchange text have no log-probabilities
         return self._bytes[token].decode(errors="replace")
 
-    def chat(self, token: int, logprob: float) -> dict[str, Any]:
+    def chat(self, token: int | None, logprob: float) -> dict[str, Any]:
         """One token in the shape of chat completions."""
+        assert token is not None
         return {
             "token": self.text(token),
             "logprob": max(logprob, _LEAST),
@@ -121,31 +144,30 @@ class ChatFormat:
         self._tokens = _Tokens(token_bytes, logprobs)
 
     def _logprobs(
-        self, pieces: Sequence[Piece], scores: Sequence[Logprob]
+        self, chunks: Sequence[Chunk], scores: Sequence[Logprob]
     ) -> dict[str, Any] | None:
         if not self._tokens.wanted:
             return None
         content = [
-            self._tokens.chat(piece.token, score.logprob)
+            self._tokens.chat(chunk.id, score.logprob)
             | {"top_logprobs": [self._tokens.chat(t, p) for t, p in score.top]}
-            for piece, score in zip(pieces, scores, strict=True)
+            for chunk, score in zip(chunks, scores, strict=True)
         ]
         return {"content": content, "refusal": None}
 
-    def choice(self, answer: Answer, offset: int) -> dict[str, Any]:
+    def choice(self, answer: Answer, sample: Sample) -> dict[str, Any]:
         """Writes a whole answer."""
         return {
-            "message": {"role": "assistant", "content": answer.text, "refusal": None},
-            "logprobs": self._logprobs(answer.pieces, answer.logprobs),
-            "finish_reason": _FINISH[answer.finish],
+            "message": {"role": "assistant", "content": sample.text, "refusal": None},
+            "logprobs": self._logprobs(answer.chunks, answer.logprobs),
+            "finish_reason": _FINISH[sample.finish_reason],
         }
 
-    def delta(self, update: Update, offset: int) -> dict[str, Any]:
+    def delta(self, news: News, offset: int) -> dict[str, Any]:
         """Writes news."""
-        text = "".join(piece.text for piece in update.pieces)
         return {
-            "delta": {"content": text} if update.pieces else {},
-            "logprobs": self._logprobs(update.pieces, update.logprobs or []),
+            "delta": {"content": news.text} if news.chunks or news.text else {},
+            "logprobs": self._logprobs(news.chunks, news.logprobs),
         }
 
     def opening(self) -> dict[str, Any] | None:
@@ -165,16 +187,16 @@ class CompletionFormat:
         self._tokens = _Tokens(token_bytes, logprobs)
 
     def _logprobs(
-        self, pieces: Sequence[Piece], scores: Sequence[Logprob], offset: int
+        self, chunks: Sequence[Chunk], scores: Sequence[Logprob], offset: int
     ) -> dict[str, Any] | None:
         if not self._tokens.wanted:
             return None
         offsets = []
-        for piece in pieces:
+        for chunk in chunks:
             offsets.append(offset)
-            offset += len(piece.text)
+            offset += len(chunk.text)
         return {
-            "tokens": [self._tokens.text(piece.token) for piece in pieces],
+            "tokens": [self._tokens.text(chunk.id) for chunk in chunks],
             "token_logprobs": [max(score.logprob, _LEAST) for score in scores],
             "top_logprobs": [
                 {self._tokens.text(t): max(p, _LEAST) for t, p in score.top} for score in scores
@@ -182,19 +204,19 @@ class CompletionFormat:
             "text_offset": offsets,
         }
 
-    def choice(self, answer: Answer, offset: int) -> dict[str, Any]:
+    def choice(self, answer: Answer, sample: Sample) -> dict[str, Any]:
         """Writes a whole answer."""
         return {
-            "text": answer.text,
-            "logprobs": self._logprobs(answer.pieces, answer.logprobs, offset),
-            "finish_reason": _FINISH[answer.finish],
+            "text": sample.text,
+            "logprobs": self._logprobs(answer.chunks, answer.logprobs, 0),
+            "finish_reason": _FINISH[sample.finish_reason],
         }
 
-    def delta(self, update: Update, offset: int) -> dict[str, Any]:
+    def delta(self, news: News, offset: int) -> dict[str, Any]:
         """Writes news."""
         return {
-            "text": "".join(piece.text for piece in update.pieces),
-            "logprobs": self._logprobs(update.pieces, update.logprobs or [], offset),
+            "text": news.text,
+            "logprobs": self._logprobs(news.chunks, news.logprobs, offset),
         }
 
     def opening(self) -> dict[str, Any] | None:
@@ -224,21 +246,21 @@ def _usage(prepared: Prepared, answers: Sequence[int]) -> dict[str, int]:
 async def collect(running: Running, form: Format) -> dict[str, Any]:
     """Waits for the whole answer and writes it."""
     prepared = running.prepared
-    answers: dict[int, Answer] = {}
-    async for news in running.updates():
-        for update in news:
-            answers.setdefault(update.index, Answer()).add(update)
-    ordered = [answers[index] for index in sorted(answers)]
+    answers = [Answer() for _ in prepared.tasks]
+    async for batch in running.updates():
+        for news in batch:
+            answers[news.task].add(news)
+    samples = [answer.sample for answer in answers if answer.sample]
     choices = [
         {"index": index}
-        | form.choice(answer, 0)
-        | {"baco": _marks(answer.pieces) | _result(answer.finish, answer.tally)}
-        for index, answer in enumerate(ordered)
+        | form.choice(answer, sample)
+        | {"baco": _marks(answer.chunks) | _result(sample)}
+        for index, (answer, sample) in enumerate(zip(answers, samples, strict=True))
     ]
     return _head(prepared, form.object, form.prefix) | {
         "choices": choices,
-        "usage": _usage(prepared, [len(answer.pieces) for answer in ordered]),
-        "baco": prepared.about() | summary([answer.tally for answer in ordered]),
+        "usage": _usage(prepared, [len(answer.chunks) for answer in answers]),
+        "baco": prepared.about() | _summary(samples),
     }
 
 
@@ -250,35 +272,33 @@ async def stream(running: Running, form: Format, *, include_usage: bool) -> Asyn
         head["usage"] = None
     lengths: dict[int, int] = {}
     tokens: dict[int, int] = {}
-    tallies: list[Tally] = []
-    samples = sum(plan.n for plan in prepared.plans)
+    samples: list[Sample] = []
     about, first = prepared.about(), True
     try:
-        async for news in running.updates():
+        async for batch in running.updates():
             out: list[dict[str, Any]] = []
-            for update in news:
-                index = update.index
+            for news in batch:
+                index = news.task
                 if index not in lengths:
                     lengths[index] = tokens[index] = 0
                     opening = form.opening()
                     if opening:
                         out.append({"index": index} | opening)
-                choice = {"index": index} | form.delta(update, lengths[index])
-                lengths[index] += sum(len(piece.text) for piece in update.pieces)
-                tokens[index] += len(update.pieces)
-                choice["finish_reason"] = _FINISH[update.finish] if update.finish else None
-                choice["baco"] = _marks(update.pieces)
-                if update.finish:
-                    tally = update.tally or Tally()
-                    tallies.append(tally)
-                    choice["baco"] |= _result(update.finish, tally)
+                choice = {"index": index} | form.delta(news, lengths[index])
+                lengths[index] += len(news.text)
+                tokens[index] += len(news.chunks)
+                choice["finish_reason"] = news.sample and _FINISH[news.sample.finish_reason]
+                choice["baco"] = _marks(news.chunks)
+                if news.sample:
+                    samples.append(news.sample)
+                    choice["baco"] |= _result(news.sample)
                 out.append(choice)
             text = ""
             for number, choice in enumerate(out):
                 chunk = head | {"choices": [choice]}
-                last = len(tallies) == samples and number == len(out) - 1
+                last = len(samples) == len(prepared.tasks) and number == len(out) - 1
                 if last or (first and number == 0):
-                    chunk["baco"] = about | (summary(tallies) if last else {})
+                    chunk["baco"] = about | (_summary(samples) if last else {})
                 text += f"data: {dumps(chunk)}\n\n"
             first = False
             yield text

@@ -66,7 +66,8 @@ class Sampling(BaseModel):
         None,
         min_length=1,
         max_length=200,
-        description="`baco`, both models together (the default), or `base` or `aligned` alone.",
+        description="`baco`, both models together (the default), `base` or `aligned` alone, or any "
+        "other of BaCo's methods, at the default of its control.",
     )
     restart_shorter_than: int | None = Field(
         None, ge=0, description="Draw an answer again that stops before this many tokens."

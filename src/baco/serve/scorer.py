@@ -3,60 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from baco.engine import Warp
-from baco.engine.partner import Partner
+from baco.engine.request import SOURCE_NAMES
 from baco.engine.scores import score
-from baco.serve.samples import Logprob, Piece, Plan
+from baco.methods.base import Chunk, Task
+
+if TYPE_CHECKING:
+    from baco.models.sides import Models
+
+SCORED = {"baco": SOURCE_NAMES, "base": ("base",), "aligned": ("aligned",)}
+"""The methods whose tokens the sides draw after the prompt itself, and these sides."""
 
 _PLAIN = Warp(top_p=1.0)
 
 
-class Scorer:
-    """Follows the samples of one plan with caches of its own; it costs a pass per side and call.
+class Logprob(NamedTuple):
+    """What the partner that wrote a token thought of it, before temperature and filters.
 
-    Args:
-        base: The base partner.
-        aligned: The aligned partner.
-        plan: The plan; its `top_logprobs` says how many alternatives are reported.
+    Attributes:
+        logprob: log P of the token.
+        top: The most likely tokens and their log P, best first.
     """
 
-    def __init__(self, base: Partner, aligned: Partner, plan: Plan) -> None:
-        self._top = plan.top_logprobs or 0
-        self._partners = {"aligned": aligned, "base": base}
-        wanted = ("aligned", "base") if plan.method == "baco" else (plan.method,)
-        prompts = {"aligned": plan.aligned_prompt, "base": plan.base_prompt}
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+class Scorer:
+    """Follows the samples of one request with caches of its own: a pass per side and call.
+
+    Args:
+        pair: The pair.
+        tasks: The samples.
+        method: One of `SCORED`.
+        top: How many alternatives are reported.
+    """
+
+    def __init__(self, pair: Models, tasks: Sequence[Task], method: str, top: int) -> None:
+        self._top = top
+        self._partners = {"base": pair.base, "aligned": pair.aligned}
         self._caches = {}
         self._next: dict[str, torch.Tensor] = {}
-        for side in wanted:
-            cache = self._partners[side].new_cache()
-            cache.add(plan.n)
-            logits = cache.open([prompts[side]] * plan.n, range(plan.n))
-            self._caches[side] = cache
-            self._next[side] = self._raw(side, logits)
+        sides = {"base": pair.sides[0], "aligned": pair.sides[1]}
+        for name in SCORED[method]:
+            prompts = {task.prompt: sides[name].ids(task.prompt) for task in tasks}
+            cache = self._partners[name].new_cache()
+            cache.add(len(tasks))
+            opened = cache.open([prompts[task.prompt] for task in tasks], range(len(tasks)))
+            self._caches[name] = cache
+            self._next[name] = self._raw(name, opened)
 
     def _raw(self, side: str, logits: torch.Tensor) -> torch.Tensor:
         return score(logits, _PLAIN, self._partners[side].vocabulary).raw
 
-    def push(self, news: Mapping[int, Sequence[Piece]]) -> dict[int, list[Logprob]]:
+    def push(self, news: Mapping[int, Sequence[Chunk]]) -> dict[int, list[Logprob]]:
         """Scores the next tokens of some samples.
 
         Args:
-            news: New pieces by sample number; not empty.
+            news: New tokens by number of the task.
 
         Returns:
-            One entry per piece.
+            One entry per token.
         """
+        if not news:
+            return {}
         rows = len(next(iter(self._next.values())))
         width = max(map(len, news.values()))
         device = next(iter(self._next.values())).device
         tokens = torch.zeros(rows, width, dtype=torch.int64)
         counts = torch.zeros(rows, dtype=torch.int64)
-        for row, pieces in news.items():
-            counts[row] = len(pieces)
-            tokens[row, : len(pieces)] = torch.tensor([p.token for p in pieces])
+        for row, chunks in news.items():
+            counts[row] = len(chunks)
+            tokens[row, : len(chunks)] = torch.tensor([chunk.id for chunk in chunks])
         before: dict[str, torch.Tensor] = {}
         for side, cache in self._caches.items():
             raw = self._raw(side, cache.feed(tokens.to(device), counts.to(device)))
@@ -65,10 +87,11 @@ class Scorer:
             self._next[side] = fed
         return {
             row: [
-                self._describe(before[piece.source][row, at], piece.token)
-                for at, piece in enumerate(pieces)
+                self._describe(before[chunk.source][row, at], chunk.id)
+                for at, chunk in enumerate(chunks)
+                if chunk.id is not None
             ]
-            for row, pieces in news.items()
+            for row, chunks in news.items()
         }
 
     def _describe(self, raw: torch.Tensor, token: int) -> Logprob:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,23 +11,29 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from baco.calibration import QUICK, CalibrationInfo, Effort
-from baco.engine import Lookahead, Warp
+from baco.engine import Lookahead
+from baco.engine.router import Router
 from baco.errors import InputError
-from baco.methods import METHODS
-from baco.methods.base import COLDEST
-from baco.prompts import conversation_of, identity
-from baco.routers import Router, parse
+from baco.methods.base import COLDEST, Setting, Task
+from baco.methods.filters import Filter
+from baco.methods.needs import check
+from baco.methods.settings import make_setting
+from baco.prompts import Conversation, conversation_of, raw_prompt
 from baco.serve.calibrator import Calibrator
 from baco.serve.errors import ApiError, refuse_files
-from baco.serve.pairs import DEFAULT_ROUTER, Model, check_pairs, model_named
-from baco.serve.samples import SERVED, Method, Plan, Tally, Update
+from baco.serve.pairs import Model, check_pairs, model_named
 from baco.serve.schemas import ChatRequest, CompletionRequest
+from baco.serve.scorer import SCORED
 from baco.serve.settings import Settings
 from baco.serve.telemetry import Telemetry
-from baco.serve.worker import Job, Worker
+from baco.serve.worker import Job, News, Worker
 
 if TYPE_CHECKING:
     from baco.pair import Pair
+
+
+_CONTROLS = ("gamma", "diversity", "router", "temperature", "method")
+"""Fields that decide a setting, as errors about it name them."""
 
 
 class Host:
@@ -37,26 +43,13 @@ class Host:
         pair: The pair.
         settings: The server's limits.
         effort: How carefully missing curves are measured.
-        lookahead: As `Engine`'s.
     """
 
-    def __init__(
-        self,
-        pair: Pair,
-        settings: Settings,
-        effort: Effort = QUICK,
-        lookahead: Lookahead = "auto",
-    ) -> None:
+    def __init__(self, pair: Pair, settings: Settings, effort: Effort = QUICK) -> None:
         self.pair = pair
         self.revision = pair.revision
         self.token_bytes = pair.token_bytes
-        self.worker = Worker(
-            pair.base,
-            pair.aligned,
-            self.token_bytes,
-            max_rows=settings.max_rows,
-            lookahead=lookahead,
-        )
+        self.worker = Worker(pair, max_rows=settings.max_rows)
         self.calibrator = Calibrator(pair, self.worker, effort)
         self.open_rows = 0
 
@@ -68,36 +61,34 @@ class Prepared:
     Attributes:
         host: Who answers.
         model: The model asked for.
-        plans: One per prompt.
+        tasks: The answers to make, prompt by prompt.
+        setting: How.
+        alternatives: As `Job`.
         info: How a diversity was understood, or None.
+        prompt_tokens: Tokens of the prompts, as the side that leads reads them.
         created: Unix time.
         id: Random part of the answer's id.
     """
 
     host: Host
     model: Model
-    plans: list[Plan]
+    tasks: Sequence[Task]
+    setting: Setting
+    alternatives: int | None
     info: CalibrationInfo | None
+    prompt_tokens: int
     created: int = field(default_factory=lambda: int(time.time()))
     id: str = field(default_factory=lambda: secrets.token_hex(12))
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of the prompts, as the side that leads reads them."""
-        return sum(
-            len(p.base_prompt if p.method == "base" else p.aligned_prompt) for p in self.plans
-        )
-
     def about(self) -> dict[str, Any]:
         """The `baco` part of an answer that is known before it starts."""
-        plan = self.plans[0]
-        both = plan.method == "baco"
+        router = self.setting.router
         out: dict[str, Any] = {
             "pair": self.model.pair,
-            "method": plan.method,
-            "router": plan.router.name if both else None,
-            "gamma": _finite(plan.router.gamma) if both else None,
-            "seed": plan.seed,
+            "method": self.setting.method.name,
+            "router": router and router.name,
+            "gamma": router and _finite(router.gamma),
+            "seed": self.setting.sampling.seed,
         }
         if self.info is not None:
             out["diversity"] = {
@@ -107,27 +98,6 @@ class Prepared:
                 "note": self.info.note or None,
             }
         return out
-
-
-def _method(name: str | None) -> Method:
-    """Finds a method by name.
-
-    Raises:
-        UnknownNameError: If there is no such method.
-        ApiError: If it is none of those that a server can run.
-    """
-    if name is None:
-        return "baco"
-    _ = METHODS[name]
-    if name not in SERVED:
-        raise ApiError(
-            400,
-            f"method {name!r} is not served, only {', '.join(SERVED)} are; "
-            f"on the command line: baco generate --method {name}",
-            param="method",
-            code="unsupported",
-        )
-    return SERVED[name]
 
 
 def _finite(value: float | None) -> float | str | None:
@@ -143,6 +113,7 @@ class Service:
         settings: Limits.
         effort: How carefully missing curves are measured.
         lookahead: As `Engine`'s.
+        keep: A moderation filter, which every answer passes before anything of it is shown.
     """
 
     def __init__(
@@ -151,11 +122,14 @@ class Service:
         settings: Settings,
         effort: Effort = QUICK,
         lookahead: Lookahead = "auto",
+        keep: Filter | None = None,
     ) -> None:
         check_pairs(pairs)
         self.pairs = dict(pairs)
         self.settings = settings
-        self.hosts = {name: Host(pair, settings, effort, lookahead) for name, pair in pairs.items()}
+        self.lookahead = lookahead
+        self.keep = keep
+        self.hosts = {name: Host(pair, settings, effort) for name, pair in pairs.items()}
         self.telemetry = Telemetry(self.hosts)
         self.started = int(time.time())
         self.draining = False
@@ -177,83 +151,58 @@ class Service:
         """
         model = model_named(request.model, self.pairs)
         conversation = conversation_of([m.model_dump() for m in request.messages])
-        host = self.hosts[model.pair]
-        prompts = [(*host.pair.prompt_ids(conversation), identity(conversation))]
-        return self._prepare(request, model, prompts, host.pair.sides[0].boundary)
+        return self._prepare(request, model, [conversation])
 
     def prepare_completion(self, request: CompletionRequest) -> Prepared:
         """Checks a completion request. Raises as `prepare_chat`."""
         model = model_named(request.model, self.pairs)
-        host = self.hosts[model.pair]
-        prompts = []
+        size = min(len(side.token_bytes) for side in self.hosts[model.pair].pair.sides)
         for prompt in request.prompts:
-            if isinstance(prompt, str):
-                if not prompt:
-                    raise InputError("the prompt is empty", hint="write what is to be continued")
-                prompts.append((*host.pair.text_ids(prompt), "raw:" + prompt))
-                continue
-            size = min(len(side.token_bytes) for side in host.pair.sides)
-            if any(i >= size for i in prompt):
+            if not isinstance(prompt, str) and any(i >= size for i in prompt):
                 raise ApiError(
                     400, f"a token id is not below {size}, the vocabulary's size", param="prompt"
                 )
-            ids = tuple(prompt)
-            prompts.append((ids, ids, "ids:" + json.dumps(prompt)))
-        return self._prepare(request, model, prompts)
+        return self._prepare(request, model, [raw_prompt(prompt) for prompt in request.prompts])
 
     def _prepare(
         self,
         request: ChatRequest | CompletionRequest,
         model: Model,
-        prompts: Sequence[tuple[tuple[int, ...], tuple[int, ...], str]],
-        boundary: str = "",
+        prompts: Sequence[Conversation],
     ) -> Prepared:
         host = self.hosts[model.pair]
-        limit = self._limits(request, host, prompts)
-        router, method, info = self._router(request, model, host)
-        seed = secrets.randbits(31) if request.seed is None else request.seed
-        warp = Warp(
-            temperature=1.0 if request.temperature is None else request.temperature,
-            top_p=0.9 if request.top_p is None else request.top_p,
-            top_k=request.top_k or 0,
-            min_p=request.min_p or 0.0,
-        )
-        if 0 < warp.temperature < COLDEST:
+        limit = self._limit(request, len(prompts))
+        setting, info = self._setting(request, model, host, limit)
+        tasks = [Task(prompt, index) for prompt in prompts for index in range(request.n)]
+        check(host.pair, setting, tasks)
+        if request.alternatives is not None and setting.method.name not in SCORED:
             raise ApiError(
                 400,
-                f"temperature {warp.temperature:g} is too small; use 0 (greedy), or at least "
-                f"{COLDEST:g}",
-                param="temperature",
+                f"log-probabilities are told of the methods {', '.join(SCORED)}, not of "
+                f"{setting.method.name!r}; leave out logprobs",
+                param="logprobs",
+                code="unsupported",
             )
-        plans = [
-            Plan(
-                method=method,
-                base_prompt=base,
-                aligned_prompt=aligned,
-                identity=name,
-                router=router,
-                warp=warp,
-                n=request.n,
-                seed=seed,
-                max_new_tokens=limit,
-                stops=request.stops,
-                restart_shorter_than=min(request.restart_shorter_than or 0, limit),
-                top_logprobs=request.alternatives,
-                boundary=boundary,
-            )
-            for base, aligned, name in prompts
-        ]
-        return Prepared(host, model, plans, info)
+        lead = 0 if setting.method.name == "base" else 1
+        tokens = 0
+        for prompt in prompts:
+            lengths = [len(ids) for ids in host.pair.prompt_ids(prompt)]
+            tokens += lengths[lead]
+            for length, partner in zip(lengths, (host.pair.base, host.pair.aligned), strict=True):
+                if length >= partner.context_window:
+                    raise ApiError(
+                        400,
+                        f"the prompt has {length} tokens, and the model's context window "
+                        f"is {partner.context_window}; shorten the prompt",
+                        code="context_length_exceeded",
+                        param="messages" if isinstance(request, ChatRequest) else "prompt",
+                    )
+        return Prepared(host, model, tasks, setting, request.alternatives, info, tokens)
 
-    def _limits(
-        self,
-        request: ChatRequest | CompletionRequest,
-        host: Host,
-        prompts: Sequence[tuple[tuple[int, ...], tuple[int, ...], str]],
-    ) -> int:
+    def _limit(self, request: ChatRequest | CompletionRequest, prompts: int) -> int:
         """Checks a request's size; returns the limit of new tokens."""
         settings = self.settings
-        rows = request.n * len(prompts)
+        rows = request.n * prompts
         if rows > settings.max_n:
             raise ApiError(
                 400,
@@ -269,21 +218,11 @@ class Service:
                 param="max_tokens",
                 code="too_many_tokens",
             )
-        for base, aligned, _ in prompts:
-            for ids, partner in ((base, host.pair.base), (aligned, host.pair.aligned)):
-                if len(ids) >= partner.context_window:
-                    raise ApiError(
-                        400,
-                        f"the prompt has {len(ids)} tokens, and the model's context window "
-                        f"is {partner.context_window}; shorten the prompt",
-                        code="context_length_exceeded",
-                        param="messages" if isinstance(request, ChatRequest) else "prompt",
-                    )
         return limit
 
-    def _router(
-        self, request: ChatRequest | CompletionRequest, model: Model, host: Host
-    ) -> tuple[Router, Method, CalibrationInfo | None]:
+    def _setting(
+        self, request: ChatRequest | CompletionRequest, model: Model, host: Host, limit: int
+    ) -> tuple[Setting, CalibrationInfo | None]:
         """Reads the controls of a request."""
         diversity = request.diversity
         if model.diversity is not None:
@@ -295,36 +234,53 @@ class Service:
                     param="diversity",
                 )
             diversity = model.diversity
-        controls = {"diversity": diversity, "gamma": request.gamma, "router": request.router}
-        given = [name for name, value in controls.items() if value is not None]
-        method = _method(request.method)
-        if method != "baco":
-            if given:
-                raise ApiError(
-                    400,
-                    f"method {method!r} is one model alone, so {given[0]!r} has no "
-                    "meaning; leave it out",
-                    param=given[0],
-                )
-            return parse("rand", 0), method, None
-        if diversity is not None and request.gamma is not None:
-            raise ApiError(
-                400, "diversity and gamma are two controls of one thing; give one", param="gamma"
-            )
-        spec = request.router or DEFAULT_ROUTER
-        refuse_files(spec)
-        if diversity is not None:
-            router, info = host.calibrator.resolve(spec, diversity)
-        else:
-            router, info = parse(spec, request.gamma), None
-        if router.needs_text:
+        if request.router is not None:
+            refuse_files(request.router)
+        temperature = request.temperature
+        if temperature is not None and 0 < temperature < COLDEST:
             raise ApiError(
                 400,
-                f"router {router.name!r} asks a judge and is not served; use p-punc",
+                f"temperature {temperature:g} is too small; use 0 (greedy) or at least {COLDEST:g}",
+                param="temperature",
+            )
+        info: CalibrationInfo | None = None
+
+        def calibrated(router: str, wanted: float) -> Router:
+            nonlocal info
+            bound, info = host.calibrator.resolve(router, wanted)
+            return bound
+
+        try:
+            setting = make_setting(
+                method=request.method or "baco",
+                router=request.router,
+                gamma=request.gamma,
+                diversity=diversity,
+                temperature=temperature,
+                top_p=request.top_p,
+                top_k=request.top_k or 0,
+                min_p=request.min_p,
+                max_new_tokens=limit,
+                seed=secrets.randbits(31) if request.seed is None else request.seed,
+                stop=request.stops,
+                restart_shorter_than=min(request.restart_shorter_than or 0, limit),
+                lookahead=self.lookahead,
+                max_rows=self.settings.max_rows,
+                n=request.n,
+                calibration=calibrated,
+            )
+        except InputError as error:
+            words = re.findall(r"[a-z]+", error.message)
+            field = next((name for name in _CONTROLS if name in words), None)
+            raise ApiError(400, str(error), param=field) from None
+        if setting.router and setting.router.needs_text:
+            raise ApiError(
+                400,
+                f"router {setting.router.name!r} asks a judge and is not served; use p-punc",
                 param="router",
                 code="unsupported",
             )
-        return router, method, info
+        return setting, info
 
     def start(self, prepared: Prepared) -> Running:
         """Lets a request in.
@@ -333,10 +289,13 @@ class Service:
             ApiError: If the server is full (429) or stopping (503).
         """
         host = prepared.host
-        rows = sum(plan.n for plan in prepared.plans)
+        rows = len(prepared.tasks)
         if self.draining:
             self.telemetry.refused.labels("stopping").inc()
             raise ApiError(503, "the server is stopping", code="stopping", retry_after=10)
+        if not host.worker.alive:
+            self.telemetry.refused.labels("failed").inc()
+            raise ApiError(503, "the engine has failed; restart the server", code="engine_failed")
         room = self.settings.max_rows + self.settings.max_waiting
         if host.open_rows and host.open_rows + rows > room:
             self.telemetry.refused.labels("full").inc()
@@ -361,16 +320,21 @@ class Running:
         self.prepared = prepared
         self._service = service
         self._host = prepared.host
-        self._job = Job(prepared.plans, prepared.host.token_bytes)
+        self._job = Job(
+            prepared.tasks,
+            prepared.setting,
+            keep=service.keep,
+            alternatives=prepared.alternatives,
+        )
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._timer = self._loop.call_later(service.settings.timeout, self._expire)
         self._open = True
         self._finished = False
-        self._host.open_rows += len(self._job.samples)
+        self._host.open_rows += len(self._job.tasks)
         self._host.worker.submit(self._job)
 
-    async def updates(self) -> AsyncIterator[list[Update]]:
+    async def updates(self) -> AsyncIterator[list[News]]:
         """Yields news until every sample has finished.
 
         Raises:
@@ -378,14 +342,16 @@ class Running:
             BacoError: If the engine cannot go on.
         """
         telemetry = self._service.telemetry
-        counter = telemetry.tokens.labels(self.prepared.model.pair, self.prepared.plans[0].method)
+        counter = telemetry.tokens.labels(
+            self.prepared.model.pair, self.prepared.setting.method.name
+        )
         first = True
         try:
             async for news in self._job.updates():
                 if first:
                     telemetry.first.observe(self._loop.time() - self._started)
                     first = False
-                counter.inc(sum(len(update.pieces) for update in news))
+                counter.inc(sum(len(one.chunks) for one in news))
                 yield news
         except Exception:
             self._finished = True  # with an error, which the client is told of
@@ -398,7 +364,7 @@ class Running:
             self._open = False
             self._timer.cancel()
             self._host.worker.cancel(self._job)
-            self._host.open_rows -= len(self._job.samples)
+            self._host.open_rows -= len(self._job.tasks)
         return not self._finished
 
     def _expire(self) -> None:
@@ -406,7 +372,7 @@ class Running:
         settings = self._service.settings
         self._service.telemetry.refused.labels("timeout").inc()
         self._host.worker.cancel(self._job)
-        self._job.fail(
+        self._job.end(
             ApiError(
                 503,
                 f"the answer took longer than {settings.timeout:g} seconds",
@@ -414,16 +380,3 @@ class Running:
                 retry_after=10,
             )
         )
-
-
-def summary(tallies: Sequence[Tally]) -> dict[str, Any]:
-    """The `baco` part of an answer that is known at its end."""
-    total = Tally()
-    for tally in tallies:
-        total += tally
-    return {
-        "base_share": sum(t.base_share for t in tallies) / max(len(tallies), 1),
-        "switches": sum(t.switches for t in tallies) / max(len(tallies), 1),
-        "forwards_per_token": total.forwards_per_token,
-        "restarts": total.restarts,
-    }

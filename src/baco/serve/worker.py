@@ -1,8 +1,8 @@
-"""The thread that owns a pair's engines. Everything else talks to it through an inbox.
+"""The thread that owns a pair's session. Everything else talks to it through an inbox.
 
-Requests of all clients share the engines' batches. A *job* is one client's request; its rows join
-at once and leave one by one. The thread turns the engine's events into updates (text, finish
-reasons) and hands them to the event loop that the job came from, once per engine cycle.
+A *job* is one client's request: a run in the session (`baco.engine.session`), beside all others.
+What it makes in a cycle is handed to the event loop that the job came from, once per cycle. A job
+that fails, fails alone; the thread goes on whatever happens.
 """
 
 from __future__ import annotations
@@ -11,115 +11,215 @@ import asyncio
 import logging
 import queue
 import threading
-from collections import deque
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from baco.engine import Event, Lookahead, Request
-from baco.engine.opening import Decoder, open_engine
-from baco.engine.partner import Partner
+from baco.engine.session import Run, Session
 from baco.errors import BacoError
-from baco.serve.samples import Method, Plan, Sample, Update
-from baco.serve.scorer import Scorer
+from baco.group import Sample
+from baco.methods.base import Chunk, Done, Setting, Task, Update
+from baco.methods.filters import Filter
+from baco.methods.run import new_session
+from baco.methods.running import seated
+from baco.serve.scorer import Logprob, Scorer
+
+if TYPE_CHECKING:
+    from baco.models.sides import Models
 
 T = TypeVar("T")
 
 log = logging.getLogger("baco.serve")
 
-Rows = list[tuple[list[int], list[bool]]]
-"""Sources and unit beginnings of finished rows."""
+
+@dataclass
+class News:
+    """What a cycle has brought for one answer.
+
+    Attributes:
+        task: Which answer of the request.
+        chunks: New tokens.
+        logprobs: One for each of them, if they were asked for.
+        sample: The whole answer, once it is finished.
+    """
+
+    task: int
+    chunks: list[Chunk] = field(default_factory=list)
+    logprobs: list[Logprob] = field(default_factory=list)
+    sample: Sample | None = None
+
+    @property
+    def text(self) -> str:
+        """New text; all of it where a filter put it in the answer's place."""
+        if self.sample is not None and not self.sample.tokens:
+            return self.sample.text
+        return "".join(chunk.text for chunk in self.chunks)
+
+
+class Listener(Protocol):
+    """Whoever started a run; called on the engine's thread."""
+
+    left: int
+    """Samples that are not finished."""
+
+    def hear(self, updates: Sequence[Update]) -> None:
+        """Takes what the run has made."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Is told that nothing more will come."""
+        ...
 
 
 class Job:
-    """One request's samples, as the event loop sees them.
+    """One request, as the event loop sees it.
 
     Args:
-        plans: One per prompt.
-        token_bytes: The bytes of each token id.
+        tasks: What to make.
+        setting: How.
+        keep: A moderation filter.
+        alternatives: How many alternatives to report per token; None for no log-probabilities.
     """
 
-    def __init__(self, plans: Sequence[Plan], token_bytes: Sequence[bytes]) -> None:
-        self.plans = tuple(plans)
-        numbers = [(plan, number) for plan in plans for number in range(plan.n)]
-        self.samples = [
-            Sample(plan, number, index, token_bytes) for index, (plan, number) in enumerate(numbers)
-        ]
-        self.left = len(self.samples)
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        setting: Setting,
+        *,
+        keep: Filter | None = None,
+        alternatives: int | None = None,
+    ) -> None:
+        self.tasks = tasks
+        self.setting = setting
+        self.keep = keep
+        self.alternatives = alternatives
+        self.left = len(tasks)
         self.closed = False
-        self.loop = asyncio.get_running_loop()
-        self.scorers: dict[int, Scorer] = {}
-        self._news: list[Update] = []
+        self.scorer: Scorer | None = None
+        self._loop = asyncio.get_running_loop()
+        self._news: list[News] = []
         self._wake = asyncio.Event()
         self._error: BaseException | None = None
 
-    def tell(self, updates: Sequence[Update]) -> None:
-        """Takes news from the engine's thread; runs on the event loop.
+    # --- on the engine's thread ----------------------------------------------------------------
 
-        What piles up here is bounded by the tokens that the request may produce.
-        """
-        if not self.closed:
-            self._news += updates
-            self._wake.set()
+    def hear(self, updates: Sequence[Update]) -> None:
+        """Sorts updates by answer, scores them, and hands them over."""
+        news: dict[int, News] = {}
+        for update in updates:
+            if isinstance(update, Chunk):
+                news.setdefault(update.task, News(update.task)).chunks.append(update)
+            elif isinstance(update, Done):
+                news.setdefault(update.task, News(update.task)).sample = update.sample
+                self.left -= 1
+        if self.scorer is not None:
+            scored = self.scorer.push({k: one.chunks for k, one in news.items() if one.chunks})
+            for task, logprobs in scored.items():
+                news[task].logprobs = logprobs
+        if news:
+            _call(self._loop, partial(self._take, list(news.values())))
 
     def fail(self, error: BaseException) -> None:
-        """Ends the job with an error; runs on the event loop."""
+        """Ends the job with an error."""
+        _call(self._loop, partial(self.end, error))
+
+    # --- on the event loop ---------------------------------------------------------------------
+
+    def _take(self, news: Sequence[News]) -> None:
+        """What piles up here is bounded by the tokens that the request may produce."""
+        if not self.closed:
+            self._news += news
+            self._wake.set()
+
+    def end(self, error: BaseException) -> None:
+        """Ends the job with an error, what is not read included."""
         self._error = self._error or error
         self._wake.set()
 
-    async def updates(self) -> AsyncIterator[list[Update]]:
-        """Yields news until every sample has finished.
+    async def updates(self) -> AsyncIterator[list[News]]:
+        """Yields news until every answer has finished.
 
         Raises:
-            BaseException: What `fail` was called with.
+            BaseException: What the job ended with.
         """
-        left = len(self.samples)
+        left = len(self.tasks)
         while left:
             await self._wake.wait()
             self._wake.clear()
             if self._error is not None:
                 raise self._error
             news, self._news = self._news, []
-            left -= sum(update.finish is not None for update in news)
+            left -= sum(one.sample is not None for one in news)
             if news:
                 yield news
 
 
-class Worker:
-    """Owns the engines of one pair on one thread.
+class _Batch:
+    """Runs that were asked for together, without a client: their samples come as a whole.
 
     Args:
-        base: The base partner.
-        aligned: The aligned partner.
-        token_bytes: The bytes of each token id.
-        max_rows: Rows decoded at the same time.
-        lookahead: As `Engine`'s.
+        count: Tasks of each run.
+        told: Called whenever a sample is made.
     """
 
-    def __init__(
-        self,
-        base: Partner,
-        aligned: Partner,
-        token_bytes: Sequence[bytes],
-        *,
-        max_rows: int = 64,
-        lookahead: Lookahead = "auto",
-    ) -> None:
-        self.base = base
-        self.aligned = aligned
-        self.token_bytes = token_bytes
+    def __init__(self, count: Sequence[int], told: Callable[[], None]) -> None:
+        self.future: Future[list[list[Sample]]] = Future()
+        self.told = told
+        self.left = sum(count)
+        self.made: list[dict[int, Sample]] = [{} for _ in count]
+
+    def fail(self, error: BaseException) -> None:
+        """Ends all of them."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class _Part:
+    """One run of a batch."""
+
+    def __init__(self, batch: _Batch, place: int, count: int) -> None:
+        self._batch = batch
+        self._made = batch.made[place]
+        self.left = count
+        self.fail = batch.fail
+
+    def hear(self, updates: Sequence[Update]) -> None:
+        """Keeps its samples."""
+        batch = self._batch
+        for update in updates:
+            if isinstance(update, Done):
+                self._made[update.task] = update.sample
+                self.left -= 1
+                batch.left -= 1
+                batch.told()
+        if not batch.left and not batch.future.done():
+            batch.future.set_result([[m[i] for i in sorted(m)] for m in batch.made])
+
+
+class Worker:
+    """Owns the session of one pair on one thread.
+
+    Args:
+        pair: The pair.
+        max_rows: Rows decoded at the same time, by each of its engines.
+    """
+
+    def __init__(self, pair: Models, *, max_rows: int = 64) -> None:
         self.max_rows = max_rows
-        self._lookahead = lookahead
+        self._pair = pair
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._engines: dict[Method, Decoder] = {}
-        self._rows: dict[tuple[Method, int], tuple[Job, Sample]] = {}
-        self._bulk: dict[tuple[Method, int], tuple[_Bulk, int]] = {}
+        self._session: Session[Update] = new_session(max_rows)
+        self._past = (0, 0, 0)
+        self._runs: dict[Run[Update], Listener] = {}
         self._stopping = False
+        self._since: float | None = None
         self._thread = threading.Thread(target=self._run, name="baco-engine", daemon=True)
         self._thread.start()
 
-    # --- called from the event loop ------------------------------------------------------------
+    # --- called from elsewhere -----------------------------------------------------------------
 
     def submit(self, job: Job) -> None:
         """Starts a job."""
@@ -131,41 +231,70 @@ class Worker:
             job.closed = True
             self._inbox.put(lambda: self._drop(job))
 
-    def decode(
-        self, requests: Sequence[Request], told: Callable[[], None] = lambda: None
-    ) -> Future[Rows]:
-        """Decodes rows beside the clients' (calibration uses it).
+    def make(
+        self,
+        runs: Sequence[tuple[Sequence[Task], Setting]],
+        told: Callable[[], None] = lambda: None,
+    ) -> Future[list[list[Sample]]]:
+        """Makes samples beside the clients', a few at a time, so that these need not wait long.
 
         Args:
-            requests: The rows.
-            told: Called on the engine's thread whenever a row has finished.
+            runs: (tasks, setting) of each run.
+            told: Called on the engine's thread whenever a sample is made.
+
+        Returns:
+            The samples of each run, in the order of its tasks.
         """
-        future: Future[Rows] = Future()
-        self._inbox.put(lambda: self._start_bulk(_Bulk(future, requests, told)))
-        return future
+        batch = _Batch([len(tasks) for tasks, _ in runs], told)
+        rows = max(1, self.max_rows // 4 // len(runs))
+
+        def start() -> None:
+            for place, (tasks, setting) in enumerate(runs):
+                part = _Part(batch, place, len(tasks))
+                self._begin(part, tasks, replace(setting, max_rows=rows), None)
+
+        self._inbox.put(start)
+        return batch.future
 
     def ask(self, function: Callable[[Worker], T]) -> Future[T]:
         """Runs a function on the thread, between two cycles."""
         future: Future[T] = Future()
-        self._inbox.put(lambda: future.set_result(function(self)))
+
+        def answer() -> None:
+            try:
+                future.set_result(function(self))
+            except Exception as error:
+                future.set_exception(error)
+
+        self._inbox.put(answer)
         return future
 
     @property
     def live(self) -> int:
-        """Rows of clients in the engines, those that wait included."""
-        return len(self._rows)
+        """Samples of clients that are not finished, those that wait included."""
+        return sum(one.left for one in tuple(self._runs.values()) if isinstance(one, Job))
 
     @property
     def totals(self) -> tuple[int, int, int]:
-        """(base passes, aligned passes, tokens) so far."""
-        base = aligned = tokens = 0
-        for method, engine in tuple(self._engines.items()):
-            stats = engine.stats
-            both = stats.base_passes + stats.aligned_passes
-            base += {"baco": stats.base_passes, "base": both, "aligned": 0}[method]
-            aligned += {"baco": stats.aligned_passes, "base": 0, "aligned": both}[method]
+        """(base passes, aligned passes, tokens) of the engines so far."""
+        base, aligned, tokens = self._past
+        for wanted, stats in self._session.stats():
+            both = ((wanted.base, stats.base_passes), (wanted.aligned, stats.aligned_passes))
+            base += sum(passes for partner, passes in both if partner is self._pair.base)
+            aligned += sum(passes for partner, passes in both if partner is not self._pair.base)
             tokens += stats.tokens
         return base, aligned, tokens
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread.is_alive()
+
+    def works(self, limit: float) -> bool:
+        """Whether the thread is there, and no cycle has taken longer than so many seconds."""
+        since = self._since
+        stuck = since is not None and time.monotonic() - since > limit
+        return self.alive and not stuck
 
     def close(self, timeout: float = 10.0) -> None:
         """Drops all rows and ends the thread."""
@@ -176,183 +305,90 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._read_inbox()
-            for method, engine in tuple(self._engines.items()):
-                if not engine.idle:
-                    self._cycle(method, engine)
-        for job in {id(job): job for job, _ in self._rows.values()}.values():
-            self._post(job, partial(job.fail, BacoError("the server is stopping")))
-        for bulk in {id(b): b for b, _ in self._bulk.values()}.values():
-            bulk.future.cancel()
+            try:
+                self._read_inbox()
+                self._cycle()
+            except BaseException as error:
+                log.exception("the engine's thread failed; its requests are given up")
+                self._give_up(error)
+        self._give_up(BacoError("the server is stopping"))
 
     def _read_inbox(self) -> None:
         """Obeys what has come in; waits if there is nothing to decode."""
-        block = all(engine.idle for engine in self._engines.values())
+        block = self._session.idle
         while True:
+            self._since = None if block else time.monotonic()
             try:
                 command = self._inbox.get(block)
             except queue.Empty:
                 return
+            self._since = time.monotonic()
             if command is None:
                 self._stopping = True
                 return
             command()
             block = False
 
-    def _engine(self, method: Method) -> Decoder:
-        if method not in self._engines:
-            sides = {
-                "baco": (self.base, self.aligned),
-                "base": (self.base, self.base),
-                "aligned": (self.aligned, self.aligned),
-            }[method]
-            self._engines[method] = open_engine(
-                *sides, lookahead=self._lookahead, max_rows=self.max_rows
-            )
-        return self._engines[method]
-
     def _start(self, job: Job) -> None:
         if job.closed:
             return
         try:
-            for number, plan in enumerate(job.plans):
-                if plan.top_logprobs is not None:
-                    job.scorers[number] = Scorer(self.base, self.aligned, plan)
-            for sample in job.samples:
-                self._enter(job, sample)
+            if job.alternatives is not None:
+                name = job.setting.method.name
+                job.scorer = Scorer(self._pair, job.tasks, name, job.alternatives)
         except Exception as error:
-            self._fail(job, error)
+            job.fail(error)
+        else:
+            self._begin(job, job.tasks, job.setting, job.keep)
 
-    def _enter(self, job: Job, sample: Sample) -> None:
-        method = sample.plan.method
-        row = self._engine(method).submit(sample.request)
-        self._rows[method, row] = (job, sample)
+    def _begin(
+        self, listener: Listener, tasks: Sequence[Task], setting: Setting, keep: Filter | None
+    ) -> None:
+        """Starts a run."""
+        try:
+            run = self._session.start(seated(self._pair, tasks, setting, keep))
+        except Exception as error:
+            listener.fail(error)
+        else:
+            self._runs[run] = listener
 
     def _drop(self, job: Job) -> None:
-        for (method, row), (owner, _) in list(self._rows.items()):
-            if owner is job:
-                self._engines[method].cancel(row)
-                del self._rows[method, row]
-        job.scorers.clear()
+        for run in [run for run, listener in self._runs.items() if listener is job]:
+            del self._runs[run]
+            self._session.cancel(run)
+        job.scorer = None
 
-    def _fail(self, job: Job, error: Exception) -> None:
-        self._drop(job)
-        self._post(job, partial(job.fail, error))
-
-    def _cycle(self, method: Method, engine: Decoder) -> None:
-        try:
-            events = engine.step()
-        except Exception as error:
-            log.exception("the engine failed; its requests are given up")
-            self._abandon(method, error)
-            return
-        news: dict[int, tuple[Job, list[Update]]] = {}
-        for event in events:
-            if (method, event.row) in self._bulk:
-                self._read_bulk(method, event)
+    def _cycle(self) -> None:
+        """Lets the session do a cycle; what its runs have made goes to those who wait for it."""
+        for run, updates in self._session.cycle():
+            listener = self._runs.get(run)
+            if listener is None:
                 continue
-            owner = self._rows.get((method, event.row))
-            if owner is None:
-                continue
-            job, sample = owner
-            update, again = sample.take(event)
-            if again:
-                del self._rows[method, event.row]
-                self._enter(job, sample)
-            if update is None:
-                continue
-            if update.finish:
-                del self._rows[method, event.row]
-                if event.finish is None:
-                    sample.pay(engine.cancel(event.row))
-            news.setdefault(id(job), (job, []))[1].append(update)
-        for job, updates in news.values():
-            if job.scorers:
-                self._score(job, updates)
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Update]]]] = {}
-        for job, updates in news.values():
-            by_loop.setdefault(job.loop, []).append((job, updates))
-        for loop, told in by_loop.items():
-            _call(loop, partial(_tell_all, told))
+            error = run.error
+            try:
+                listener.hear(updates)
+            except Exception as found:
+                error = error or found
+            if run.over and not error and listener.left:
+                error = BacoError("the method ended before all answers were made")
+            if run.over or error:
+                del self._runs[run]
+                self._session.cancel(run)
+            if error is not None:
+                if not isinstance(error, BacoError):
+                    log.error("a request failed", exc_info=error)
+                listener.fail(error)
 
-    def _score(self, job: Job, updates: Sequence[Update]) -> None:
-        """Adds log-probabilities to a job's updates."""
-        for number, scorer in job.scorers.items():
-            mine = {
-                job.samples[u.index].number: u
-                for u in updates
-                if job.samples[u.index].plan is job.plans[number]
-            }
-            pieces = {k: u.pieces for k, u in mine.items() if u.pieces}
-            scored = scorer.push(pieces) if pieces else {}
-            for k, update in mine.items():
-                update.logprobs = scored.get(k, [])
-
-    def _abandon(self, method: Method, error: Exception) -> None:
-        """Gives up all rows of an engine; the next request gets a fresh one."""
-        jobs = {id(job): job for (m, _), (job, _) in self._rows.items() if m == method}
-        for job in jobs.values():
-            self._fail(job, error)
-        for key in [key for key in self._bulk if key[0] == method]:
-            bulk, _ = self._bulk.pop(key)
-            if not bulk.future.done():
-                bulk.future.set_exception(error)
-        self._engines.pop(method, None)
-
-    # --- rows without clients ------------------------------------------------------------------
-
-    def _start_bulk(self, bulk: _Bulk) -> None:
-        for _ in range(max(1, self.max_rows // 4)):
-            self._feed_bulk(bulk)
-
-    def _feed_bulk(self, bulk: _Bulk) -> None:
-        """Adds one more row; a few at a time, so that clients need not wait behind all."""
-        if not bulk.waiting:
-            return
-        place = bulk.waiting.popleft()
-        try:
-            row = self._engine("baco").submit(bulk.requests[place])
-        except BacoError as error:
-            bulk.waiting.clear()
-            if not bulk.future.done():
-                bulk.future.set_exception(error)
-            return
-        self._bulk["baco", row] = (bulk, place)
-
-    def _read_bulk(self, method: Method, event: Event) -> None:
-        bulk, place = self._bulk[method, event.row]
-        sources, begins = bulk.rows[place]
-        sources += event.sources
-        begins += event.begins
-        if event.finish:
-            del self._bulk[method, event.row]
-            bulk.left -= 1
-            bulk.told()
-            self._feed_bulk(bulk)
-            if not bulk.left and not bulk.future.done():
-                bulk.future.set_result(bulk.rows)
-
-    def _post(self, job: Job, function: Callable[[], None]) -> None:
-        _call(job.loop, function)
-
-
-class _Bulk:
-    """Rows that were asked for together, without a client."""
-
-    def __init__(
-        self, future: Future[Rows], requests: Sequence[Request], told: Callable[[], None]
-    ) -> None:
-        self.future = future
-        self.told = told
-        self.requests = requests
-        self.rows: Rows = [([], []) for _ in requests]
-        self.waiting = deque(range(len(requests)))
-        self.left = len(requests)
-
-
-def _tell_all(told: Sequence[tuple[Job, list[Update]]]) -> None:
-    for job, updates in told:
-        job.tell(updates)
+    def _give_up(self, error: BaseException) -> None:
+        """Ends all runs; the next one gets fresh engines."""
+        if not isinstance(error, Exception):  # such as SystemExit: it would end the event loop
+            error = BacoError("the engine was interrupted", hint="ask again")
+        listeners = list(self._runs.values())
+        self._runs.clear()
+        self._past = self.totals
+        self._session = new_session(self.max_rows)
+        for listener in listeners:
+            listener.fail(error)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

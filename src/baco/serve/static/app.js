@@ -159,6 +159,8 @@ async function fill(lane, request, mine) {
     for (const choice of chunk.choices) {
       const answer = lane.answers[choice.index];
       if (choice.baco) addTokens(answer, choice.baco.tokens, choice.baco.sources);
+      const said = choice.delta.content;
+      if (said && !choice.baco?.tokens.length) addTokens(answer, [said], ["filter"]);
       if (choice.finish_reason) {
         answer.finish = choice.finish_reason;
         answer.share = choice.baco.base_share;
@@ -172,7 +174,8 @@ async function fill(lane, request, mine) {
 
 // Marks answers that are alike, and shows how different those of the first lane are.
 async function compare(lane, mine, meaning) {
-  const done = lane.answers.filter((a) => a.finish);
+  const ready = () => lane.answers.filter((a) => a.finish && a.finish !== "content_filter");
+  const done = ready();
   if (done.length < 2) return;
   const result = await api.post("/baco/diversity", {
     texts: done.map((a) => a.text),
@@ -180,7 +183,7 @@ async function compare(lane, mine, meaning) {
     meaning,
   });
   if (mine !== asked) return;
-  if (done.length < lane.answers.filter((a) => a.finish).length) return; // newer news is coming
+  if (done.length < ready().length) return; // newer news is coming
   markGroups(done, result.groups);
   if (lane === run.lanes[0]) showFigures(result.figures);
 }

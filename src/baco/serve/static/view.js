@@ -87,7 +87,10 @@ export function finishCard(answer) {
   answer.card.setAttribute("aria-busy", "false");
   const percent = Math.round(answer.share * 100);
   const cut = answer.finish === "length" ? " · cut off at the longest length" : "";
-  answer.card.querySelector("footer").textContent = `${percent} % of words by the free model${cut}`;
+  let words = `${percent} % of words by the free model${cut}`;
+  if (answer.sources.includes("filter")) words = "put in its place by the server's filter";
+  if (answer.finish === "content_filter") words = "withheld by the server's filter";
+  answer.card.querySelector("footer").textContent = words;
   showPinned(answer.card.querySelector(".pin"), favourites.has(answer.text));
 }
 

@@ -102,8 +102,8 @@ def test_partners_that_know_their_top_five_are_refused_as_in_python(
 ) -> None:
     pair = random_pair()
     for partner in (pair.base, pair.aligned):
-        monkeypatch.setattr(partner, "gives", "top-k", raising=False)
-        monkeypatch.setattr(partner, "top", 5, raising=False)
+        known = partner.abilities._replace(gives="top-k", top=5)
+        monkeypatch.setattr(partner, "abilities", known)
     with pytest.raises(Exception, match="it has top-5") as refused:
         pair.generate(QUESTION, router="p-top10@0.3")
     client = TestClient(create_app({"toy": pair}))

@@ -230,8 +230,14 @@ class Group(Sequence[Sample]):
 
     @property
     def base_share(self) -> float:
-        """Mean base share of the samples."""
-        return sum(sample.base_share for sample in self.samples) / len(self.samples)
+        """Mean base share of the samples that have tokens: of the others nobody wrote a share."""
+        shares = [sample.base_share for sample in self.samples if sample.sources]
+        return sum(shares) / len(shares) if shares else 0.0
+
+    @property
+    def empty(self) -> int:
+        """How many answers are empty: no text, or white space only."""
+        return sum(not text.strip() for text in self.texts)
 
     @property
     def switches(self) -> float:
@@ -294,6 +300,8 @@ class Group(Sequence[Sample]):
             f"mean length {self.mean_length:.1f} tokens",
             f"{self.distinct} of {n} answers distinct as text",
         ]
+        if self.empty:
+            words.append(f"{self.empty} empty")
         if self.restarts:
             words.append(f"{self.restarts} draws thrown away")
         return ", ".join(words)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from baco.bench.records import Dataset, Record
 from baco.bench.stories import read_stories
 from baco.errors import InputError
 from baco.prompts import conversation_of
+from baco.reading import PROMPT_FIELDS, as_object, prompt_of, read_rows
 from baco.registry import Registry
 
 NOVELTY_BENCH = "yimingzhang/novelty-bench"
@@ -23,7 +23,7 @@ NOVELTY_BENCH = "yimingzhang/novelty-bench"
 _PARAPHRASES = 10
 """As many as NoveltyBench has; where the grammar knows fewer, they come again."""
 
-_KNOWN = ("id", "prompt", "messages", "category")
+_KNOWN = ("id", "category", *PROMPT_FIELDS)
 
 
 class Source(NamedTuple):
@@ -85,12 +85,12 @@ def tiny(source: Source) -> list[Record]:
 
 @DATASETS.register("jsonl")
 def jsonl(source: Source) -> list[Record]:
-    """Any JSON Lines file: ``prompt`` or ``messages``, perhaps ``id`` and ``category``."""
+    """A file in any shape that `baco.reading` knows, perhaps with ``id`` and ``category``."""
     _no_options(source)
-    return [
-        _record(row, where, number)
-        for number, (where, row) in enumerate(read_rows(Path(source.source)))
-    ]
+    if not source.source:
+        raise InputError("the dataset names no file", hint='give it as source = "FILE"')
+    rows = read_rows(source.source)
+    return [_record(as_object(row), row.where, number) for number, row in enumerate(rows)]
 
 
 @DATASETS.register("hub")
@@ -140,45 +140,14 @@ def _novelty_bench(source: Source, split: str) -> list[Record]:
     return hub(source._replace(source=where, options={"split": split, **source.options}))
 
 
-def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Reads a JSON Lines file as (where it stands, object).
-
-    Raises:
-        InputError: If the file cannot be read, or a line is not a JSON object.
-    """
-    if str(path) == ".":
-        raise InputError("the dataset names no file", hint='give it as source = "FILE"')
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"cannot read {path}: {reason}", hint="check the source") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise InputError(f"{where} is not JSON", hint="one JSON object on each line") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{where} is no JSON object", hint='write {"prompt": "..."}')
-        rows.append((where, row))
-    return rows
-
-
 def _record(row: dict[str, Any], where: str, number: int) -> Record:
-    if ("prompt" in row) == ("messages" in row):
-        what = "both prompt and messages" if "prompt" in row else "neither prompt nor messages"
-        raise InputError(f"{where}: the object has {what}", hint='write {"prompt": "..."}')
     try:
-        prompt = conversation_of(row.get("prompt", row.get("messages")))  # type: ignore[arg-type]
+        prompt = conversation_of(prompt_of(row))
     except InputError as error:
         raise InputError(f"{where}: {error.message}", hint=error.hint) from None
     category = row.get("category")
     return Record(
-        str(row.get("id", number)),
+        str(row.get("id", row.get("custom_id", number))),
         prompt,
         None if category is None else str(category),
         {key: value for key, value in row.items() if key not in _KNOWN},

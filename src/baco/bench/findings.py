@@ -357,7 +357,7 @@ def _positions(figures: Figures, looks: Mapping[Setting, Look], seed: int) -> li
     mine = [
         looks[s]
         for s in figures.comparison.curves.get(curve or "", [])
-        if s in looks and looks[s].base_share.mean() > 0
+        if s in looks and looks[s].share > 0
     ]
     if not mine:
         return [Finding(c, place, "no router was run", "cannot be told") for c in claims.values()]

@@ -122,7 +122,7 @@ def pick(comparison: Comparison, looks: Mapping[Setting, Look], wish: Wish, seed
     if not settings:
         raise InputError(f"no setting has values of {metric.name}", hint="baco bench score")
     cost = np.array([looks[s].passes_per_token for s in settings])
-    share = np.array([float(looks[s].base_share.mean()) for s in settings])
+    share = np.array([looks[s].share for s in settings])
     if wish.max_cost is not None and np.isnan(cost).all():
         raise InputError("this run did not count forward passes", hint="leave --max-cost out")
     q, g, d = (np.array([table[s] for s in settings]) for table in (quality, goodness, diversity))

@@ -61,7 +61,7 @@ def main_space(analysis: Analysis) -> Space:
 
 def positions(comparison: Comparison, curve: str, looks: Mapping[Setting, Look]) -> str | None:
     """Base share and switching of a curve by position, a line for each control (Paper: §6.1)."""
-    mine = [s for s in comparison.curves[curve] if s in looks and bool(looks[s].base_share.any())]
+    mine = [s for s in comparison.curves[curve] if s in looks and looks[s].share > 0]
     if not mine:
         return None
     figure = new_figure(9.6, 6.4)
@@ -133,7 +133,7 @@ def lengths(comparison: Comparison, looks: Mapping[Setting, Look]) -> str | None
     for index, (curve, settings) in enumerate(curves.items()):
         colour, marker, line, _ = plots.style(index)
         style = {"color": colour, "marker": marker, "linestyle": line}
-        shares = {s: float(looks[s].base_share.mean()) for s in settings}
+        shares = {s: looks[s].share for s in settings}
         by_share = sorted(settings, key=lambda s: shares[s])
         bounded = all(0 <= float(s[1]) <= 1 for s in settings)
         for column, (what, scale, _) in enumerate(panels):

@@ -41,7 +41,8 @@ class Look:
         records: Ids of the prompts, the order of the rows.
         samples: Samples of each prompt.
         length: Mean number of tokens.
-        base_share: Mean share of units that the base model began.
+        base_share: Mean share of units that the base model began, over the samples that have any;
+            NaN for a prompt without one.
         switches: Mean number of changes of source.
         early: Share of samples that stopped early.
         limit: Share of samples that were cut at the length limit.
@@ -78,6 +79,11 @@ class Look:
     cost: Mapping[str, float]
 
     @property
+    def share(self) -> float:
+        """Mean base share over prompts that have one; 0 if none has."""
+        return float(np.nan_to_num(_mean_share(self.base_share)))
+
+    @property
     def passes_per_token(self) -> float:
         """Forward passes of both models per token; NaN if they were not counted."""
         tokens = self.cost.get("tokens", 0)
@@ -108,7 +114,9 @@ def look(
     cost: dict[str, float] | None = dict.fromkeys(COSTS, 0.0)
     for name, samples in groups:
         names.append(name)
-        rows.append(np.mean([_figures(s, usual.get(name, 0.0)) for s in samples], axis=0))
+        figures = np.array([_figures(s, usual.get(name, 0.0)) for s in samples])
+        rows.append(figures.mean(axis=0))
+        rows[-1][1] = _mean_share(figures[:, 1])
         rows[-1] = np.append(rows[-1], len(samples))
         at.append(_by_position(samples))
         inside.append(_by_tenth(samples))
@@ -137,6 +145,12 @@ def look(
         alive_in=tenths[:, 2],
         cost=cost or {},
     )
+
+
+def _mean_share(shares: Floats) -> float:
+    """Mean of the shares that there are; NaN if there is none."""
+    there = shares[~np.isnan(shares)]
+    return float(there.mean()) if there.size else math.nan
 
 
 def usual_lengths(
@@ -171,7 +185,7 @@ def _figures(sample: Mapping[str, Any], usual: float) -> list[float]:
     tokens = sample["token_ids"]
     return [
         len(tokens),
-        sample["base_share"],
+        sample["base_share"] if tokens else math.nan,
         sample["switches"],
         stops_early(sample, usual),
         sample["finish_reason"] == "length",

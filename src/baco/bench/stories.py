@@ -5,7 +5,6 @@ Paper: App. D.1, Table A6; the data is Narrative-Discourse (Tian et al. 2024).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from baco.bench.records import Record
 from baco.errors import InputError
 from baco.prompts import conversation_of
+from baco.reading import read_json
 
 CONTINUE = """\
 Continue the story and bring it to an ending based on the title and the story sketch provided \
@@ -64,11 +64,9 @@ def read_stories(source: str) -> list[Record]:
 
 def _json(file: Path) -> object:
     try:
-        found: object = json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}", hint=HINT) from None
-    except ValueError:
-        raise InputError(f"{file} is not JSON", hint=HINT) from None
+        found: object = read_json(file)
+    except InputError as error:
+        raise InputError(error.message, hint=HINT) from None
     return found
 
 

@@ -249,7 +249,7 @@ def settings(figures: Figures, looks: Mapping[Setting, Look]) -> Table:
                     [DASH] * 8
                     if seen is None
                     else [
-                        _percent(float(seen.base_share.mean())),
+                        _percent(seen.share),
                         _number(float(seen.switches.mean()), 1),
                         _number(float(seen.length.mean()), 1),
                         _percent(float(seen.early.mean())),
@@ -422,7 +422,7 @@ def positions(comparison: Comparison, looks: Mapping[Setting, Look], what: str) 
     rules, before = set(), ""
     for setting, cell in comparison.cells.items():
         seen = looks.get(setting)
-        if seen is None or cell.method in ("base", "aligned") or not seen.base_share.any():
+        if seen is None or cell.method in ("base", "aligned") or not seen.share:
             continue
         if before and setting[0] != before:
             rules.add(len(rows))

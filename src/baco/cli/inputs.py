@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from baco.errors import InputError
 from baco.prompts import Conversation, conversation_of
+from baco.reading import prompt_of, read_rows
 
 
 def read_prompts(
@@ -48,53 +46,11 @@ def _name(file: str) -> str:
 
 
 def _read_file(file: str, system: str | None) -> list[Conversation]:
-    """Reads a file: JSON Lines, or one prompt per line."""
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read {file}: {error.strerror}", hint="check the path, or use - for stdin"
-        ) from error
-    lines: list[tuple[int, str]] = []
-    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            line = raw.decode()
-        except UnicodeDecodeError:
-            raise InputError(
-                f"{_name(file)}, line {number}: not UTF-8 text", hint="save the file as UTF-8"
-            ) from None
-        if line.strip():
-            lines.append((number, line.rstrip("\r")))
-    is_json = file.endswith((".jsonl", ".ndjson", ".json")) or (
-        bool(lines) and lines[0][1].lstrip().startswith("{")
-    )
+    """Reads a file in any shape that `baco.reading` knows; plain text has one prompt per line."""
     prompts = []
-    for number, line in lines:
+    for row in read_rows(file, plain=True):
         try:
-            prompts.append(conversation_of(_json_prompt(line) if is_json else line, system))
+            prompts.append(conversation_of(prompt_of(row.value), system))
         except InputError as error:
-            raise InputError(
-                f"{_name(file)}, line {number}: {error.message}", hint=error.hint
-            ) from None
+            raise InputError(f"{row.where}: {error.message}", hint=error.hint) from None
     return prompts
-
-
-def _json_prompt(line: str) -> Any:
-    """Reads one line of JSON: a string, or an object with ``prompt`` or ``messages``."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(
-            f"not valid JSON: {error}", hint='each line must be like {"prompt": "Name a fruit."}'
-        ) from None
-    if isinstance(row, dict):
-        keys = [key for key in ("prompt", "messages") if key in row]
-        if len(keys) == 1:
-            return row[keys[0]]
-        what = "both prompt and messages" if keys else "neither prompt nor messages"
-        raise InputError(f"the object has {what}", hint='write {"prompt": "..."}')
-    if isinstance(row, str):
-        return row
-    raise InputError(
-        f"{type(row).__name__} instead of an object", hint='write {"prompt": "Name a fruit."}'
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
+from types import UnionType
 
 import numpy as np
 
@@ -84,13 +85,21 @@ def arousal_div(stories: Sequence[Sequence[float]], *, symmetric: bool = True) -
     return math.fsum(values) / len(values)
 
 
-def check_turning_points(points: object, length: int) -> list[int] | None:
-    """Takes five sentence numbers, in order, within the story; None for anything else."""
+def check_turning_points(
+    points: object, length: int, kinds: type[int] | UnionType = int
+) -> list[float] | None:
+    """Takes five sentence numbers, in order, within the story; None for anything else.
+
+    Args:
+        points: What was given.
+        length: Number of sentences of the story.
+        kinds: Types of numbers; a mean over raters is a float.
+    """
     if not isinstance(points, list) or len(points) != TURNING_POINTS:
         return None
-    if not all(isinstance(p, int) and not isinstance(p, bool) for p in points):
+    if not all(isinstance(p, kinds) and not isinstance(p, bool) for p in points):
         return None
-    if points != sorted(points) or points[0] < 1 or points[-1] > length:
+    if points != sorted(points) or not 1 <= points[0] <= points[-1] <= length:
         return None
     return points
 
@@ -136,7 +145,7 @@ def tp_scores(groups: Sequence[Generations], passes: Passes, metric: Metric) -> 
     return [tp_div([next(found).tolist() for _ in g.generations]) for g in groups]
 
 
-def _read_points(reply: object, length: int) -> list[int] | None:
+def _read_points(reply: object, length: int) -> list[float] | None:
     if not isinstance(reply, dict):
         return None
     return check_turning_points([reply.get(name) for name in rubrics.TURNING_POINTS], length)
@@ -156,10 +165,10 @@ def _given_places(group: Generations) -> list[list[float]]:
         raise NotComputable(f"{group.where}: the field 'sentences' must hold one number each")
     places = []
     for index, (points, length) in enumerate(zip(given, lengths, strict=True)):
-        checked = check_turning_points(points, length)
+        checked = check_turning_points(points, length, int | float)
         if checked is None:
             raise NotComputable(
-                f"{group.where}: the turning points of generation {index} are not five whole "
+                f"{group.where}: the turning points of generation {index} are not five "
                 f"numbers from 1 to {length} in order"
             )
         places.append([p / length for p in checked])

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baco.errors import InputError, missing_extra
+from baco.errors import InputError
 from baco.prompts import Message, question_of
+from baco.reading import PROMPT_FIELDS, answers_of, as_object, messages_of, prompt_of, read_rows
 
 SAMPLE_KEYS = (
     "prompt",
@@ -39,6 +40,10 @@ _PER_SAMPLE = frozenset(
         "details",
     }
 )
+
+
+_ANSWERS = ("generations", "responses", "choices", "response", "input", "output")
+"""Fields of rows of other tools that are read here and do not pass through."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ class Generations:
         if isinstance(self.prompt, str):
             return json.dumps([{"role": "user", "content": self.prompt}])
         return json.dumps(self.prompt)
+
+    @property
+    def empty(self) -> int:
+        """How many outputs are empty: nothing, or white space only."""
+        return sum(not text.strip() for text in self.generations)
 
     def hit_limit(self, index: int) -> bool:
         """Whether an output was cut at the length limit."""
@@ -146,18 +156,20 @@ def from_mapping(row: Mapping[str, Any], where: str) -> Generations:
                 hint="an output that failed can be given as an empty text",
             )
         _check_unicode(text, f"{where}: generation {index}")
-    prompt = row.get("prompt", "")
+    prompt = messages_of(row.get("prompt", ""))
     if not isinstance(prompt, str) and not _is_conversation(prompt):
         raise InputError(
             f"{where}: the prompt is a {type(prompt).__name__}, not a text",
             hint="a conversation is a list of messages with role and content",
         )
-    reasons = row.get("finish_reasons", ())
+    reasons = row.get("finish_reasons") or ()
     if reasons and (not isinstance(reasons, list | tuple) or len(reasons) != len(texts)):
         raise InputError(f"{where}: there must be one finish reason for each generation")
     known = ("prompt", "generations", "finish_reasons")
     extra = {str(k): v for k, v in row.items() if k not in known}
-    return Generations(prompt, tuple(texts), tuple(map(str, reasons)), extra, where)
+    return Generations(
+        prompt, tuple(texts), tuple(str(r or "unknown") for r in reasons), extra, where
+    )
 
 
 def _check_unicode(text: str, what: str) -> None:
@@ -187,10 +199,10 @@ def read_groups(path: str | Path) -> list[Generations]:
     """Reads groups from a file.
 
     Args:
-        path: JSON lines (``.jsonl``, or any other name) or Parquet (``.parquet``). A row is a group
-            with ``prompt`` and ``generations``, as NoveltyBench writes them too, or one sample with
-            ``prompt`` and ``text``, as ``baco generate --json`` writes them; samples of one prompt
-            and setting make a group.
+        path: A file in any shape that `baco.reading` knows. A row is a group with ``prompt`` and
+            ``generations``, as NoveltyBench writes them too, or one sample with ``prompt`` and
+            ``text``, as ``baco generate --json`` writes them, or an example of a training file;
+            samples of one prompt and setting make a group.
 
     Returns:
         The groups, in order of first appearance.
@@ -198,50 +210,34 @@ def read_groups(path: str | Path) -> list[Generations]:
     Raises:
         InputError: If the file cannot be read or a row is wrong; the message names the line.
     """
-    file = Path(path)
-    suffix = file.suffix.lower()
-    if suffix == ".parquet":
-        return _from_rows(_parquet_rows(file), str(file))
-    return _from_rows(_json_rows(file), str(file))
+    rows = [(row.where, _as_ours(as_object(row), row.where)) for row in read_rows(path)]
+    return _from_rows(rows, str(path))
 
 
-def _json_rows(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    rows: list[tuple[str, Mapping[str, Any]]] = []
+def _as_ours(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """A row of anybody's as one with ``prompt`` and ``generations``, or with ``text``."""
+    if "text" in row and "generations" not in row:
+        return row if "index" not in row else {**row, "index": _index(row["index"])}
+    answers = answers_of(row)
+    if answers is None or ("prompt" in row and "generations" in row):
+        return row
     try:
-        with file.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, 1):
-                if not line.strip():
-                    continue
-                where = f"{file}, line {number}"
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(
-                        f"{where} is not JSON: {error.msg} at column {error.colno}",
-                        hint="one JSON object on each line",
-                    ) from None
-                _check_unicode(json.dumps(row, ensure_ascii=False), where)
-                if not isinstance(row, dict):
-                    raise InputError(f"{where} is a JSON {type(row).__name__}, not an object")
-                rows.append((where, row))
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text: {error.reason}") from error
-    return rows
+        prompt = prompt_of(row) if set(PROMPT_FIELDS) & row.keys() else ""
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}", hint=error.hint) from None
+    rest = {k: v for k, v in row.items() if k not in (*PROMPT_FIELDS, *_ANSWERS)}
+    if "generations" in row or "responses" in row or "choices" in row:
+        return {**rest, "prompt": prompt, "generations": answers}
+    if len(answers) == 1:
+        return {**rest, "prompt": prompt, "text": answers[0]}
+    return {**rest, "prompt": prompt, "generations": answers}
 
 
-def _parquet_rows(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing_extra("pyarrow", "bench") from error
-    try:
-        table = pyarrow.parquet.read_table(file)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise InputError(f"cannot read {file} as Parquet: {error}") from error
-    return [(f"{file}, row {i}", row) for i, row in enumerate(table.to_pylist(), 1)]
+def _index(value: Any) -> Any:
+    """The number of a sample, which tables hold as a decimal or as text."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> list[Generations]:
@@ -265,7 +261,7 @@ def _join(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Generations:
     """Makes a group of sample rows, in order of their index."""
     where, first = rows[0]
     indices = [row.get("index", i) for i, (_, row) in enumerate(rows)]
-    if not all(isinstance(i, int) for i in indices):
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in indices):
         raise InputError(f"{where}: the index of a sample is not a whole number")
     if len(set(indices)) < len(indices):
         raise InputError(f"{where}: two samples of the same group have the same index")

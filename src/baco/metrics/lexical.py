@@ -19,7 +19,7 @@ from baco.metrics.ngrams import (
 )
 from baco.metrics.passes import Item, Passes
 from baco.metrics.spec import METRICS, Metric, count, one, resolve, zero
-from baco.metrics.words import tokenizer_name, words
+from baco.metrics.words import mostly_not_ascii, tokenizer_name, words
 
 WORDS_VOCABULARY = 128256
 """Vocabulary size assumed where words stand in for a model's tokens (that of Llama 3)."""
@@ -48,7 +48,7 @@ def lexical_value(metric: Metric, texts: Sequence[str], tokens: Sequence[Sequenc
     if base == "self_bleu_pairwise":
         return self_bleu_pairwise(tokens)
     if base == "self_rouge_l":
-        return self_rouge_l(texts, tokens)
+        return self_rouge_l(texts, tokens, [mostly_not_ascii(text) for text in texts])
     return vendi(jaccard(tokens))
 
 

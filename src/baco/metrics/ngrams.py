@@ -172,15 +172,19 @@ def _character(index: int) -> str:
     return chr(index if index < 0xD800 else index + 0x800)
 
 
-def self_rouge_l(texts: Sequence[str], tokens: Sequence[Tokens]) -> float:
+def self_rouge_l(
+    texts: Sequence[str], tokens: Sequence[Tokens], by_tokens: Sequence[bool] = ()
+) -> float:
     """Mean ROUGE-L F1 over unordered pairs (Paper: App. C.1), as the ``rouge-score`` package.
 
-    Equal texts score 1. Where the package's tokenizer (ASCII letters and digits) finds nothing in
-    one of two texts, that pair is compared by ``tokens`` instead.
+    Equal texts score 1, texts without any token too. Where the package's tokenizer (ASCII letters
+    and digits) finds nothing in one of two texts, that pair is compared by ``tokens`` instead.
 
     Args:
         texts: The outputs, at least two.
         tokens: Words of each output.
+        by_tokens: Outputs of which that tokenizer would miss too much; pairs with one of them are
+            compared by ``tokens`` too.
 
     Returns:
         A mean in [0, 1]; down is more diverse. NaN for fewer than two outputs.
@@ -195,9 +199,9 @@ def self_rouge_l(texts: Sequence[str], tokens: Sequence[Tokens]) -> float:
     whole = encode(tokens)
     scores = []
     for i, j in combinations(range(len(texts)), 2):
-        if texts[i] == texts[j]:
+        if texts[i] == texts[j] or not (whole[i] or whole[j]):
             scores.append(1.0)
-        elif plain[i] and plain[j]:
+        elif plain[i] and plain[j] and not (by_tokens and (by_tokens[i] or by_tokens[j])):
             scores.append(rouge_l(plain[i], plain[j]))
         else:
             scores.append(rouge_l(whole[i], whole[j]))

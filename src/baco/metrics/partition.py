@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Generator, Sequence
 
+from baco.metrics.words import split_unspaced
+
 SHORT = 5
 """Up to so many words on both sides, words alone decide (NoveltyBench)."""
 
@@ -53,6 +55,8 @@ def first_come(n: int) -> Generator[Asked, Answers, list[int]]:
 def short_rule(a: str, b: str) -> bool | None:
     """NoveltyBench's rule for short answers: do they share at least half their words?
 
+    Words are what stands between spaces; in scripts without spaces, what Unicode calls a word.
+
     Args:
         a: One output.
         b: The other.
@@ -60,7 +64,7 @@ def short_rule(a: str, b: str) -> bool | None:
     Returns:
         Whether they are equivalent; None if either has more than five words.
     """
-    left, right = a.strip().lower().split(), b.strip().lower().split()
+    left, right = (split_unspaced(text.strip().lower().split()) for text in (a, b))
     longest = max(len(left), len(right))
     if longest > SHORT:
         return None

@@ -113,7 +113,7 @@ def flat_rows(scores: Scores) -> list[dict[str, Any]]:
             **{k: _cell(v) for k, v in row.group.extra.items() if k not in row.values},
             "prompt": _cell(row.group.prompt),
             "n": len(row.group.generations),
-            "empty": sum(not text for text in row.group.generations),
+            "empty": row.group.empty,
             **{k: v if math.isfinite(v) else None for k, v in row.values.items()},
             "made_by": made_by,
         }

@@ -87,7 +87,7 @@ class Scores:
     @property
     def counts(self) -> dict[str, int]:
         """How many groups and outputs there are, and how many of them are empty or alone."""
-        empty = [sum(not text for text in row.group.generations) for row in self.rows]
+        empty = [row.group.empty for row in self.rows]
         return {
             "groups": len(self.rows),
             "outputs": sum(len(row.group.generations) for row in self.rows),
@@ -138,6 +138,7 @@ class Scores:
                     **row.group.extra,
                     "prompt": row.group.prompt,
                     "n": len(row.group.generations),
+                    "empty": row.group.empty,
                     "scores": {name: _plain(value) for name, value in row.values.items()},
                     "notes": dict(row.notes),
                 }

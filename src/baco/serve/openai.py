@@ -83,8 +83,9 @@ def _forwards(samples: Sequence[Sample]) -> float | None:
 
 def _summary(samples: Sequence[Sample]) -> dict[str, Any]:
     """What is known of all answers at the end."""
+    written = [s.base_share for s in samples if s.sources]  # an empty answer has no share
     return {
-        "base_share": sum(s.base_share for s in samples) / len(samples),
+        "base_share": sum(written) / max(len(written), 1),
         "switches": sum(s.switches for s in samples) / len(samples),
         "forwards_per_token": _forwards(samples),
         "restarts": sum(s.attempts - 1 for s in samples),

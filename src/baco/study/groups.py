@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from baco.bench.store import is_store
 from baco.errors import InputError, UnknownNameError
 from baco.prompts import Conversation
+from baco.reading import as_object, read_rows
 
 QUALITY = "quality"
 """Name of the automatic quality among a response's scores."""
@@ -79,7 +79,8 @@ def read_groups(path: Path, *, name: str = "", quality: str = QUALITY) -> list[G
     if is_store(path):
         return _from_store(path, name, quality)
     found: dict[tuple[str, str, str], tuple[dict[int, Response], dict[str, float]]] = {}
-    for where, row in _rows(path):
+    for read in read_rows(path):
+        where, row = read.where, as_object(read)
         prompt = row.get("prompt")
         if not isinstance(prompt, str) or not prompt.strip():
             raise InputError(f"{where}: 'prompt' must be a text that is not empty")
@@ -160,7 +161,8 @@ def read_scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
         InputError: If a row is malformed.
     """
     result: dict[tuple[str, str], dict[str, float]] = {}
-    for where, row in _rows(path):
+    for read in read_rows(path):
+        where, row = read.where, as_object(read)
         prompt, method, scores = row.get("prompt"), row.get("method"), row.get("scores")
         if not isinstance(prompt, str) or not isinstance(method, str):
             raise InputError(f"{where}: a row needs the texts 'prompt' and 'method'")
@@ -208,28 +210,6 @@ def with_scores(
     if not found:
         raise InputError("no scored prompt and method is among the groups")
     return result
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"cannot read {path}: {reason}") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode()
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: not JSON: {error.msg}") from None
-        except UnicodeEncodeError:
-            raise InputError(f"{where}: half of a surrogate pair is no character") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{where}: a row must be a JSON object")
-        yield where, row
 
 
 def _setting(row: Mapping[str, Any]) -> str:

@@ -144,3 +144,11 @@ def test_costs_that_are_not_known_are_not_guessed():
 def test_comparison_of_texts():
     assert normalised(" The  Plum. ") == normalised("“the plum”")
     assert normalised("plum") != normalised("plums")
+
+
+def test_an_empty_answer_has_no_share() -> None:
+    nothing = sample(1, " \n", token_ids=(), tokens=(), sources=(), base_share=0.0)
+    group = Group((sample(base_share=1.0), nothing))
+    assert (group.base_share, group.empty) == (1.0, 1)
+    assert group.summary.endswith("distinct as text, 1 empty")
+    assert (Group((nothing,)).base_share, Group((sample(),)).empty) == (0.0, 0)

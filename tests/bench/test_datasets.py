@@ -143,7 +143,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     [
         ([{"text": "?"}], "neither prompt nor messages"),
         ([{"prompt": " "}], "line 1: the prompt is empty"),
-        ([[1]], "no JSON object"),
+        ([[1]], "line 1: int instead of an object"),
         ([{"prompt": "A?", "id": 1}, {"prompt": "B?", "id": 1}], "'1' twice"),
         ([], "no prompt"),
     ],

@@ -94,3 +94,14 @@ def test_costs_that_are_not_known() -> None:
 def test_draws_are_counted() -> None:
     seen = look([("p", [sample("ab", attempts=3), sample("ab")])], {})
     assert seen.attempts.tolist() == [2]
+
+
+def test_empty_samples_have_no_share() -> None:
+    wrote = {**sample("bb"), "base_share": 1.0, "text": "ab"}
+    nothing = {**sample(""), "text": " "}
+    seen = look([("p", [wrote, nothing]), ("q", [nothing])], {})
+    assert seen.base_share[0] == 1.0
+    assert math.isnan(seen.base_share[1])
+    assert seen.share == 1.0
+    assert list(seen.empty) == [0.5, 1.0]
+    assert look([("q", [nothing])], {}).share == 0

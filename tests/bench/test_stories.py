@@ -72,5 +72,5 @@ def test_the_file_is_not_at_hand(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*narratives.json"):
         load(tmp_path)
     (tmp_path / "narratives.json").write_text("{")
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match="not valid JSON"):
         load(tmp_path)

@@ -319,7 +319,7 @@ def test_bad_input_is_one_clear_line(capsys, arguments, message):
         (b'{"prompt": "Hi"}\n\n{"prompt": ""}\n', "line 3: the prompt is empty"),
         (b'{"promt": "Hi"}\n', "line 1: the object has neither prompt nor messages"),
         (b'{"prompt": "Hi", "messages": []}\n', "line 1: the object has both prompt and messages"),
-        (b"[1, 2]\n", "line 1: list instead of an object"),
+        (b"[1, 2]\n", "line 1: int instead of an object"),
         (b'{"prompt": 3}\n', "line 1: a prompt cannot be int"),
         (b'{"messages": [{"role": "user"}]}\n', "line 1: a message must have role and content"),
         (b'"ok"\n\xff\xfe\n', "line 2: not UTF-8 text"),

@@ -97,7 +97,7 @@ def test_scores_go_on_to_the_trade_off(tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("content", "arguments", "words"),
     [
-        ("nonsense", [], "line 1 is not JSON"),
+        ("nonsense", [], "line 1: not valid JSON"),
         ('{"prompt": "p"}', [], "line 1: the group has no generations"),
         ('{"prompt": "p", "generations": [1]}', [], "line 1: generation 0 is a int"),
         ("", [], "holds no group"),

@@ -105,3 +105,18 @@ def test_annotations_in_the_input() -> None:
         name = {"turning_points": "tp_div@file", "arousal": "arousal_div@file"}[field]
         with pytest.raises(BacoError, match="group 1"):
             baco.metrics.score([{**row, field: wrong}], name, cache=False)
+
+
+def test_means_of_raters_are_turning_points_too() -> None:
+    group = {
+        "generations": ["a", "b"],
+        "turning_points": [[1, 2.5, 3, 4, 5], [1, 2, 3, 4, 4]],
+        "sentences": [10, 10],
+    }
+    found = baco.metrics.score([group], "tp_div@file", cache=False).means["tp_div@file"]
+    assert found == pytest.approx((0.05 + 0.1) / 5)
+    for wrong in ([1, 2.5, 2, 4, 5], [1, 2, 3, 4, math.nan], [0.5, 2, 3, 4, 5], [1, 2, 3, 4, 10.5]):
+        bad = {**group, "turning_points": [wrong, [1, 2, 3, 4, 4]]}
+        with pytest.raises(BacoError, match="not five numbers from 1 to 10"):
+            baco.metrics.score([bad], "tp_div@file", cache=False)
+    assert check_turning_points([1, 2.5, 3, 4, 5], 10) is None

@@ -29,14 +29,14 @@ def test_unknown_fields_pass_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{oops", "line 2 is not JSON: .* at column 2"),
-        ("[1]", "line 2 is a JSON list"),
+        ("{oops", "line 2: not valid JSON: .* at column 2"),
+        ("[1]", "line 2: list instead of an object"),
         ({"prompt": "p"}, "line 2: the group has no generations"),
         ({"prompt": "p", "generations": []}, "line 2: the group has no generations"),
         ({"prompt": "p", "generations": "abc"}, "line 2: generations is a str"),
         ({"prompt": "p", "generations": ["a", None]}, "line 2: generation 1 is a NoneType"),
         ({"prompt": "p", "generations": ["a", 3]}, "line 2: generation 1 is a int"),
-        ('{"prompt": "p", "generations": ["\\ud800"]}', "line 2 is not valid Unicode"),
+        ('{"prompt": "p", "generations": ["\\ud800"]}', "line 2: not valid Unicode"),
         ({"prompt": 3, "generations": ["a"]}, "line 2: the prompt is a int"),
         ({"prompt": [], "generations": ["a"]}, "line 2: the prompt is a list"),
         ({"prompt": "p", "generations": ["a"], "finish_reasons": []}, None),

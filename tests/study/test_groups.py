@@ -53,8 +53,8 @@ def test_name_and_quality_field(tmp_path):
     ("rows", "message"),
     [
         ([], "no rows"),
-        (["{"], ":1: not JSON"),
-        (["[1]"], "must be a JSON object"),
+        (["{"], "line 1: not valid JSON"),
+        (["[1]"], "line 1: int instead of an object"),
         ([{"generations": ["a"]}], "'prompt' must be"),
         ([{"prompt": ["p"], "generations": ["a"]}], "'prompt' must be"),
         ([{"prompt": "p"}], "no 'generations' and no 'text'"),
@@ -67,7 +67,10 @@ def test_name_and_quality_field(tmp_path):
         ([r'{"prompt": "p", "text": "\ud83d"}'], "surrogate"),
         ([{"prompt": "p", "text": "a", "scores": [1]}], "an object of numbers"),
         ([{"prompt": "p", "text": "a", "index": "0"}], "whole number"),
-        ([{"prompt": "p", "text": "a"}, {"prompt": "p", "text": "b"}], ":2: a second response 0"),
+        (
+            [{"prompt": "p", "text": "a"}, {"prompt": "p", "text": "b"}],
+            "line 2: a second response 0",
+        ),
     ],
 )
 def test_bad_rows_say_where(tmp_path, rows, message):

@@ -246,7 +246,7 @@ def settings(figures: Figures, looks: Mapping[Setting, Look]) -> Table:
                 _number(diversity, 2),
                 *(_number(comparison.mean(setting, m.name), 2) for m in comparison.metrics),
                 *(
-                    [DASH] * 8
+                    [DASH] * 9
                     if seen is None
                     else [
                         _percent(seen.share),
@@ -254,6 +254,7 @@ def settings(figures: Figures, looks: Mapping[Setting, Look]) -> Table:
                         _number(float(seen.length.mean()), 1),
                         _percent(float(seen.early.mean())),
                         _percent(float(seen.limit.mean())),
+                        _percent(float(seen.empty.mean())),
                         _percent(float(seen.repetition.mean())),
                         _percent(float(seen.loops.mean())),
                         _number(seen.passes_per_token, 2),
@@ -275,6 +276,7 @@ def settings(figures: Figures, looks: Mapping[Setting, Look]) -> Table:
             "Tokens",
             "Early stops",
             "At limit",
+            "Empty",
             "Repeated",
             "Loops",
             "Passes/token",
@@ -283,9 +285,10 @@ def settings(figures: Figures, looks: Mapping[Setting, Look]) -> Table:
         note="Quality and diversity: mean of the normalised axes (0 and 1 in quality: the base and "
         "the aligned reference; 0 in diversity: the aligned reference, 1: the theory end). "
         f"Early stops: ended by themselves before {EARLY:g} of the median length of the aligned "
-        "reference on the same prompt. Repeated: 4-grams of tokens that occurred before in the "
-        "sample. Loops: end in the same tokens three times over. Passes: forward passes of both "
-        "models that served a sample.",
+        "reference on the same prompt. Empty: no text, or white space only; such samples have no "
+        "base share and are left out of its mean. Repeated: 4-grams of tokens that occurred before "
+        "in the sample. Loops: end in the same tokens three times over. Passes: forward passes of "
+        "both models that served a sample.",
         texts=2,
         rules=frozenset(rules),
     )

@@ -50,7 +50,7 @@ def prompts(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.txt", "x"])
-@pytest.mark.parametrize("row", [FRUIT, ALPACA, SHAREGPT, BATCH, TUNING])
+@pytest.mark.parametrize("row", [FRUIT, ALPACA, SHAREGPT, BATCH])
 @pytest.mark.parametrize("indent", [None, 1])
 def test_prompts_of_json_files(tmp_path: Path, name: str, row: Any, indent: int | None) -> None:
     both = put(tmp_path, name, json.dumps([row, PET], indent=indent))
@@ -79,6 +79,10 @@ def test_prompts_of_json_files(tmp_path: Path, name: str, row: Any, indent: int 
 )
 def test_what_is_one_prompt(tmp_path: Path, name: str, content: object, found: int) -> None:
     assert len(prompts(put(tmp_path, name, content))) == found
+
+
+def test_messages_that_end_with_an_answer_are_a_prefill(tmp_path: Path) -> None:
+    assert prompts(put(tmp_path, "a.jsonl", TUNING)) == ["Apple"]
 
 
 def test_the_input_of_an_instruction_is_part_of_the_prompt(tmp_path: Path) -> None:

@@ -328,8 +328,8 @@ def prompt_of(value: Any) -> Any:
 
     Args:
         value: A text, or an object with ``prompt`` or ``messages``; a request of an OpenAI batch
-            (``body``); ShareGPT's ``conversations``; Alpaca's ``instruction`` and ``input``. Of a
-            conversation that ends with an answer, the prompt is what comes before.
+            (``body``); ShareGPT's ``conversations``, of which an answer at the end is left out;
+            Alpaca's ``instruction`` and ``input``.
 
     Returns:
         A text, or a list of messages.
@@ -346,8 +346,10 @@ def prompt_of(value: Any) -> Any:
     if isinstance(body := value.get("body"), dict) and not {"prompt", "messages"} & value.keys():
         return prompt_of(body)
     keys = [key for key in ("prompt", "messages", "conversations") if key in value]
+    if keys == ["conversations"]:
+        return without_answer(messages_of(value["conversations"]))
     if len(keys) == 1:
-        return _without_answer(messages_of(value[keys[0]]))
+        return messages_of(value[keys[0]])
     if keys:
         raise InputError(f"the object has both {keys[0]} and {keys[1]}", hint="leave one out")
     if isinstance(task := value.get("instruction"), str):
@@ -384,7 +386,7 @@ def _message(entry: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _without_answer(messages: Any) -> Any:
+def without_answer(messages: Any) -> Any:
     """A conversation up to its last question, where an answer follows it."""
     ends = isinstance(messages, list) and len(messages) > 1 and isinstance(messages[-1], dict)
     return messages[:-1] if ends and messages[-1].get("role") == "assistant" else messages
@@ -412,7 +414,7 @@ def answers_of(row: Mapping[str, Any]) -> Any:
         return [row["output"]]
     for name in ("conversations", "messages"):
         talk = messages_of(row.get(name))
-        if _without_answer(talk) is not talk:
+        if without_answer(talk) is not talk:
             return [talk[-1].get("content")]
     return None
 

@@ -10,7 +10,15 @@ from typing import Any
 
 from baco.errors import InputError
 from baco.prompts import Message, question_of
-from baco.reading import PROMPT_FIELDS, answers_of, as_object, messages_of, prompt_of, read_rows
+from baco.reading import (
+    PROMPT_FIELDS,
+    answers_of,
+    as_object,
+    messages_of,
+    prompt_of,
+    read_rows,
+    without_answer,
+)
 
 SAMPLE_KEYS = (
     "prompt",
@@ -229,7 +237,7 @@ def _as_ours(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     if "generations" in row or "responses" in row or "choices" in row:
         return {**rest, "prompt": prompt, "generations": answers}
     if len(answers) == 1:
-        return {**rest, "prompt": prompt, "text": answers[0]}
+        return {**rest, "prompt": without_answer(prompt), "text": answers[0]}
     return {**rest, "prompt": prompt, "generations": answers}
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from vllm.config import VllmConfig
-from vllm.forward_context import set_forward_context
+from vllm.forward_context import get_forward_context, set_forward_context
 
 from baco.engine.ahead import follow
 from baco.engine.scores import Look, Stretch
 from baco.vllm.inside.attention import Views, described
+from baco.vllm.inside.pair import SIDE_NAMES
 
 
 class Ahead:
@@ -91,7 +92,7 @@ class Ahead:
                 common,
                 torch.ones(len(places), dtype=torch.int64),
                 (positions + 1).cpu(),
-                common.block_table_tensor[places],
+                self._views.table(side, common, builder.kv_cache_spec.block_size)[places],
                 positions,
                 builder.kv_cache_spec.block_size,
             )
@@ -101,6 +102,16 @@ class Ahead:
         with set_forward_context(
             metadata, self._config, num_tokens=len(places), slot_mapping=slots
         ):
+            begin_experts(get_forward_context(), side)
             hidden = model(tokens.int(), positions)
         logits: torch.Tensor = model.compute_logits(hidden)
         return logits
+
+
+def begin_experts(context: Any, side: int) -> None:
+    """Tells vLLM whose layers of experts come next: it counts them as if all ran in every pass."""
+    prefix = f"{SIDE_NAMES[side]}."
+    for place, name in enumerate(context.all_moe_layers or ()):
+        if name.startswith(prefix):
+            context.moe_layer_index = place
+            return

@@ -9,16 +9,27 @@ chunked local attention from any backend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.v1.attention.backend import (
     AttentionCGSupport,
     CommonAttentionMetadata,
     subclass_attention_backend,
 )
+from vllm.v1.kv_cache_interface import (
+    ChunkedLocalAttentionSpec,
+    FullAttentionSpec,
+    KVCacheSpec,
+    SlidingWindowSpec,
+    replace_as,
+)
 
+from baco.errors import UnsupportedError
 from baco.vllm.inside.rows import Rows, Spans
 
 _NAMES = ("Aligned", "Base")
@@ -31,28 +42,13 @@ class View(NamedTuple):
         positions: Position of each token, int64 [tokens].
         order: The tokens it reads, then those it does not, int64 [tokens]; None: all, as they
             stand.
-        slots: Where each token's keys and values go, by layer; -1 nowhere, int64 [tokens].
+        slots: Where each token's keys and values go, by layer; -1 nowhere, int64 [tokens] and
+            more, where graphs of fixed shapes pad the pass.
     """
 
     positions: torch.Tensor
     order: torch.Tensor | None
     slots: dict[str, torch.Tensor]
-
-    def stretched(self, length: int) -> View:
-        """Returns the view of a pass that is padded to a length, for graphs of fixed shapes."""
-        have = len(self.positions)
-        if have == length:
-            return self
-        more = torch.arange(have, length, device=self.positions.device)
-
-        def longer(x: torch.Tensor, fill: int) -> torch.Tensor:
-            return torch.cat([x, x.new_full((length - len(x),), fill)])
-
-        return View(
-            longer(self.positions, 0),
-            None if self.order is None else torch.cat([self.order, more]),
-            {name: longer(slots, -1) for name, slots in self.slots.items()},
-        )
 
 
 class Views:
@@ -70,9 +66,14 @@ class Views:
         self.rows = rows
         self.of: list[View | None] = [None, None]
         self.passes: tuple[dict[Any, CommonAttentionMetadata], ...] = ({}, {})
+        self._spans: Spans | None = None
 
     def attach(self, model: torch.nn.Module, side: int) -> None:
-        """Gives the attention layers of one side their own backend."""
+        """Gives the attention layers of one side their own backend.
+
+        Raises:
+            UnsupportedError: If a layer keeps another state than keys and values by position.
+        """
         backends: dict[Any, Any] = {}
         for layer in model.modules():
             if isinstance(layer, Attention):
@@ -80,61 +81,76 @@ class Views:
                 if plain not in backends:
                     backends[plain] = _sided(plain, side, self)
                 layer.attn_backend = backends[plain]
+                layer.get_kv_cache_spec = partial(_whole, layer.get_kv_cache_spec)
+            elif isinstance(layer, AttentionLayerBase):
+                raise UnsupportedError(
+                    f"pairs in vLLM do not work with layers of the kind {type(layer).__name__}",
+                    hint="use models with plain attention, or the engine baco",
+                )
 
-    def rewritten(
-        self, side: int, common: CommonAttentionMetadata, block: int, layers: list[str]
-    ) -> CommonAttentionMetadata:
+    def rewritten(self, side: int, common: CommonAttentionMetadata, builder: Any) -> Any:
         """Returns the description of a pass as one side needs it.
+
+        Args:
+            side: `ALIGNED` or `BASE`.
+            common: vLLM's description, for one group of layers that share a cache.
+            builder: Builds the metadata of these layers.
+        """
+        spans = self.rows.fed(common.query_start_loc_cpu, common.seq_lens_cpu_upper_bound)
+        if spans is None or spans is not self._spans:  # the first group of this pass
+            self._spans, self.of = spans, [None, None]
+        self.passes[side][builder] = common
+        if spans is None or not self.rows.lag[side]:
+            return common
+        made, view = self._rewrite(side, common, spans, builder.kv_cache_spec.block_size)
+        had = self.of[side]
+        slots = dict.fromkeys(builder.layer_names, made.slot_mapping)
+        self.of[side] = view._replace(slots=slots | (had.slots if had else {}))
+        return made
+
+    def table(self, side: int, common: CommonAttentionMetadata, block: int) -> torch.Tensor:
+        """Returns each row's blocks from the side's own first one, int32 [n, blocks].
 
         Args:
             side: `ALIGNED` or `BASE`.
             common: vLLM's description.
             block: Size of a KV block.
-            layers: The layers that it is for.
         """
-        self.of[side] = None
-        spans = self.rows.fed(common.query_start_loc_cpu, common.seq_lens_cpu_upper_bound)
-        if spans is None or not self.rows.lag[side]:
-            return common
-        made, view = _rewrite(common, spans, self.rows.pads[side], block)
-        self.of[side] = view._replace(slots=dict.fromkeys(layers, made.slot_mapping))
-        return made
+        table = common.block_table_tensor
+        lead = self.rows.leads[side]
+        if not self.rows.led[side]:
+            return table
+        last = table.shape[1] - 1
+        here = torch.arange(last + 1, device=table.device) + (lead // block)[:, None]
+        return table.gather(1, here.clamp_(max=last))
 
-
-def _rewrite(
-    common: CommonAttentionMetadata, spans: Spans, pads: torch.Tensor, block: int
-) -> tuple[CommonAttentionMetadata, View]:
-    device = common.seq_lens.device
-    counts = spans.after - spans.first
-    dropped = (pads - spans.first).clamp(min=0).minimum(counts)
-    rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    left, seq_lens, table = counts - dropped, spans.after - pads, common.block_table_tensor
-    order = None
-    some = bool(dropped.any())
-    if some:
-        within = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]
-        order = (within < dropped[rows]).int().argsort(stable=True)
-        reading = left > 0
-        left, seq_lens, table = left[reading], seq_lens[reading], table[reading.to(device)]
-        order = order.to(device)
-    # Beyond the tokens of the pass there may be padding for graphs of fixed shapes.
-    positions = common.positions.clone()
-    positions[: len(rows)] -= pads[rows].to(device)
-    if order is not None:
-        order = torch.cat([order, torch.arange(len(rows), len(positions), device=device)])
-        positions = positions[order].clamp(min=0)
-    made = described(
-        common,
-        left,
-        seq_lens,
-        table,
-        positions,
-        block,
-        None
-        if common.is_prefilling is None
-        else common.is_prefilling[reading if some else slice(None)],
-    )
-    return made, View(positions, order, {})
+    def _rewrite(
+        self, side: int, common: CommonAttentionMetadata, spans: Spans, block: int
+    ) -> tuple[CommonAttentionMetadata, View]:
+        device = common.seq_lens.device
+        pads = self.rows.pads[side]
+        counts = spans.after - spans.first
+        dropped = (pads - spans.first).clamp(min=0).minimum(counts)
+        left, seq_lens, table = counts - dropped, spans.after - pads, self.table(side, common, block)
+        total = int(counts.sum())
+        # In the middle of answers all stays on the device: one token for each row.
+        lags = self.rows.lags[side]
+        if total > len(counts):
+            lags = lags.repeat_interleave(counts.to(device), output_size=total)
+        positions = common.positions[:total] - lags
+        prefilling, order = common.is_prefilling, None
+        if bool(dropped.any()):
+            rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
+            within = torch.arange(total) - (counts.cumsum(0) - counts)[rows]
+            order = (within < dropped[rows]).int().argsort(stable=True).to(device)
+            reading = left > 0
+            left, seq_lens, table = left[reading], seq_lens[reading], table[reading.to(device)]
+            positions = positions[order].clamp(min=0)
+            prefilling = None if prefilling is None else prefilling[reading]
+        made = described(
+            common, left, seq_lens, table, positions, block, prefilling, len(common.slot_mapping)
+        )
+        return made, View(positions, order, {})
 
 
 def described(
@@ -145,6 +161,7 @@ def described(
     positions: torch.Tensor,
     block: int,
     prefilling: torch.Tensor | None = None,
+    length: int = 0,
 ) -> CommonAttentionMetadata:
     """Describes what one side reads.
 
@@ -154,16 +171,21 @@ def described(
         seq_lens: How many it has read then, int64 [n] on the CPU.
         table: Its blocks, int32 [n, blocks].
         positions: Position of each token, int64 [at least all tokens]; what is beyond them is
-            padding.
+            not read.
         block: Size of a KV block.
         prefilling: Which rows read their prompts, bool [n], where vLLM says so.
+        length: Number of slots, at least one for each position.
     """
     device = common.seq_lens.device
     total = int(left.sum())
-    row = torch.repeat_interleave(torch.arange(len(left)), left).to(device)
     own = positions[:total]
-    slots = torch.full_like(positions, -1, dtype=common.slot_mapping.dtype)
-    slots[:total] = table[row, own // block].long() * block + own % block
+    if total == len(left) and int(left.max()) == 1:
+        blocks = table.gather(1, (own // block)[:, None]).flatten()
+    else:
+        row = torch.repeat_interleave(torch.arange(len(left)), left).to(device)
+        blocks = table[row, own // block]
+    slots = common.slot_mapping.new_full((max(length, len(positions)),), -1)
+    slots[:total] = blocks.long() * block + own % block
     starts = torch.cat([left.new_zeros(1), left.cumsum(0)]).int()
     lengths = seq_lens.int()
     return common.replace(
@@ -184,6 +206,23 @@ def described(
     )
 
 
+def _whole(plain: Callable[[Any], KVCacheSpec | None], vllm_config: Any) -> KVCacheSpec | None:
+    """Describes what a layer keeps, with no block given away that has left its window.
+
+    vLLM would give blocks away by the stream's positions, and a side that lags still reads them.
+    """
+    spec = plain(vllm_config)
+    if isinstance(spec, SlidingWindowSpec | ChunkedLocalAttentionSpec):
+        return replace_as(
+            spec,
+            FullAttentionSpec,
+            drop=("extra_retained_tokens",),
+            block_size=vllm_config.cache_config.block_size,
+            page_size_padded=None,
+        )
+    return spec
+
+
 def _sided(plain: Any, side: int, views: Views) -> Any:
     """Makes one side's subclass of an attention backend."""
     builder = plain.get_builder_cls()
@@ -191,19 +230,22 @@ def _sided(plain: Any, side: int, views: Views) -> Any:
     class SidedBuilder(builder):  # type: ignore[misc, valid-type]
         """Builds metadata of one side."""
 
+        supports_update_block_table = False
+        """Else vLLM would put its own blocks and slots into another group's metadata."""
+
         @classmethod
         def get_cudagraph_support(cls, vllm_config: Any, kv_cache_spec: Any) -> Any:
-            """Graphs of whole passes would replay another pass's positions."""
+            """Graphs of whole passes would replay another pass's metadata.
+
+            Those between attention layers remain; they read `inputs.Inputs`.
+            """
             return AttentionCGSupport.NEVER
 
         def build(
             self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False
         ) -> Any:
             """Rewrites the description, then builds as ever."""
-            views.passes[side][self] = common_attn_metadata
-            made = views.rewritten(
-                side, common_attn_metadata, self.kv_cache_spec.block_size, self.layer_names
-            )
+            made = views.rewritten(side, common_attn_metadata, self)
             return super().build(common_prefix_len, made, fast_build)
 
         def build_plainly(self, described: CommonAttentionMetadata) -> Any:

@@ -14,9 +14,10 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.models.utils import init_vllm_registered_model
 
 from baco.engine.request import ALIGNED, BASE
-from baco.vllm.inside.ahead import Ahead
+from baco.vllm.inside.ahead import Ahead, begin_experts
 from baco.vllm.inside.attention import Views
-from baco.vllm.inside.pair import Inside
+from baco.vllm.inside.inputs import Inputs
+from baco.vllm.inside.pair import SIDE_NAMES, Inside
 
 _BASE = "base."
 
@@ -36,7 +37,7 @@ class BacoForCausalLM(torch.nn.Module):
         self.rows = inside.rows
         self.views = Views(self.rows)
         sides = []
-        for side, name in ((ALIGNED, "aligned"), (BASE, "base")):
+        for side, name in zip((ALIGNED, BASE), SIDE_NAMES, strict=True):
             config = inside.configs[name]
             with set_model_tag(f"baco_{name}"):
                 model = init_vllm_registered_model(
@@ -56,9 +57,11 @@ class BacoForCausalLM(torch.nn.Module):
         self.make_empty_intermediate_tensors = self.aligned.make_empty_intermediate_tensors
         self.rows.ahead = Ahead(self.views, sides, vllm_config)
         self._widths = [
-            inside.configs[name].get_text_config().hidden_size for name in ("aligned", "base")
+            inside.configs[name].get_text_config().hidden_size for name in SIDE_NAMES
         ]
         self._dtype = vllm_config.model_config.dtype
+        most = vllm_config.scheduler_config.max_num_batched_tokens
+        self._inputs = tuple(Inputs(most, self.rows.device) for _ in sides)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         """Loads the aligned model's weights, then the base model's, as they come.
@@ -116,33 +119,33 @@ class BacoForCausalLM(torch.nn.Module):
             torch.split(out, self._widths, -1),
             strict=True,
         ):
-            if not live:
-                part.copy_(model(input_ids, positions))
-            elif self.rows.runs[side]:  # else no row asks it, and the cache's labels say so
-                self._run(side, model, input_ids, positions, context, part)
+            if live and not self.rows.runs[side]:
+                continue  # no row asks it, and the cache's labels say so
+            order = self._write(side, input_ids, positions, context) if live else None
+            begin_experts(context, side)
+            hidden = model(*self._inputs[side].first(len(input_ids)))
+            if order is None:
+                part.copy_(hidden)
+            else:
+                part[order] = hidden[: len(order)]
         return out
 
-    def _run(
-        self,
-        side: int,
-        model: Any,
-        input_ids: torch.Tensor,
-        positions: torch.Tensor,
-        context: Any,
-        out: torch.Tensor,
-    ) -> None:
-        """Runs one side over what it reads of this pass, into its part of `out`."""
+    def _write(
+        self, side: int, input_ids: torch.Tensor, positions: torch.Tensor, context: Any
+    ) -> torch.Tensor | None:
+        """Writes what one side reads of this pass.
+
+        Returns:
+            Where its tokens stand among all, int64 [tokens], or None: as they are.
+        """
         ids = self.rows.ids(side, input_ids)
         view = self.views.of[side]
         if view is None:
-            out.copy_(model(ids, positions))
-            return
-        view = view.stretched(len(positions))
+            self._inputs[side].write(ids, positions[: len(ids)])
+            return None
         context.slot_mapping.update(view.slots)
-        if view.order is None:
-            out.copy_(model(ids, view.positions))
-        else:
-            out[view.order] = model(ids[view.order], view.positions)
+        self._inputs[side].write(ids if view.order is None else ids[view.order], view.positions)
+        return view.order
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """Returns the aligned model's logits and keeps the base model's for the step.

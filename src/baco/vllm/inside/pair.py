@@ -20,6 +20,9 @@ from baco.vllm.inside.rows import Rows
 ARCHITECTURE = "BacoForCausalLM"
 """The name under which vLLM knows the model that both models make."""
 
+SIDE_NAMES = ("aligned", "base")
+"""Both sides, in the order of `ALIGNED` and `BASE`; prefixes of the layers' names."""
+
 _ATTRIBUTE = "baco_inside"
 
 

@@ -180,7 +180,11 @@ def prepared(request: Any, vllm_config: Any) -> Any:
     params.seed = None
     ends = Inside.of(vllm_config).ends
     params.stop_token_ids = sorted({*(params.stop_token_ids or ()), *ends})
-    params.extra_args = ask.args() | {_AHEAD: ask.program.router.looks_ahead}
+    block = vllm_config.cache_config.block_size
+    params.extra_args = ask.args() | {
+        _AHEAD: ask.program.router.looks_ahead,
+        requests.BLOCK: block,
+    }
     room = vllm_config.model_config.max_model_len - ask.length
     params.max_tokens = min(params.max_tokens or room, room)
     made = copy(request)
@@ -188,7 +192,7 @@ def prepared(request: Any, vllm_config: Any) -> Any:
     made.prompt_token_ids = labels(
         ask.base_prompt,
         ask.aligned_prompt,
-        block=vllm_config.cache_config.block_size,
+        block=block,
         kind=ask.program.method,
         unique=request.request_id,
     )

@@ -49,6 +49,9 @@ KEYS = (
 )
 
 
+BLOCK = "baco_block"
+"""The size of a KV block; vLLM's engine says it, no user."""
+
 _LONGEST = 2**16
 """Characters of a learned router's file; `baco router train` writes a few thousand."""
 
@@ -93,12 +96,14 @@ class Ask:
         key: Its noise key.
         base_prompt: Token ids.
         aligned_prompt: Token ids.
+        block: Size of vLLM's KV blocks, once it is known.
     """
 
     program: Program
     key: int
     base_prompt: Sequence[int]
     aligned_prompt: Sequence[int]
+    block: int = 1
 
     @property
     def length(self) -> int:
@@ -275,7 +280,7 @@ def check_router(router: Router) -> None:
 
 
 def resolved(args: Mapping[str, Any]) -> Ask:
-    """Reads what `Ask.args` wrote."""
+    """Reads what `Ask.args` wrote, and the size of a block (`BLOCK`)."""
     warps = tuple(tuple(warp) for warp in args["baco_warps"])
     return Ask(
         _program(
@@ -290,6 +295,7 @@ def resolved(args: Mapping[str, Any]) -> Ask:
         args["baco_key"],
         args["baco_base_ids"],
         args["baco_aligned_ids"],
+        args[BLOCK],
     )
 
 

@@ -32,6 +32,7 @@ class Row:
         output: The emitted ids; vLLM appends to this very list.
         prompts: Prompt ids of (aligned, base), padded on the left to the stream's length.
         pads: How far each side lags behind the stream.
+        leads: The part of it that is whole blocks: so far along the row's blocks are its own.
         t: Emitted tokens that `state`, `source` and `turns` know of.
         state: Unit state after them.
         source: Who emitted the last of them.
@@ -42,6 +43,7 @@ class Row:
     output: list[int]
     prompts: tuple[torch.Tensor, torch.Tensor] = field(init=False)
     pads: tuple[int, int] = field(init=False)
+    leads: tuple[int, int] = field(init=False)
     t: int = 0
     state: int = START
     source: int = ALIGNED
@@ -51,6 +53,8 @@ class Row:
         length = self.ask.length
         sides = (self.ask.aligned_prompt, self.ask.base_prompt)
         self.pads = (length - len(sides[0]), length - len(sides[1]))
+        block = self.ask.block
+        self.leads = (self.pads[0] // block * block, self.pads[1] // block * block)
         self.prompts = tuple(  # type: ignore[assignment]
             torch.tensor([0] * pad + list(ids)) for pad, ids in zip(self.pads, sides, strict=True)
         )
@@ -148,6 +152,9 @@ class Rows:
         self.lengths = vector((row.ask.length for row in rows), cpu)
         self.pads = tuple(vector((row.pads[side] for row in rows), cpu) for side in SIDES)
         self.lag = tuple(any(row.pads[side] for row in rows) for side in SIDES)
+        self.lags = tuple(pads.to(self.device) for pads in self.pads)
+        self.leads = tuple(vector(row.leads[side] for row in rows) for side in SIDES)
+        self.led = tuple(any(row.leads[side] for row in rows) for side in SIDES)
         needs = [program.needs for program in programs]
         self.runs = (
             any(aligned for _, aligned in needs) or not needs,
@@ -179,19 +186,23 @@ class Rows:
 
         Args:
             side: `ALIGNED` or `BASE`.
-            input_ids: int [tokens], from vLLM.
+            input_ids: int [tokens, and padding for graphs of fixed shapes], from vLLM.
+
+        Returns:
+            int [tokens].
         """
         assert self.spans is not None
+        given = input_ids[: int(self.spans.starts[-1])]
         reading = (self.spans.first < self.lengths).nonzero().flatten().tolist()
         if not reading:
-            return input_ids
-        out = input_ids.clone()
+            return given
         starts, first, after = (x.tolist() for x in self.spans)
+        parts, places = [], []
         for i in reading:  # rows that read their prompts now
-            row = self._order[i]
-            part = row.prompts[side][first[i] : min(after[i], row.ask.length)]
-            out[starts[i] : starts[i] + len(part)] = part.to(out)
-        return out
+            parts.append(self._order[i].prompts[side][first[i] : after[i]])
+            places.append(torch.arange(starts[i], starts[i] + len(parts[-1])))
+        here = torch.cat(places).to(self.device)
+        return given.index_copy(0, here, torch.cat(parts).to(given))
 
     # --- after the pass ------------------------------------------------------------------------
 

@@ -1,0 +1,119 @@
+"""CUDA graphs, emulated on a CPU: a replay reads the memory of its capture, whatever it is given.
+
+vLLM captures what lies between attention layers once for each of a few sizes, with its own inputs,
+and pads every later pass to one of them. So here: each side's model is run once for each size and
+remembers the tensors that it was given; in every later pass it reads those, and sees what stands
+in their memory then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from baco.engine import Request, Warp
+from baco.pair import Pair
+from support.oracle import PROMPTS, compare, decode, requests
+
+SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
+
+
+class Captured:
+    """A side's model behind the graphs of all sizes."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._plain = model.forward
+        self._given: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.capturing = False
+        self.replays = 0
+
+    def __call__(self, ids: torch.Tensor, positions: torch.Tensor, *rest: Any) -> Any:
+        from vllm.forward_context import get_forward_context
+
+        if self.capturing:
+            self._given[len(ids)] = (ids, positions)
+        elif get_forward_context().batch_descriptor is not None and len(ids) in self._given:
+            ids, positions = self._given[len(ids)]
+            self.replays += 1
+        return self._plain(ids, positions, *rest)
+
+
+def runner_of(pair: Pair) -> Any:
+    """What runs the models, inside vLLM."""
+    engine = pair.aligned.runtime._engine  # type: ignore[attr-defined]
+    return engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
+
+
+def capture(pair: Pair) -> list[Captured]:
+    """Captures both sides at all sizes, and pads every pass to one of them from now on."""
+    from vllm.config import CUDAGraphMode
+    from vllm.forward_context import BatchDescriptor
+
+    runner = runner_of(pair)
+
+    def padded(num_tokens: int, **_: object) -> tuple[object, object]:
+        size = next((size for size in SIZES if size >= num_tokens), num_tokens)
+        return CUDAGraphMode.NONE, BatchDescriptor(size)
+
+    runner.cudagraph_dispatcher.dispatch = padded
+    sides = []
+    for model in (runner.model.aligned, runner.model.base):
+        sides.append(Captured(model))
+        model.forward = sides[-1]
+        sides[-1].capturing = True
+    for size in SIZES:
+        runner._dummy_run(size, cudagraph_runtime_mode=CUDAGraphMode.NONE)
+    for side in sides:
+        side.capturing = False
+    return sides
+
+
+@pytest.fixture(scope="module")
+def graphs(load: Callable[..., Pair]) -> tuple[Pair, list[Captured]]:
+    pair = load(enforce_eager=True)
+    return pair, capture(pair)
+
+
+def asked() -> list[Request]:
+    """Routers that read one side, both, and ahead; prompts of unequal lengths, some in chunks."""
+    return [
+        request
+        for spec in ("p-punc@0.4", "rand@0.5", "p-ahead3@0.6")
+        for warp in (Warp(), Warp(temperature=0))
+        for request in requests(spec, warp, prompts=PROMPTS, limit=24)
+    ]
+
+
+def test_replays_read_what_each_side_reads(graphs: tuple[Pair, list[Captured]]) -> None:
+    pair, sides = graphs
+    tally = compare(asked(), decode(pair, asked()))
+    print(f"{tally}, replays {[side.replays for side in sides]}")
+    assert tally.equal >= tally.total - 1
+    assert min(side.replays for side in sides) >= 20
+
+
+def test_a_side_alone_replays_its_own(graphs: tuple[Pair, list[Captured]]) -> None:
+    pair, sides = graphs
+    before = [side.replays for side in sides]
+    options = {"n": 3, "max_new_tokens": 16, "seed": 2}
+    from support import golden
+
+    for method in ("base", "aligned"):
+        here = pair.generate(PROMPTS[0], method=method, **options)
+        assert here.texts == golden.tiny().generate(PROMPTS[0], method=method, **options).texts
+    assert all(side.replays > was for side, was in zip(sides, before, strict=True))
+
+
+def test_nothing_unreadable_stands_beyond_a_pass(graphs: tuple[Pair, list[Captured]]) -> None:
+    """vLLM leaves old labels behind a pass's tokens, which are no token ids."""
+    pair, _ = graphs
+    decode(pair, asked()[:3])
+    model = runner_of(pair).model
+    for inputs in model._inputs:
+        ids, positions = inputs.first(SIZES[-1])
+        assert ids.min() >= 0
+        assert ids.max() < model.config.vocab_size
+        assert positions.min() >= 0

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
+import pickle
+import random
 import subprocess
 import sys
+from collections.abc import Container, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from baco.bench.executors import execute
-from baco.errors import InputError
+from baco.bench import executors
+from baco.bench import run as running
+from baco.bench.executors import RESTARTS, RayMaker, execute
+from baco.bench.generate import Failed, Made, Pull
+from baco.bench.run import Local, Worker
+from baco.bench.store import Store
+from baco.errors import BacoError, InputError
+from support import workers
 
-from .fake import content
+from .fake import begin, content, fake_pair, plan, work
 
 PLAN = """
 pairs = ["tiny"]
@@ -56,6 +68,226 @@ def test_ray_makes_what_one_process_makes(tmp_path: Path) -> None:
     found = run(tmp_path, "--executor", "ray", "--workers", "2")
     assert len(found) == 4 * 3
     assert found == run(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store that knows the fake plan, and nothing more."""
+    path = tmp_path / "s.sqlite"
+    begin(path, plan())
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """What one process makes of the plan."""
+    path = tmp_path_factory.mktemp("one") / "s.sqlite"
+    work(path, plan())
+    return content(path)
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+def deaths(store: Path, **often: int) -> None:
+    """Lets workers die: so often on which devices."""
+    for devices, count in often.items():
+        (store.parent / f"deaths-{devices.removeprefix('on')}").write_text(str(count))
+
+
+def started(store: Path) -> list[str]:
+    return sorted((store.parent / "started.txt").read_text().splitlines())
+
+
+@pytest.fixture
+def four_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.setattr(executors, "_child", workers.child)
+
+
+def test_every_process_sees_its_own_device(
+    store: Path, undisturbed: list[tuple[Any, ...]], four_devices: None
+) -> None:
+    execute(store, "processes")
+    assert started(store) == ["0 4", "1 4", "2 4", "3 4"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+    assert content(store) == undisturbed
+    with Store(store) as opened:
+        assert opened.owners() == []
+
+
+def test_processes_that_die_are_started_again(
+    store: Path,
+    undisturbed: list[tuple[Any, ...]],
+    four_devices: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    deaths(store, on0=RESTARTS, on1=1)
+    execute(store, "processes", 2)
+    assert content(store) == undisturbed
+    assert started(store) == ["0 2"] * (RESTARTS + 1) + ["1 2"] * 2
+    assert caplog.text.count("it is started again") == RESTARTS + 1
+
+
+def test_a_process_that_always_dies_leaves_its_work_to_others(
+    store: Path, undisturbed: list[tuple[Any, ...]], four_devices: None
+) -> None:
+    deaths(store, on0=99)
+    execute(store, "processes", 2)
+    assert content(store) == undisturbed
+
+
+def test_if_all_always_die_what_is_made_is_kept(store: Path, four_devices: None) -> None:
+    deaths(store, on0=99)
+    with pytest.raises(BacoError, match=r"worker 1 of 1 ended early .* more than 3 times") as error:
+        execute(store, "processes", 1)
+    assert "finished samples are kept" in (error.value.hint or "")
+    assert started(store) == ["0 1"] * (RESTARTS + 1)
+
+
+def test_towards_the_end_nobody_takes_more_than_a_share(store: Path) -> None:
+    """Two workers, one of which has not begun: it is left half of what there is."""
+    claimed = []
+
+    class Greedy(Local):
+        def make(self, pull: Pull) -> Iterator[Made | Failed]:
+            jobs = [*pull(10_000), *pull(10_000)]
+            claimed.append(sum(len(job.places) for job in jobs))
+            given = iter([jobs])
+            return super().make(lambda rows: next(given, ()) or pull(rows))
+
+    Worker(plan(), store, lambda name, wanted: Greedy(fake_pair(), wanted), peers=2).run()
+    assert claimed[0] == 72  # of 144
+
+
+# --- Ray -----------------------------------------------------------------------------------------
+
+
+class ActorDied(Exception):
+    """As Ray says it."""
+
+
+class Ref:
+    """A call of an actor's method that has not come back yet."""
+
+    def __init__(self, actor: Actor, method: str, args: bytes) -> None:
+        self.actor, self.method, self.args = actor, method, args
+
+
+class Actor:
+    """An actor that works when its result is fetched; what goes in and out is pickled."""
+
+    def __init__(self, ray: FakeRay, made: Any) -> None:
+        self.ray, self.made, self.alive = ray, made, True
+        self.revision = self.exchange = None
+        for name in ("revision", "exchange"):
+            setattr(self, name, SimpleNamespace(remote=partial(self._call, name)))
+
+    def _call(self, name: str, *args: Any) -> Ref:
+        return Ref(self, name, pickle.dumps(args))
+
+
+class FakeRay:
+    """The few functions of Ray that are used, in this process.
+
+    Args:
+        deaths: Which exchanges kill their actor, counted over all.
+    """
+
+    exceptions = SimpleNamespace(RayError=ActorDied)
+
+    def __init__(self, deaths: Container[int] = ()) -> None:
+        self.deaths = deaths
+        self.options: dict[str, Any] = {}
+        self.exchanges: list[tuple[Any, int]] = []
+        self.rng = random.Random(0)
+
+    def remote(self, **options: Any) -> Any:
+        self.options = options
+        return lambda cls: SimpleNamespace(remote=lambda *args: Actor(self, cls(*args)))
+
+    def wait(self, refs: list[Ref], num_returns: int) -> tuple[list[Ref], list[Ref]]:
+        return [self.rng.choice(refs)], []
+
+    def get(self, ref: Ref) -> Any:
+        args = pickle.loads(ref.args)
+        if ref.method == "exchange":
+            self.exchanges.append((ref.actor, len(args[0])))
+            if len(self.exchanges) - 1 in self.deaths:
+                ref.actor.alive = False
+        if not ref.actor.alive:
+            raise ActorDied("the actor is dead")
+        return pickle.loads(pickle.dumps(getattr(ref.actor.made, ref.method)(*args)))
+
+    def kill(self, actor: Actor) -> None:
+        actor.alive = False
+
+
+def with_ray(store: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch, count: int = 3) -> None:
+    """Runs the plan of a store on actors."""
+    monkeypatch.setattr(executors, "load_pair", lambda name, plan: fake_pair())
+    monkeypatch.setattr(running, "FLUSH_SAMPLES", 1)
+    Worker(plan(), store, lambda name, plan: RayMaker(ray, name, plan, count, 2)).run()
+
+
+def test_actors_take_gpus_and_their_batches_stay_open(
+    store: Path, undisturbed: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = FakeRay()
+    with_ray(store, ray, monkeypatch)
+    assert ray.options == {"num_cpus": 1, "num_gpus": 2}
+    assert content(store) == undisturbed
+    firsts = {id(actor): jobs for actor, jobs in reversed(ray.exchanges)}
+    assert len(firsts) == 3
+    assert max(firsts.values()) - min(firsts.values()) <= 1  # dealt evenly
+    refilled = [jobs for _, jobs in ray.exchanges if 0 < jobs < max(firsts.values())]
+    assert len(refilled) >= 10  # single groups came in while others were being made
+
+
+def test_actors_that_die_are_started_again(
+    store: Path,
+    undisturbed: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with_ray(store, FakeRay(deaths={0, 7, 20, 21}), monkeypatch)
+    assert content(store) == undisturbed
+    assert caplog.text.count("died and is started again") == 4
+
+
+def test_an_actor_that_always_dies_leaves_its_work_to_others(
+    store: Path, undisturbed: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unlucky(FakeRay):
+        def get(self, ref: Ref) -> Any:
+            if ref.method == "exchange" and self.unlucky(ref.actor):
+                raise ActorDied("no memory")
+            return super().get(ref)
+
+        made = 0
+
+        def remote(self, **options: Any) -> Any:
+            def make(cls: Any) -> Any:
+                def new(*args: Any) -> Actor:
+                    actor = Actor(self, cls(*args))
+                    actor.number = self.made  # type: ignore[attr-defined]
+                    self.made += 1
+                    return actor
+
+                return SimpleNamespace(remote=new)
+
+            return make
+
+        def unlucky(self, actor: Any) -> bool:
+            return actor.number == 1 or actor.number >= 3  # the second, and all that replace it
+
+    with_ray(store, Unlucky(), monkeypatch)
+    assert content(store) == undisturbed
+
+
+def test_if_all_actors_always_die_it_is_said(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BacoError, match=r"Ray worker . died 4 times: the actor is dead"):
+        with_ray(store, FakeRay(deaths=range(1000)), monkeypatch, 2)
 
 
 def test_mistakes(tmp_path: Path) -> None:

@@ -117,6 +117,57 @@ def test_prefix_cache_and_chunks(eager: Pair, monkeypatch: pytest.MonkeyPatch) -
         assert tally.equal >= tally.total - 1, tally
 
 
+def read_of_prompts(hits: list[int], base: int, aligned: int) -> list[tuple[int, int]]:
+    """How many prompt tokens (base, aligned) each request read, by what came from the cache."""
+    stream = max(base, aligned)
+    return [
+        (base - max(0, hit - (stream - base)), aligned - max(0, hit - (stream - aligned)))
+        for hit in hits
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base", "aligned", "most"),
+    # A chat prompt of NoveltyBench beside its question; a long system prompt; the other way round.
+    [(20, 44, (12, 12)), (20, 1000, (12, 8)), (200, 44, (8, 12)), (44, 44, (12, 12))],
+)
+def test_siblings_read_what_is_left_of_both_prompts(
+    base: int, aligned: int, most: tuple[int, int], load: Callable[..., Pair],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """All whole blocks of 16 that both prompts fill are read once for ten siblings."""
+    from vllm.v1.core.kv_cache_manager import KVCacheManager
+
+    pair = load(enforce_eager=True, block_size=16)
+    hits = []
+    plain = KVCacheManager.get_computed_blocks
+
+    def watching(self: object, request: object) -> object:
+        found = plain(self, request)
+        hits.append(found[1])
+        return found
+
+    monkeypatch.setattr(KVCacheManager, "get_computed_blocks", watching)
+    (ask,) = requests("p-punc@0.5", Warp(), prompts=("Suggest a summer trip destination.",))
+    asked = [
+        replace(
+            ask,
+            base_prompt=(ask.base_prompt * 99)[:base],
+            aligned_prompt=(ask.aligned_prompt * 99)[-aligned:],
+            key=i,
+            max_new_tokens=8,
+        )
+        for i in range(10)
+    ]
+    tally = compare(asked, decode(pair, asked))
+    first, *rest = read_of_prompts(hits, base, aligned)
+    print(f"prompts of {base} and {aligned}: the first sibling reads {first}, others {rest[0]}")
+    assert tally.equal >= tally.total - 1
+    assert first == (base, aligned)
+    assert len(rest) == 9
+    assert all(b <= most[0] and a <= most[1] for b, a in rest)
+
+
 def test_two_ranks(clean_environment: dict[str, str]) -> None:
     """Tensor parallel, in processes of its own."""
     from baco.errors import UnsupportedError

@@ -2,102 +2,166 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import logging
+import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import get_context
+from dataclasses import dataclass, field
+from functools import cached_property
+from multiprocessing import connection, get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from baco.bench.generate import Failed, Job, Made, Pull, make
+from baco.bench.places import Place, found_devices, on_nodes, places
 from baco.bench.plan import Plan
-from baco.bench.run import Worker, load_pair
+from baco.bench.run import WHOLE, Part, Worker, load_pair, unmade
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError, missing_extra
+
+if TYPE_CHECKING:
+    from baco.pair import Pair
 
 logger = logging.getLogger("baco")
 
 EXECUTORS = ("local", "processes", "ray")
 
+RESTARTS = 3
+"""How often a worker that died is started again."""
+
+SPELL = 1.0
+"""Seconds after which an actor tells what it has made, at the latest with the next sample."""
+
 _GRACE = 5.0
 
 
-def execute(path: Path, executor: str = "local", workers: int = 2) -> None:
+def execute(
+    path: Path, executor: str = "local", workers: int | None = None, part: Part = WHOLE
+) -> None:
     """Makes what the plan of a store lacks; what fails is noted in the store.
 
     Args:
         path: The store; it knows the plan (`baco.bench.run.prepare`).
         executor: One of `EXECUTORS`.
-        workers: Processes, or Ray actors.
+        workers: Processes, or Ray actors; None for one on each device, or group of devices.
+        part: The part of the plan that is made.
 
     Raises:
         InputError: If there is no such executor, or the number is out of range.
-        BacoError: If a pair cannot be had, the store cannot be written, or a worker dies.
+        BacoError: If a pair cannot be had, the store cannot be written, or workers die too often.
     """
     if executor not in EXECUTORS:
         raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise InputError(f"{workers} workers are too few", hint="use at least 1")
-    if executor == "processes":
-        _processes(path, workers)
-        return
     with Store(path) as store:
         plan = store.plan
     if executor == "local":
-        Worker(plan, path).run()
+        Worker(plan, path, part=part).run()
+    elif executor == "processes":
+        _processes(path, part, places(plan, found_devices(), workers))
     else:
-        _ray(plan, path, workers)
+        _ray(plan, path, part, workers)
 
 
-def _processes(path: Path, count: int) -> None:
-    """Several processes on one store, which share the work through its claims."""
+def _processes(path: Path, part: Part, spots: Sequence[Place]) -> None:
+    """Several processes on one store, which share the work through its claims.
+
+    One that dies is started again; its claims are void, as its process is no more.
+    """
     context = get_context("spawn")
     errors = context.SimpleQueue()
-    children = [
-        context.Process(target=_child, args=(path, errors), daemon=True) for _ in range(count)
-    ]
-    for child in children:
-        child.start()
+
+    def start(spot: Place) -> Any:
+        # Not daemons: an engine of several devices has processes of its own.
+        child = context.Process(target=_child, args=(path, part, len(spots), errors))
+        with _visible(spot):
+            child.start()
+        return child
+
+    lives = [RESTARTS] * len(spots)
+    running = {start(spot): number for number, spot in enumerate(spots)}
+    lost = []
     try:
-        for child in children:
-            child.join()
+        while running:
+            connection.wait([child.sentinel for child in running])
+            for child in [child for child in running if child.exitcode is not None]:
+                child.join()
+                number = running.pop(child)
+                if not child.exitcode:
+                    continue
+                what = f"worker {number + 1} of {len(spots)} ended early (exit {child.exitcode})"
+                if lives[number]:
+                    lives[number] -= 1
+                    logger.warning("%s: it is started again", what)
+                    running[start(spots[number])] = number
+                else:
+                    logger.warning("%s, for the %s. time", what, RESTARTS + 1)
+                    lost.append(what)
     except BaseException:
-        for child in children:
+        for child in running:
             child.join(_GRACE)  # an interrupt reaches them too; they give their claims back
             child.kill()
         raise
     if not errors.empty():
         message, hint = errors.get()
         raise BacoError(message, hint=hint)
-    codes = [child.exitcode for child in children if child.exitcode]
-    if codes:
-        raise BacoError(
-            f"{len(codes)} of {count} worker processes ended early (exit code {codes[0]})",
-            hint="finished samples are kept: run the same command again",
-        )
+    if lost:
+        with Store(path) as store:
+            if unmade(store, part):
+                raise BacoError(
+                    f"{lost[0]} more than {RESTARTS} times",
+                    hint="finished samples are kept: run the same command again",
+                )
 
 
-def _child(path: Path, errors: Any) -> None:
+@contextlib.contextmanager
+def _visible(spot: Place) -> Iterator[None]:
+    """Lets processes that start now see the devices of one place only."""
+    if not spot:
+        yield
+        return
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spot)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+def _child(path: Path, part: Part, peers: int, errors: Any) -> None:
     """What one process does."""
     try:
-        execute(path)
+        with Store(path) as store:
+            plan = store.plan
+        Worker(plan, path, part=part, peers=peers).run()
     except BacoError as error:
         errors.put((error.message, error.hint))
     except KeyboardInterrupt:
         return
 
 
-def _ray(plan: Plan, path: Path, workers: int) -> None:
+def _ray(plan: Plan, path: Path, part: Part, workers: int | None) -> None:
     """Actors that each hold the pair; this process alone reads and writes the store."""
     try:
         import ray
     except ImportError as error:
         raise missing_extra("ray", "ray") from error
     ours = not ray.is_initialized()
-    if ours:
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    if ours:  # joins the cluster that RAY_ADDRESS names, if it does
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
     try:
-        Worker(plan, path, lambda name, wanted: RayMaker(ray, name, wanted, workers)).run()
+        count, gpus = on_nodes(plan, ray.nodes(), workers)
+
+        def load(name: str, wanted: Plan) -> RayMaker:
+            return RayMaker(ray, name, wanted, count, gpus)
+
+        Worker(plan, path, load, part=part).run()
     finally:
         if ours:
             ray.shutdown()
@@ -112,17 +176,86 @@ class Remote:
     """
 
     def __init__(self, name: str, plan: Plan) -> None:
+        self._name = name
         self._plan = plan
-        self._pair = load_pair(name, plan)
+        self._given: deque[Job] = deque()
+        self._wants = 0
+        self._making: Iterator[Made | Failed] | None = None
+
+    @cached_property
+    def _pair(self) -> Pair:
+        return load_pair(self._name, self._plan)
 
     def revision(self) -> str:
-        """The revision of the pair that was loaded."""
+        """The revision of the pair, which is loaded."""
         return self._pair.revision
 
-    def make(self, jobs: Sequence[Job]) -> list[Made | Failed]:
-        """Makes the samples of some jobs."""
-        batches = itertools.chain([list(jobs)], itertools.repeat([]))
-        return list(make(self._pair, self._plan, lambda rows: next(batches)))
+    def exchange(self, jobs: Sequence[Job]) -> tuple[list[Made | Failed], int]:
+        """Takes jobs, and works on all that it has until something is made.
+
+        Args:
+            jobs: More jobs.
+
+        Returns:
+            What was made, and for how many more samples there is room.
+        """
+        self._given.extend(jobs)
+        self._making = self._making or make(self._pair, self._plan, self._pull)
+        until = time.monotonic() + SPELL
+        out: list[Made | Failed] = []
+        self._wants = 0
+        for made in self._making:
+            out.append(made)
+            if self._wants or time.monotonic() > until:
+                return out, self._wants
+        self._making = None  # nothing is left
+        return out, self._plan.run.max_rows
+
+    def _pull(self, rows: int) -> list[Job]:
+        """Hands on what was given; what is asked beyond a full batch is no need."""
+        jobs: list[Job] = []
+        while rows > 0 and self._given:
+            jobs.append(self._given.popleft())
+            rows -= len(jobs[-1].places)
+        self._wants = max(0, rows - self._plan.run.max_rows)
+        return jobs
+
+
+@dataclass(eq=False)
+class _Hand:
+    """An actor and its work.
+
+    Attributes:
+        actor: The actor.
+        number: Its number.
+        wants: For how many more samples it has room.
+        held: What it has not made yet, by cell and record.
+        fresh: What of it the actor does not know of.
+        lives: How often it may be started again.
+    """
+
+    actor: Any
+    number: int
+    wants: int
+    held: dict[tuple[str, str], Job] = field(default_factory=dict)
+    fresh: list[Job] = field(default_factory=list)
+    lives: int = RESTARTS
+
+    def give(self, job: Job) -> None:
+        """Adds a job."""
+        self.held[job.cell.key, job.record.id] = job
+        self.fresh.append(job)
+        self.wants -= len(job.places)
+
+    def take(self, made: Made | Failed) -> None:
+        """Takes note of what it has made."""
+        key = (made.job.cell.key, made.job.record.id)
+        if isinstance(made, Failed) or made.last:
+            self.held.pop(key, None)
+        elif key in self.held and not made.job.cell.whole_group:
+            left = self.held[key]
+            places = tuple(place for place in left.places if place != made.sample.index)
+            self.held[key] = left._replace(places=places)
 
 
 class RayMaker:
@@ -132,42 +265,99 @@ class RayMaker:
         ray: The module.
         name: Name of the pair.
         plan: The plan.
-        workers: Number of actors.
+        count: Number of actors.
+        gpus: GPUs that each of them takes.
     """
 
-    def __init__(self, ray: Any, name: str, plan: Plan, workers: int) -> None:
+    def __init__(self, ray: Any, name: str, plan: Plan, count: int, gpus: int) -> None:
         self._ray = ray
         self._rows = plan.run.max_rows
-        gpus = 1 if plan.run.device.startswith("cuda") else 0
-        make_actor = ray.remote(num_cpus=1, num_gpus=gpus)(Remote).remote
-        self._actors = [make_actor(name, plan) for _ in range(workers)]
-        self.revision = self._get(self._actors[0].revision.remote())
+        make_actor: Any = ray.remote(num_cpus=1, num_gpus=gpus)(Remote).remote
+        self._new: Callable[[], Any] = lambda: make_actor(name, plan)
+        self._hands = [_Hand(self._new(), number, self._rows) for number in range(count)]
+        self.revision = self._revision(self._hands[0])
+
+    def _revision(self, hand: _Hand) -> str:
+        """Asks an actor for the pair's revision."""
+        while True:
+            told = self._get(hand.actor.revision.remote())
+            if not isinstance(told, Exception):
+                return str(told)
+            self._again(hand, told)
 
     def _get(self, reference: Any) -> Any:
-        """Waits for a result; errors of BaCo come through as they were raised."""
+        """Waits for a result. Errors of BaCo are raised, others returned: the actor is no more."""
         try:
             return self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            cause = error.cause
+        except self._ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
             if isinstance(cause, BacoError):
                 raise cause from None
-            raise BacoError(f"a Ray worker failed: {cause}", hint="run it again") from error
-        except self._ray.exceptions.RayError as error:
+            return error
+
+    def _again(self, hand: _Hand, error: Exception) -> None:
+        """Starts an actor again, with all that it has not made.
+
+        Raises:
+            BacoError: If it was started too often.
+        """
+        (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
+        with contextlib.suppress(Exception):
+            self._ray.kill(hand.actor)
+        if not hand.lives:
             raise BacoError(
-                f"a Ray worker died: {error}",
+                f"Ray worker {hand.number + 1} died {RESTARTS + 1} times: {reason}",
                 hint="finished samples are kept: run the same command again",
-            ) from error
+            )
+        hand.lives -= 1
+        logger.warning("Ray worker %s died and is started again: %s", hand.number + 1, reason)
+        hand.actor = self._new()
+        hand.fresh = list(hand.held.values())
+        hand.wants = self._rows - sum(len(job.places) for job in hand.fresh)
 
     def make(self, pull: Pull) -> Iterator[Made | Failed]:
-        """Makes samples for as long as there are jobs; every actor works on jobs of its own."""
-        busy: dict[Any, Callable[..., Any]] = {}
-        free = [actor.make.remote for actor in self._actors]
+        """Makes samples for as long as there are jobs.
+
+        Every actor works on jobs of its own, and gets more as soon as it has room.
+        """
+        spare: deque[Job] = deque()
+        busy: dict[Any, _Hand] = {}
+        idle = list(self._hands)
         while True:
-            while free and (jobs := pull(self._rows)):
-                method = free.pop()
-                busy[method(list(jobs))] = method
+            _deal(idle, spare, pull)
+            for hand in [hand for hand in idle if hand.held]:
+                busy[hand.actor.exchange.remote(hand.fresh)] = hand
+                hand.fresh = []
+                idle.remove(hand)
             if not busy:
                 return
             (ready,), _ = self._ray.wait(list(busy), num_returns=1)
-            free.append(busy.pop(ready))
-            yield from self._get(ready)
+            hand = busy.pop(ready)
+            told = self._get(ready)
+            if isinstance(told, Exception):
+                try:
+                    self._again(hand, told)
+                except BacoError as error:
+                    self._hands.remove(hand)
+                    if not self._hands:
+                        raise
+                    logger.warning("%s; the others do its work", error.message)
+                    spare.extend(hand.held.values())
+                    continue
+            else:
+                made, hand.wants = told
+                for one in made:
+                    hand.take(one)
+                    yield one
+            idle.append(hand)
+
+
+def _deal(hands: Sequence[_Hand], spare: deque[Job], pull: Pull) -> None:
+    """Gives jobs to actors that have room, always to the one with the most."""
+    room = sum(max(0, hand.wants) for hand in hands)
+    jobs = [spare.popleft() for _ in range(len(spare) if hands else 0)]
+    room -= sum(len(job.places) for job in jobs)
+    if room > 0:
+        jobs += pull(room)
+    for job in jobs:
+        max(hands, key=lambda hand: hand.wants).give(job)

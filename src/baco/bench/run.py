@@ -150,6 +150,35 @@ def _work_of(plan: Plan, revision: Callable[[str], str]) -> tuple[list[Cell], di
     return cells, datasets
 
 
+class Part(NamedTuple):
+    """A part of a plan's groups: every `of`-th one, from the `first`-th on, which is below `of`."""
+
+    first: int
+    of: int
+
+
+WHOLE = Part(0, 1)
+"""All groups."""
+
+
+def groups_of(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
+    """Returns the groups that a store's plan asks for, or a part of them, in order."""
+    cells = store.cells()
+    records = {cell.fingerprint: store.records(cell) for cell in cells}
+    every = [(cell, record) for cell in cells for record in records[cell.fingerprint]]
+    return every[part.first :: part.of]
+
+
+def unmade(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
+    """Returns the groups that lack samples, but for those that could not be made."""
+    done, failed = store.counts(), store.failures()
+    return [
+        (cell, record)
+        for cell, record in groups_of(store, part)
+        if done.get((cell.key, record.id), 0) < cell.n and (cell.key, record.id) not in failed
+    ]
+
+
 class Worker:
     """One process's part in a run.
 
@@ -157,10 +186,18 @@ class Worker:
         plan: The plan.
         path: The store; it knows the plan already (`prepare`).
         load: Makes the maker of a pair.
+        part: The part of the plan that is to be made.
+        peers: How many processes share it: towards the end none takes more than its share.
     """
 
     def __init__(
-        self, plan: Plan, path: Path, load: Callable[[str, Plan], Maker] = load_local
+        self,
+        plan: Plan,
+        path: Path,
+        load: Callable[[str, Plan], Maker] = load_local,
+        *,
+        part: Part = WHOLE,
+        peers: int = 1,
     ) -> None:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.failures: list[Failure] = []
@@ -170,6 +207,11 @@ class Worker:
         self._todo: deque[tuple[Cell, Record]] = deque()
         self._held: deque[tuple[Cell, Record]] = deque()
         self._asked = 0.0
+        self._part = part
+        self._peers = peers
+        self._mine = 0
+        self._wanted: list[Cell] = []
+        self._share = (0.0, 0)
 
     def run(self) -> list[Failure]:
         """Makes what is missing, pair by pair.
@@ -182,10 +224,10 @@ class Worker:
         """
         with Store(self._path) as store:
             self._store = store
-            cells = store.cells()
+            groups = groups_of(store, self._part)
             with self._heartbeat():
-                for name in dict.fromkeys(cell.pair for cell in cells):
-                    self._run_pair(name, [cell for cell in cells if cell.pair == name])
+                for name in dict.fromkeys(cell.pair for cell, _ in groups):
+                    self._run_pair(name, [group for group in groups if group[0].pair == name])
         return self.failures
 
     @contextlib.contextmanager
@@ -204,20 +246,18 @@ class Worker:
                 with contextlib.suppress(BacoError):  # the next beat may succeed
                     store.renew(self.owner, LEASE)
 
-    def _run_pair(self, name: str, cells: Sequence[Cell]) -> None:
+    def _run_pair(self, name: str, groups: Sequence[tuple[Cell, Record]]) -> None:
         done = self._store.counts()
-        records = {cell.fingerprint: self._store.records(cell) for cell in cells}
         self._held = deque()
+        self._mine, self._share = 0, (0.0, 0)
+        self._wanted = [cell for cell, _ in groups]
         self._todo = deque(
-            (cell, record)
-            for cell in cells
-            for record in records[cell.fingerprint]
-            if done.get((cell.key, record.id), 0) < cell.n
+            (cell, record) for cell, record in groups if done.get((cell.key, record.id), 0) < cell.n
         )
         if not self._todo:
             return
         maker = self._load(name, self._plan)
-        if maker.revision != cells[0].revision:
+        if maker.revision != groups[0][0].revision:
             raise BacoError(
                 f"the pair {name!r} changed while the run began", hint="run the same command again"
             )
@@ -242,6 +282,7 @@ class Worker:
                 self._fail(made)
                 continue
             buffer.append(made)
+            self._mine -= 1
             tally[0] += 1
             tally[1] += len(made.sample.token_ids)
             late = time.monotonic() - flushed > FLUSH_SECONDS
@@ -260,6 +301,7 @@ class Worker:
 
     def _fail(self, failed: Failed) -> None:
         job = failed.job
+        self._mine -= len(job.places)
         self.failures.append(Failure(job.cell, job.record.id, failed.message))
         self._store.fail(job.cell.key, job.record.id, failed.message)
         self._store.release(self.owner, [(job.cell.key, job.record.id)])
@@ -267,6 +309,10 @@ class Worker:
     def _pull(self, rows: int) -> list[Job]:
         """Claims groups of about so many samples that nobody else works on."""
         jobs: list[Job] = []
+        if self._peers > 1 and (rows := min(rows, self._fair_share() - self._mine)) <= 0:
+            if self._mine > 0:
+                return jobs
+            rows = 1
         if not self._todo and time.monotonic() - self._asked > POLL_SECONDS:
             self._asked = time.monotonic()
             self._todo, self._held = self._held, self._todo
@@ -277,6 +323,15 @@ class Worker:
             self._claim(count, rows, jobs)
             rows -= sum(len(job.places) for job in jobs[before:])
         return jobs
+
+    def _fair_share(self) -> int:
+        """How many samples one of those that share the rest may hold."""
+        now = time.monotonic()
+        if not self._share[1] or now - self._share[0] > POLL_SECONDS:
+            made = self._store.count({cell.key for cell in self._wanted})
+            left = sum(cell.n for cell in self._wanted) - made
+            self._share = (now, max(1, -(-left // self._peers)))
+        return self._share[1]
 
     def _claim(self, count: int, rows: int, jobs: list[Job]) -> list[Job]:
         """Claims from the next `count` groups; others' go to those that are held by others."""
@@ -294,6 +349,7 @@ class Worker:
                 places = range(cell.n) if cell.whole_group else missing
                 jobs.append(Job(cell, record, tuple(places)))
                 rows -= len(jobs[-1].places)
+                self._mine += len(jobs[-1].places)
             else:
                 done.append(key)  # there is no room for it now
                 self._todo.append((cell, record))

@@ -13,6 +13,7 @@ from baco.errors import InputError
 
 if TYPE_CHECKING:
     from baco.bench.plan import Plan
+    from baco.bench.run import Part
     from baco.bench.store import Store
 
 app = typer.Typer(
@@ -70,12 +71,24 @@ def run(
     executor: Annotated[
         str, typer.Option(help="local (this process), processes, or ray (a cluster, or here).")
     ] = "local",
-    workers: Annotated[int, typer.Option(help="Processes, or Ray actors.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes, or Ray actors.", show_default="one on each device; 2 without any"
+        ),
+    ] = None,
+    part: Annotated[
+        str,
+        typer.Option(
+            help="Make one part of several only, such as 3/8; baco bench merge joins the stores."
+        ),
+    ] = "1/1",
 ) -> None:
     """Makes the samples that the store lacks.
 
     Kill it and run it again as you like, also several times at once: nothing is made twice.
     """
+    chosen = _part(part)
     path, plan = _open(target, store)
     if dry_run:
         _say_needs(plan, path)
@@ -89,13 +102,50 @@ def run(
 
     if executor not in EXECUTORS:
         raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise InputError(f"{workers} workers are too few", hint="use at least 1")
     prepare(plan, path)
     with watching(path, Console(stderr=True), lambda line: typer.echo(line, err=True)):
-        execute(path, executor, workers)
+        execute(path, executor, workers, chosen)
     with Store(path) as opened:
         _say_failures(opened, path)
+
+
+def _part(text: str) -> Part:
+    """Reads a part: the third of eight is 3/8."""
+    from baco.bench.run import Part
+
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise InputError(f"{text!r} is no part", hint="the third of eight is 3/8")
+    return Part(int(number) - 1, int(count))
+
+
+@app.command()
+def merge(
+    into: Annotated[
+        Path,
+        typer.Argument(help="The store that takes it all in; may be new.", show_default=False),
+    ],
+    others: Annotated[list[Path], typer.Argument(help="Stores that are read.", show_default=False)],
+) -> None:
+    """Adds the samples and scores of some stores to one, as of machines without a common disk.
+
+    What is there already stays as it is, and a new store takes the plan of the first of the others.
+    """
+    from baco.bench.merge import merge_stores
+
+    for other, merged in zip(others, merge_stores(into, others), strict=True):
+        typer.echo(
+            f"{other}: {merged.samples:,} new samples and {merged.scores:,} new scores in {into}",
+            err=True,
+        )
+        if merged.different:
+            typer.echo(
+                f"baco: {merged.different:,} samples of {other} are in {into} with other words, "
+                "as of another device or version; those that were there first stay",
+                err=True,
+            )
 
 
 def _say_failures(store: Store, path: Path) -> None:
@@ -105,6 +155,8 @@ def _say_failures(store: Store, path: Path) -> None:
     found = progress(store)
     samples = sum(one.samples for one in found)
     failed = [one for one in found if one.failed]
+    for line in _uncertain(store):
+        typer.echo(f"baco: {line}", err=True)
     typer.echo(f"{path} holds {samples:,} samples of {len(found)} cells", err=True)
     messages = store.failures()
     for one in failed:
@@ -117,6 +169,19 @@ def _say_failures(store: Store, path: Path) -> None:
     if failed:
         typer.echo("baco: run the same command again to try what failed once more", err=True)
         raise typer.Exit(1)
+
+
+def _uncertain(store: Store) -> list[str]:
+    """Says which decisions of remote pairs are uncertain."""
+    from baco.models.remote import Uncertain
+
+    uncertain = Uncertain()
+    for cell in store.cells():
+        if "remote:" in cell.pair:
+            for _, samples in store.groups(cell):
+                for sample in samples:
+                    uncertain.add(sample.get("details"))
+    return uncertain.lines()
 
 
 def _say_needs(plan: Plan, path: Path) -> None:

@@ -21,6 +21,7 @@ from baco.methods.base import Done, Setting, Task, tasks_for
 from baco.methods.filters import Filter
 from baco.methods.settings import make_setting
 from baco.models.engines import ENGINES, OURS
+from baco.models.remote import Uncertain
 from baco.pair import Pair, load
 from baco.prompts import Conversation, in_short, question_of
 from baco.routers import parse
@@ -169,6 +170,7 @@ class _Sink:
         self._groups = 0
         self._withheld = 0
         self._count = 0
+        self._uncertain = Uncertain()
         console = stdout_console()
         self._printer = Printer(console, style_for(console, job.show_sources))
 
@@ -176,6 +178,7 @@ class _Sink:
         """Takes one sample, and returns those whose turn it is to be shown."""
         self._count += 1
         self._withheld += done.sample.finish_reason == "withheld"
+        self._uncertain.add(done.sample.details)
         if self._job.output:
             self._job.output.write(done.sample)
             if not self._job.as_json:
@@ -231,7 +234,9 @@ class _Sink:
             note("interrupted")
 
     def finish(self, total: int) -> None:
-        """Says what was withheld, and what the file holds."""
+        """Says what is uncertain, what was withheld, and what the file holds."""
+        for line in self._uncertain.lines():
+            note(line)
         if self._withheld:
             note(f"{self._withheld} of {self._count} samples were withheld by the filter")
         if self._job.output:

@@ -278,6 +278,34 @@ def beyond(top: Top, how: Warp, size: int) -> bool:
     return len(ends) > 1 or math.inf in ends
 
 
+class Uncertain:
+    """Adds up what partners that know only top tokens did for many samples (`RemotePartner.account`)."""
+
+    def __init__(self) -> None:
+        self._sides: dict[str, dict[str, float]] = {}
+
+    def add(self, details: Mapping[str, Any] | None) -> None:
+        """Takes the `details` of a sample."""
+        for side, told in ((details or {}).get("remote") or {}).items():
+            seen = self._sides.setdefault(side, {"positions": 0, "beyond": 0, "least_mass": 1.0})
+            seen["positions"] += told["positions"]
+            seen["beyond"] += told["beyond"]
+            seen["least_mass"] = min(seen["least_mass"], told["least_mass"])
+            seen["top_logprobs"] = told["top_logprobs"]
+
+    def lines(self) -> list[str]:
+        """Says for each side how many decisions are uncertain; nothing where none is."""
+        return [
+            f"{seen['beyond'] / seen['positions']:.1%} of the {side} side's decisions are "
+            f"uncertain ({seen['beyond']} of {seen['positions']}): its server tells the "
+            f"{seen['top_logprobs']} likeliest tokens, which held as little as "
+            f"{seen['least_mass']:.2f} of the probability, and sampling may need more; "
+            "ask for more with top_logprobs, or lower top-p"
+            for side, seen in self._sides.items()
+            if seen["beyond"]
+        ]
+
+
 def names_of(tokenizer: Any, tokens: Sequence[bytes]) -> dict[str, int]:
     """Returns token ids by text, and by the names of special tokens.
 

@@ -97,7 +97,8 @@ def load_vllm_pair(
         )
     if not isinstance(base, str) or not isinstance(aligned, str | None):
         raise InputError("vLLM loads models itself", hint="give Hub ids or folders")
-    _check_options(options)
+    if options:  # to know them, vLLM is imported
+        _check_options(options)
     revisions = (base_revision or revision, aligned_revision or revision)
     loading = Loading(device="cpu", dtype=dtype, trust_remote_code=trust_remote_code)
     with contextlib.ExitStack() as stack:

@@ -116,7 +116,7 @@ class Views:
             common: vLLM's description.
             block: Size of a KV block.
         """
-        table = common.block_table_tensor
+        table: torch.Tensor = common.block_table_tensor
         lead = self.rows.leads[side]
         if not self.rows.led[side]:
             return table
@@ -131,7 +131,11 @@ class Views:
         pads = self.rows.pads[side]
         counts = spans.after - spans.first
         dropped = (pads - spans.first).clamp(min=0).minimum(counts)
-        left, seq_lens, table = counts - dropped, spans.after - pads, self.table(side, common, block)
+        left, seq_lens, table = (
+            counts - dropped,
+            spans.after - pads,
+            self.table(side, common, block),
+        )
         total = int(counts.sum())
         # In the middle of answers all stays on the device: one token for each row.
         lags = self.rows.lags[side]
@@ -216,7 +220,8 @@ def _whole(plain: Callable[[Any], KVCacheSpec | None], vllm_config: Any) -> KVCa
         return replace_as(
             spec,
             FullAttentionSpec,
-            drop=("extra_retained_tokens",),
+            # The layers know their windows; those of one cache may differ.
+            drop=("extra_retained_tokens", "sliding_window", "attention_chunk_size"),
             block_size=vllm_config.cache_config.block_size,
             page_size_padded=None,
         )

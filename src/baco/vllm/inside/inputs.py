@@ -1,8 +1,8 @@
 """What a side's model reads of each pass, always in the same memory.
 
 A captured CUDA graph reads the memory that it was captured with, whatever tensors a later call
-names. vLLM keeps its own inputs in place for that; there, labels stand instead of token ids, and the
-stream's positions instead of the side's.
+names. vLLM keeps its own inputs in place for that; there, labels stand instead of token ids, and
+the stream's positions instead of the side's.
 """
 
 from __future__ import annotations

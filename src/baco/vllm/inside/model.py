@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -22,6 +23,23 @@ from baco.vllm.inside.pair import SIDE_NAMES, Inside
 _BASE = "base."
 
 
+@contextlib.contextmanager
+def window_of(config: Any, cache_config: Any) -> Iterator[None]:
+    """Lets layers of one side that do not say their window have that of their own checkpoint.
+
+    vLLM keeps one window for such layers, the aligned checkpoint's.
+    """
+    text = config.get_text_config()
+    before = cache_config.sliding_window
+    kinds = set(getattr(text, "layer_types", None) or ["sliding_attention"])
+    own = getattr(text, "sliding_window", None) if kinds == {"sliding_attention"} else None
+    cache_config.sliding_window = own or None
+    try:
+        yield
+    finally:
+        cache_config.sliding_window = before
+
+
 class BacoForCausalLM(torch.nn.Module):
     """A base and an aligned model that read their own prompts and one common answer.
 
@@ -39,7 +57,7 @@ class BacoForCausalLM(torch.nn.Module):
         sides = []
         for side, name in zip((ALIGNED, BASE), SIDE_NAMES, strict=True):
             config = inside.configs[name]
-            with set_model_tag(f"baco_{name}"):
+            with set_model_tag(f"baco_{name}"), window_of(config, vllm_config.cache_config):
                 model = init_vllm_registered_model(
                     vllm_config,
                     prefix=name,
@@ -56,9 +74,7 @@ class BacoForCausalLM(torch.nn.Module):
         ]
         self.make_empty_intermediate_tensors = self.aligned.make_empty_intermediate_tensors
         self.rows.ahead = Ahead(self.views, sides, vllm_config)
-        self._widths = [
-            inside.configs[name].get_text_config().hidden_size for name in SIDE_NAMES
-        ]
+        self._widths = [inside.configs[name].get_text_config().hidden_size for name in SIDE_NAMES]
         self._dtype = vllm_config.model_config.dtype
         most = vllm_config.scheduler_config.max_num_batched_tokens
         self._inputs = tuple(Inputs(most, self.rows.device) for _ in sides)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
@@ -73,12 +75,18 @@ class PairConfig:
         model.logprobs_mode = "processed_logits"
         model.logits_processors = ["baco.vllm.inside.processor:BacoProcessor"]
         vllm_config.scheduler_config.async_scheduling = False
+        os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # its workers read it, too
         if vllm_config.use_v2_model_runner:
             raise UnsupportedError(
-                "pairs need vLLM's model runner V1", hint="set VLLM_USE_V2_MODEL_RUNNER=0"
+                "pairs need vLLM's model runner V1",
+                hint="set VLLM_USE_V2_MODEL_RUNNER=0, or leave it unset",
             )
+        configs = Inside.of(vllm_config).configs
+        for config in configs.values():
+            _check_kind(config, model)
+        _check_quantised(configs)
         window = getattr(
-            Inside.of(vllm_config).configs["base"].get_text_config(),
+            configs["base"].get_text_config(),
             "max_position_embeddings",
             model.max_model_len,
         )
@@ -87,6 +95,45 @@ class PairConfig:
                 f"the base model reads {window} tokens, and vLLM is set to {model.max_model_len}",
                 hint=f"give --max-model-len {window}",
             )
+
+
+def _check_kind(config: Any, model: Any) -> None:
+    """Refuses one side's model for what it keeps, before any weights are read.
+
+    Raises:
+        UnsupportedError: If it keeps more than keys and values by position; it names what.
+    """
+    from vllm.transformers_utils.config import uses_mrope
+
+    text = config.get_text_config()
+    (name, *_) = config.architectures or [config.model_type]
+    found, _ = model.registry.inspect_model_cls(config.architectures or [], model)
+    state = found.is_hybrid or found.has_inner_state or found.is_attention_free
+    what = {
+        "a recurrent state": state,
+        "latent attention (MLA)": getattr(text, "kv_lora_rank", None) is not None,
+        "positions in several dimensions": uses_mrope(config),
+    }
+    for kind, has in what.items():
+        if has:
+            raise UnsupportedError(
+                f"pairs in vLLM do not work with {kind}, which {name} has",
+                hint="use models with plain attention, or the engine baco",
+            )
+
+
+def _check_quantised(configs: Mapping[str, Any]) -> None:
+    """Refuses pairs of which the sides are quantised differently: vLLM has one way for a model.
+
+    Raises:
+        UnsupportedError: If they are.
+    """
+    how = {side: getattr(config, "quantization_config", None) for side, config in configs.items()}
+    if how["base"] != how["aligned"]:
+        raise UnsupportedError(
+            "vLLM quantises both sides of a pair alike, and these checkpoints differ",
+            hint="use two plain checkpoints, or two that are quantised in the same way",
+        )
 
 
 def _hook_requests() -> None:

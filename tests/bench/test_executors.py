@@ -7,6 +7,7 @@ import pickle
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Container, Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -143,6 +144,21 @@ def test_if_all_always_die_what_is_made_is_kept(store: Path, four_devices: None)
         execute(store, "processes", 1)
     assert "finished samples are kept" in (error.value.hint or "")
     assert started(store) == ["0 1"] * (RESTARTS + 1)
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    (tmp_path / "plan.toml").write_text(PLAN.replace("limit = 3", "limit = 40"))
+    command = [sys.executable, "-m", "baco", "bench", "run", "plan.toml", "--executor", "processes"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as parent:
+        watched = psutil.Process(parent.pid)
+        while len(children := watched.children()) < 3:  # two workers, and what tracks resources
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+    gone, alive = psutil.wait_procs(children, timeout=120)
+    assert not alive
+    assert len(gone) == 3
 
 
 def test_towards_the_end_nobody_takes_more_than_a_share(store: Path) -> None:

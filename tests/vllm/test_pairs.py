@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import runpy
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
@@ -15,7 +16,7 @@ import baco
 from baco.engine import Request, Warp
 from baco.engine.noise import row_key
 from baco.engine.opening import open_engine
-from baco.errors import InputError, UnknownNameError, UnsupportedError
+from baco.errors import InputError, PairError, UnknownNameError, UnsupportedError
 from baco.metrics import score
 from baco.pair import Pair
 from baco.routers import parse
@@ -141,6 +142,67 @@ def test_what_cannot_be_done_is_refused(eager: Pair) -> None:
         baco.load("tiny", engine="vllm", device="cuda")
     with pytest.raises(UnsupportedError, match="leave out --pipeline-parallel-size"):
         baco.load("tiny", engine="vllm", pipeline_parallel_size=2)
+
+
+def only_configs(folder: Path, **aligned: object) -> str:
+    """Saves a pair without any weights, whose aligned side has another configuration."""
+    from transformers import Qwen3Config
+
+    plain = Qwen3Config(
+        vocab_size=400, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=512,
+        architectures=["Qwen3ForCausalLM"],
+    )  # fmt: skip
+    for name in ("base", "aligned"):
+        save_tokenizer(folder / name, chat=name == "aligned")
+        config = plain.to_dict() | (aligned if name == "aligned" else {})
+        (folder / name / "config.json").write_text(json.dumps(config))
+    return f"{folder / 'base'},{folder / 'aligned'}"
+
+
+FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [32, 32]}
+
+
+@pytest.mark.parametrize(
+    ("aligned", "words"),
+    [
+        ({"model_type": "mamba", "architectures": ["MambaForCausalLM"], "state_size": 8},
+         "a recurrent state, which MambaForCausalLM has"),
+        ({"model_type": "deepseek_v3", "architectures": ["DeepseekV3ForCausalLM"],
+          "kv_lora_rank": 16},
+         "latent attention .* which DeepseekV3ForCausalLM has"),
+        ({"quantization_config": FP8}, "quantises both sides of a pair alike"),
+        ({"num_experts": 4, "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"]},
+         "both sides or neither"),
+        ({"vocab_size": 300}, "scores 300 token ids, but its tokenizer has"),
+    ],
+)  # fmt: skip
+def test_models_that_cannot_be_a_side_are_refused_without_weights(
+    aligned: dict[str, object], words: str, load: Callable[..., Pair], tmp_path: Path
+) -> None:
+    """There are no weights to read: any other error would be about them."""
+    with pytest.raises((UnsupportedError, PairError), match=words):
+        load(only_configs(tmp_path, **aligned), enforce_eager=True)
+
+
+def test_the_plugin_chooses_the_model_runner(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a GPU vLLM would choose V2, wherever Triton is; nobody has to set anything."""
+    pytest.importorskip("vllm")
+    from vllm.config import vllm as config
+    from vllm.engine.arg_utils import EngineArgs
+
+    from baco.vllm.inside.pair import overrides
+
+    monkeypatch.setattr(config, "HAS_TRITON", True)
+    monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER", raising=False)
+    base, aligned = only_configs(tmp_path).split(",")
+    arguments = EngineArgs(model=aligned, hf_overrides=overrides(base, None), max_model_len=512)
+    assert not arguments.create_engine_config().use_v2_model_runner
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
+    with pytest.raises(UnsupportedError, match="need vLLM's model runner V1"):
+        arguments.create_engine_config()
 
 
 def test_engines_by_name() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,8 @@ def _visible(spot: Place) -> Iterator[None]:
 
 
 def _child(path: Path, part: Part, peers: int, errors: Any) -> None:
-    """What one process does."""
+    """What one process does. It ends with the process that started it, however that ended."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         with Store(path) as store:
             plan = store.plan
@@ -144,6 +146,13 @@ def _child(path: Path, part: Part, peers: int, errors: Any) -> None:
         errors.put((error.message, error.hint))
     except KeyboardInterrupt:
         return
+
+
+def _follow_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _ray(plan: Plan, path: Path, part: Part, workers: int | None) -> None:

@@ -66,9 +66,9 @@ class Decided(NamedTuple):
 
     @classmethod
     def of(cls, choice: Choice) -> Decided:
-        """Brings a choice from the device."""
-        arrays: list[Any] = [x.cpu().numpy() for x in choice]
-        return cls(*arrays)
+        """Brings a choice from the device, in one copy."""
+        token, source, begins, state, *needs = torch.stack([x.long() for x in choice]).cpu().numpy()
+        return cls(token, source, begins != 0, state, *(need != 0 for need in needs))
 
     def rows(self, mask: Flags) -> Decided:
         """Returns the decisions about some rows."""

@@ -84,7 +84,7 @@ class PairConfig:
         configs = Inside.of(vllm_config).configs
         for config in configs.values():
             _check_kind(config, model)
-        _check_quantised(configs)
+        _check_alike(configs)
         window = getattr(
             configs["base"].get_text_config(),
             "max_position_embeddings",
@@ -122,18 +122,30 @@ def _check_kind(config: Any, model: Any) -> None:
             )
 
 
-def _check_quantised(configs: Mapping[str, Any]) -> None:
-    """Refuses pairs of which the sides are quantised differently: vLLM has one way for a model.
+def _check_alike(configs: Mapping[str, Any]) -> None:
+    """Refuses pairs whose sides differ in what vLLM sets up once for a model.
 
     Raises:
-        UnsupportedError: If they are.
+        UnsupportedError: If they do.
     """
-    how = {side: getattr(config, "quantization_config", None) for side, config in configs.items()}
-    if how["base"] != how["aligned"]:
+    base, aligned = configs["base"], configs["aligned"]
+    if getattr(base, "quantization_config", None) != getattr(aligned, "quantization_config", None):
         raise UnsupportedError(
             "vLLM quantises both sides of a pair alike, and these checkpoints differ",
             hint="use two plain checkpoints, or two that are quantised in the same way",
         )
+    if _has_experts(base) != _has_experts(aligned):
+        raise UnsupportedError(
+            "in vLLM both sides or neither may be a mixture of experts",
+            hint="use two dense models or two mixtures, or the engine baco",
+        )
+
+
+def _has_experts(config: Any) -> bool:
+    """Whether a model is a mixture of experts."""
+    text = config.get_text_config()
+    names = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    return any(getattr(text, name, None) for name in names)
 
 
 def _hook_requests() -> None:

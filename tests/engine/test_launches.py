@@ -1,0 +1,125 @@
+"""What a cycle costs beside the models, counted: operations, and waits of the host for the device.
+
+On a GPU every operation is a launch, and whatever brings a value to the host waits for all that
+was launched before. Both are counted here as they are dispatched, on a CPU: views launch nothing,
+and what runs inside the models does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from baco.engine import Request, Warp
+from baco.engine.noise import row_key
+from baco.engine.opening import open_engine
+from baco.prompts import conversation_of
+from baco.routers import parse
+from support import golden
+
+VIEWS = {
+    "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "expand",
+    "lift_fresh", "narrow", "permute", "select", "slice", "split", "split_with_sizes", "squeeze",
+    "t", "transpose", "unbind", "unsqueeze", "view",
+}  # fmt: skip
+WAITS = {"_local_scalar_dense", "equal", "masked_select", "nonzero", "_unique2", "unique_dim"}
+
+
+class Launches(TorchDispatchMode):
+    """Counts what is dispatched, but for what a model does.
+
+    Attributes:
+        operations: Operations that launch something.
+        waits: Those of them, and copies to the host, that the host waits for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+        self.waits = 0
+        self.inside = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.inside:
+            name = func.overloadpacket.__name__
+            self.operations += name not in VIEWS
+            masked = name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
+                x is not None and x.dtype == torch.bool for x in args[1]
+            )
+            ragged = name == "repeat_interleave" and not (kwargs or {}).get("output_size")
+            self.waits += name in WAITS or masked or ragged
+        return func(*args, **(kwargs or {}))
+
+    @contextmanager
+    def outside(self, *models: torch.nn.Module) -> Iterator[None]:
+        """Leaves out what some models do, and counts copies to the host."""
+
+        def quiet(plain: Callable[..., Any]) -> Callable[..., Any]:
+            def forward(*args: Any, **more: Any) -> Any:
+                self.inside = True
+                try:
+                    return plain(*args, **more)
+                finally:
+                    self.inside = False
+
+            return forward
+
+        plain_cpu = torch.Tensor.cpu
+
+        def cpu(tensor: torch.Tensor) -> torch.Tensor:
+            self.waits += not self.inside
+            return plain_cpu(tensor)
+
+        with patch.object(torch.Tensor, "cpu", cpu), self:
+            before = [model.forward for model in models]
+            for model in models:
+                model.forward = quiet(model.forward)
+            try:
+                yield
+            finally:
+                for model, forward in zip(models, before, strict=True):
+                    model.forward = forward
+
+
+def per_cycle(spec: str, warp: Warp, lookahead: Any) -> tuple[float, float, int]:
+    """Returns (operations, waits) of a cycle in the middle of ten answers, and how many there were.
+
+    The bundled pair; what joining and leaving costs is left out.
+    """
+    tiny = golden.tiny()
+    base, aligned = tiny.prompt_ids(conversation_of("Suggest a summer trip destination."))
+    engine = open_engine(tiny.base, tiny.aligned, lookahead=lookahead)
+    for i in range(10):
+        engine.submit(
+            Request(base, aligned, parse(spec), row_key(0, spec, i), warp, max_new_tokens=40)
+        )
+    for _ in range(3):
+        engine.step()
+    count, cycles = Launches(), 0
+    with count.outside(tiny.base.model, tiny.aligned.model):
+        while cycles < 12:
+            engine.step()
+            cycles += 1
+    return count.operations / cycles, count.waits / cycles, cycles
+
+
+@pytest.mark.parametrize(
+    ("spec", "lookahead", "most"),
+    [("p-punc@0.4", "off", (150, 3)), ("p-punc@0.4", "auto", (150, 3)), ("h@1", "off", (150, 3)),
+     ("rand@0.5", "auto", (150, 3))],
+)  # fmt: skip
+@pytest.mark.parametrize("warp", [Warp(), Warp(temperature=0)], ids=["sampled", "greedy"])
+def test_a_cycle_launches_and_waits_little(
+    spec: str, lookahead: Any, most: tuple[float, float], warp: Warp
+) -> None:
+    operations, waits, cycles = per_cycle(spec, warp, lookahead)
+    print(f"{spec} {lookahead} {warp.temperature}: {operations:.0f} operations, {waits:.1f} waits")
+    assert cycles == 12
+    assert operations <= most[0]
+    assert waits <= most[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import random
@@ -21,7 +22,8 @@ from baco.bench import executors
 from baco.bench import run as running
 from baco.bench.executors import RESTARTS, RayMaker, execute
 from baco.bench.generate import Failed, Made, Pull
-from baco.bench.run import Local, Worker
+from baco.bench.plan import read_plan
+from baco.bench.run import Local, Worker, prepare
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from support import workers
@@ -71,6 +73,31 @@ def test_ray_makes_what_one_process_makes(tmp_path: Path) -> None:
     assert found == run(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed (extra ray)")
+def test_ray_on_two_gpus_with_a_killed_actor(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.replace("limit = 3", "limit = 20"))
+    path = tmp_path / "ray.sqlite"
+    result = subprocess.run(
+        [sys.executable, "-m", "support.ray_cluster", tmp_path / "plan.toml", path],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "is started again" in result.stderr
+    assert int(result.stdout.splitlines()[-1]) == 3  # two, and the one that replaced the killed one
+    assert content(path) == run_here(tmp_path)
+
+
+def run_here(folder: Path) -> list[tuple[object, ...]]:
+    """What one process makes of the plan that is there."""
+    path = folder / "here.sqlite"
+    prepare(read_plan(str(folder / "plan.toml")), path)
+    execute(path)
+    return content(path)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A store that knows the fake plan, and nothing more."""
@@ -104,6 +131,8 @@ def started(store: Path) -> list[str]:
 def four_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     monkeypatch.setattr(executors, "_child", workers.child)
+    # Much faster than to start and import anew.
+    monkeypatch.setattr(executors, "get_context", lambda _: multiprocessing.get_context("fork"))
 
 
 def test_every_process_sees_its_own_device(
@@ -126,8 +155,9 @@ def test_processes_that_die_are_started_again(
     deaths(store, on0=RESTARTS, on1=1)
     execute(store, "processes", 2)
     assert content(store) == undisturbed
-    assert started(store) == ["0 2"] * (RESTARTS + 1) + ["1 2"] * 2
-    assert caplog.text.count("it is started again") == RESTARTS + 1
+    again = caplog.text.count("it is started again")  # how often depends on who takes what
+    assert 1 <= again <= RESTARTS + 1
+    assert len(started(store)) == 2 + again
 
 
 def test_a_process_that_always_dies_leaves_its_work_to_others(
@@ -146,6 +176,7 @@ def test_if_all_always_die_what_is_made_is_kept(store: Path, four_devices: None)
     assert started(store) == ["0 1"] * (RESTARTS + 1)
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     psutil = pytest.importorskip("psutil")
     (tmp_path / "plan.toml").write_text(PLAN.replace("limit = 3", "limit = 40"))

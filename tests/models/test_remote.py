@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import baco
+from baco.cli.job import Job
 from baco.engine import Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.engine.scores import score
 from baco.engine.warp import nucleus
 from baco.errors import BacoError, InputError, PairError, UnknownNameError
+from baco.methods.settings import make_setting
 from baco.models.client import Limiter
 from baco.models.endpoint import Endpoint
 from baco.models.known import bundled_folder
@@ -183,6 +186,24 @@ def test_what_went_beyond_is_counted() -> None:
     assert baco.Sample.from_dict(sample.as_dict()).details == sample.details
     assert not beyond(Top(np.array([0, 1]), np.log([0.5, 0.45])), Warp(), 9)
     assert beyond(Top(np.array([0, 1]), np.log([0.5, 0.35])), Warp(), 9)
+
+
+def test_the_share_of_uncertain_decisions_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    setting = make_setting(method="base", top_p=0.99, max_new_tokens=10)
+    prompts = [conversation_of(ASK)]
+
+    def said(top: int) -> str:
+        pair = remote(servers(), top_logprobs=top)
+        Job(pair, setting, prompts, 2, None, None, True, None).run({})
+        return " ".join(capsys.readouterr().err.split())
+
+    told = re.search(r"([\d.]+)% of the base side's decisions are uncertain \((\d+) of (\d+)\)",
+                     said(2))  # fmt: skip
+    assert told
+    share, some, all_ = map(float, told.groups())
+    assert 0 < some <= all_
+    assert share == pytest.approx(100 * some / all_, abs=0.06)
+    assert "uncertain" not in said(400)
 
 
 @pytest.mark.parametrize(

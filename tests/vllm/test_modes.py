@@ -168,8 +168,9 @@ def test_siblings_read_what_is_left_of_both_prompts(
     assert all(b <= most[0] and a <= most[1] for b, a in rest)
 
 
-def test_two_ranks(clean_environment: dict[str, str]) -> None:
-    """Tensor parallel, in processes of its own."""
+@pytest.mark.parametrize("module", ["two_ranks", "experts"])
+def test_in_processes_of_their_own(module: str, clean_environment: dict[str, str]) -> None:
+    """Tensor parallel; mixtures of experts."""
     from baco.errors import UnsupportedError
     from baco.vllm.inside.versions import installed
 
@@ -178,7 +179,7 @@ def test_two_ranks(clean_environment: dict[str, str]) -> None:
     except UnsupportedError as error:
         pytest.skip(str(error))
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "support.two_ranks"],
+        [sys.executable, "-W", "ignore", "-m", f"support.{module}"],
         capture_output=True,
         text=True,
         timeout=600,
@@ -187,5 +188,5 @@ def test_two_ranks(clean_environment: dict[str, str]) -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     equal, total = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"{equal} of {total} equal on two ranks")
+    print(f"{module}: {equal} of {total} equal")
     assert equal >= total - 1

@@ -181,37 +181,44 @@ def step(
     if speaker is not source:
         begins = begins_of(speaker)
     token, found = _best(speaker, begins == ends[:, None], context)
-    if not bool(found.all()):
-        # P~_r has no token in B: the source keeps speaking.
-        kept, _ = _best(source, begins_of(source) == ends[:, None], context)
-        token = torch.where(found, token, kept)
-        to_base = torch.where(found, to_base, from_base)
-        speaker = _pick(to_base, base.nucleus, aligned.nucleus)
-
-    # 4) The end rule.
-    is_end = vocabulary.is_end[token]
-    if end_rule and bool(is_end.any()):
-        needs_aligned = needs_aligned | is_end
-        refused = is_end & ~aligned.top_is_end
-        if bool(refused.any()):
-            second, to_base = _without_ends(
-                refused, to_base, speaker, source, (base, aligned), context, how, vocabulary
-            )
-            token = torch.where(refused, second, token)
-            ends = torch.where(
-                refused, vocabulary.units.begins_token(context.state, token), ends
-            )  # the last resort may go on with the unit
-
-    # 5) The turn rule.
     breaks_line = vocabulary.units.breaks_line
-    if turn_rule and bool((turns := to_base & ends & breaks_line[token]).any()):
-        needs_aligned = needs_aligned | turns
-        token = torch.where(turns & aligned.top_is_end, aligned.top_token, token)
-        refused = turns & ~aligned.top_is_end & ~breaks_line[aligned.top_token]
-        open_ = begins_of(aligned.nucleus) & ~vocabulary.is_end[aligned.nucleus.ids]
-        instead, found = _best(aligned.nucleus, open_, context, noise.TURN)
-        token = torch.where(refused & found, instead, token)
-        to_base = to_base & ~(refused & found)
+    rare = ~found
+    if end_rule:
+        rare = rare | vocabulary.is_end[token]
+    if turn_rule:
+        rare = rare | (to_base & ends & breaks_line[token])
+    # The host looks once at all that is rare: on a GPU each look waits for what was launched.
+    if bool(rare.any()):
+        if not bool(found.all()):
+            # P~_r has no token in B: the source keeps speaking.
+            kept, _ = _best(source, begins_of(source) == ends[:, None], context)
+            token = torch.where(found, token, kept)
+            to_base = torch.where(found, to_base, from_base)
+            speaker = _pick(to_base, base.nucleus, aligned.nucleus)
+
+        # 4) The end rule.
+        is_end = vocabulary.is_end[token]
+        if end_rule and bool(is_end.any()):
+            needs_aligned = needs_aligned | is_end
+            refused = is_end & ~aligned.top_is_end
+            if bool(refused.any()):
+                second, to_base = _without_ends(
+                    refused, to_base, speaker, source, (base, aligned), context, how, vocabulary
+                )
+                token = torch.where(refused, second, token)
+                ends = torch.where(
+                    refused, vocabulary.units.begins_token(context.state, token), ends
+                )  # the last resort may go on with the unit
+
+        # 5) The turn rule.
+        if turn_rule and bool((turns := to_base & ends & breaks_line[token]).any()):
+            needs_aligned = needs_aligned | turns
+            token = torch.where(turns & aligned.top_is_end, aligned.top_token, token)
+            refused = turns & ~aligned.top_is_end & ~breaks_line[aligned.top_token]
+            open_ = begins_of(aligned.nucleus) & ~vocabulary.is_end[aligned.nucleus.ids]
+            instead, found = _best(aligned.nucleus, open_, context, noise.TURN)
+            token = torch.where(refused & found, instead, token)
+            to_base = to_base & ~(refused & found)
 
     return Choice(
         token,

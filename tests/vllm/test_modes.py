@@ -128,17 +128,17 @@ def read_of_prompts(hits: list[int], base: int, aligned: int) -> list[tuple[int,
 
 @pytest.mark.parametrize(
     ("base", "aligned", "most"),
-    # A chat prompt of NoveltyBench beside its question; a long system prompt; the other way round.
-    [(20, 44, (12, 12)), (20, 1000, (12, 8)), (200, 44, (8, 12)), (44, 44, (12, 12))],
+    # A question beside its chat prompt; beside a long system prompt; the other way round; alike.
+    [(40, 88, (24, 24)), (20, 1000, (20, 40)), (200, 44, (40, 40)), (88, 88, (24, 24))],
 )
 def test_siblings_read_what_is_left_of_both_prompts(
     base: int, aligned: int, most: tuple[int, int], load: Callable[..., Pair],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """All whole blocks of 16 that both prompts fill are read once for ten siblings."""
+    """All whole blocks of 32 that both prompts fill are read once for ten siblings."""
     from vllm.v1.core.kv_cache_manager import KVCacheManager
 
-    pair = load(enforce_eager=True, block_size=16)
+    pair = load(enforce_eager=True, max_model_len=1024)
     hits = []
     plain = KVCacheManager.get_computed_blocks
 

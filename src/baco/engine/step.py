@@ -182,13 +182,14 @@ def step(
         begins = begins_of(speaker)
     token, found = _best(speaker, begins == ends[:, None], context)
     breaks_line = vocabulary.units.breaks_line
-    rare = ~found
+    rare = ~found | vocabulary.units.within(context.state)
     if end_rule:
         rare = rare | vocabulary.is_end[token]
     if turn_rule:
         rare = rare | (to_base & ends & breaks_line[token])
     # The host looks once at all that is rare: on a GPU each look waits for what was launched.
-    if bool(rare.any()):
+    usual = not bool(rare.any())
+    if not usual:
         if not bool(found.all()):
             # P~_r has no token in B: the source keeps speaking.
             kept, _ = _best(source, begins_of(source) == ends[:, None], context)
@@ -224,7 +225,7 @@ def step(
         token,
         torch.where(to_base, BASE, ALIGNED),
         ends,
-        vocabulary.units.advance(context.state, token),
+        vocabulary.units.advance(context.state, token, whole=usual or None),
         needs_base,
         needs_aligned,
     )

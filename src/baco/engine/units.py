@@ -403,18 +403,25 @@ class UnitTable:
         """
         return turns + ((turns ^ self.ends_sentence[tokens].long()) & 1)
 
-    def advance(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def within(self, states: torch.Tensor) -> torch.Tensor:
+        """Whether states are within a character that has not all its bytes yet: bool, any shape."""
+        return states >> 8 != 0
+
+    def advance(
+        self, states: torch.Tensor, tokens: torch.Tensor, whole: bool | None = None
+    ) -> torch.Tensor:
         """Returns the states after one token each.
 
         Args:
             states: int64 [n].
             tokens: int64 [n].
+            whole: Whether no state is `within` a character; None if that is to be looked up.
 
         Returns:
             int64 [n].
         """
         last, pending = states & 0xFF, states >> 8
-        if bool((pending != 0).any()):
+        if not whole and bool((pending != 0).any()):
             last, pending = self._complete(last, pending, tokens)
         else:
             pending = self._tail[tokens]

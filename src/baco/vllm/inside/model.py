@@ -12,7 +12,7 @@ from vllm.compilation.backends import set_model_tag
 from vllm.config import VllmConfig
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
-from vllm.model_executor.models.utils import init_vllm_registered_model
+from vllm.model_executor.model_loader.utils import initialize_model
 
 from baco.engine.request import ALIGNED, BASE
 from baco.vllm.inside.ahead import Ahead, begin_experts
@@ -40,6 +40,18 @@ def window_of(config: Any, cache_config: Any) -> Iterator[None]:
         cache_config.sliding_window = before
 
 
+def _own_config(vllm_config: VllmConfig, config: Any) -> VllmConfig:
+    """Returns vLLM's configuration for one side's model.
+
+    vLLM would leave the text part as the aligned checkpoint's, which some models read.
+    """
+    own = vllm_config.with_hf_config(config, architectures=config.architectures)
+    model = own.model_config
+    model.hf_text_config = model.hf_config.get_text_config()
+    model.model_arch_config = model.get_model_arch_config()
+    return own
+
+
 class BacoForCausalLM(torch.nn.Module):
     """A base and an aligned model that read their own prompts and one common answer.
 
@@ -57,13 +69,9 @@ class BacoForCausalLM(torch.nn.Module):
         sides = []
         for side, name in zip((ALIGNED, BASE), SIDE_NAMES, strict=True):
             config = inside.configs[name]
+            own = _own_config(vllm_config, config)
             with set_model_tag(f"baco_{name}"), window_of(config, vllm_config.cache_config):
-                model = init_vllm_registered_model(
-                    vllm_config,
-                    prefix=name,
-                    hf_config=config,
-                    architectures=config.architectures,
-                )
+                model = initialize_model(vllm_config=own, prefix=name)
             self.views.attach(model, side)
             sides.append(model)
         self.aligned, self.base = sides

@@ -279,7 +279,7 @@ def beyond(top: Top, how: Warp, size: int) -> bool:
 
 
 class Uncertain:
-    """Adds up what partners that know only top tokens did for many samples (`RemotePartner.account`)."""
+    """Adds up what partners that know only top tokens did for many samples: their accounts."""
 
     def __init__(self) -> None:
         self._sides: dict[str, dict[str, float]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import threading
@@ -158,7 +159,7 @@ def _follow_parent() -> None:
 def _ray(plan: Plan, path: Path, part: Part, workers: int | None) -> None:
     """Actors that each hold the pair; this process alone reads and writes the store."""
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")
     except ImportError as error:
         raise missing_extra("ray", "ray") from error
     ours = not ray.is_initialized()

@@ -427,8 +427,8 @@ class UnitTable:
             pending = self._tail[tokens]
             return self._after[last, tokens].long() | pending << 8
         after = self._after[last, tokens].long()
-        whole = pending == 0
-        return torch.where(whole, after | self._tail[tokens] << 8, last | pending << 8)
+        done = pending == 0
+        return torch.where(done, after | self._tail[tokens] << 8, last | pending << 8)
 
     def state_after(self, tokens: Sequence[int]) -> int:
         """Returns the state after a whole text's tokens."""

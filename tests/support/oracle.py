@@ -67,6 +67,7 @@ class Remembering:
     def __init__(self, partner: Partner) -> None:
         self.vocabulary = partner.vocabulary
         self.context_window = partner.context_window
+        self.abilities = partner.abilities
         self._said = cache(partner.logits)
 
     def logits(self, ids: Sequence[int]) -> torch.Tensor:

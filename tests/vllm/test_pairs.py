@@ -156,6 +156,7 @@ def only_configs(folder: Path, **aligned: object) -> str:
     for name in ("base", "aligned"):
         save_tokenizer(folder / name, chat=name == "aligned")
         config = plain.to_dict() | (aligned if name == "aligned" else {})
+        config.pop("layer_types", None)  # another kind of model has its own
         (folder / name / "config.json").write_text(json.dumps(config))
     return f"{folder / 'base'},{folder / 'aligned'}"
 
@@ -183,26 +184,6 @@ def test_models_that_cannot_be_a_side_are_refused_without_weights(
     """There are no weights to read: any other error would be about them."""
     with pytest.raises((UnsupportedError, PairError), match=words):
         load(only_configs(tmp_path, **aligned), enforce_eager=True)
-
-
-def test_the_plugin_chooses_the_model_runner(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """On a GPU vLLM would choose V2, wherever Triton is; nobody has to set anything."""
-    pytest.importorskip("vllm")
-    from vllm.config import vllm as config
-    from vllm.engine.arg_utils import EngineArgs
-
-    from baco.vllm.inside.pair import overrides
-
-    monkeypatch.setattr(config, "HAS_TRITON", True)
-    monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER", raising=False)
-    base, aligned = only_configs(tmp_path).split(",")
-    arguments = EngineArgs(model=aligned, hf_overrides=overrides(base, None), max_model_len=512)
-    assert not arguments.create_engine_config().use_v2_model_runner
-    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
-    with pytest.raises(UnsupportedError, match="need vLLM's model runner V1"):
-        arguments.create_engine_config()
 
 
 def test_engines_by_name() -> None:

@@ -134,3 +134,25 @@ def test_one_generation_is_said(file: Path, capsys) -> None:
     assert "one generation only in 1 groups" in err
     assert "line 1" in err
     assert "NaN" in out
+
+
+def test_rows_by_system(file: Path, tmp_path: Path, capsys) -> None:
+    rows = [
+        {"prompt": p, "generations": ["a b", t], "method": m, "tag": "x"}
+        for p in "pq"
+        for m, t in (("one", "a b"), ("two", ""))
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chosen = ["metrics", "score", str(file), "--metrics", "dist_1"]
+    assert run(chosen) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split()[0] == "method"
+    assert "without empty" in out
+    assert {line.split()[0] for line in out.splitlines() if "dist_1" in line} == {"one", "two"}
+    assert run([*chosen, "--by", "none", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["dist_1"]["mean"] == pytest.approx(0.75)
+    assert run([*chosen, "--by", "tag", "--json"]) == 0
+    (part,) = json.loads(capsys.readouterr().out)["by"]
+    assert (part["tag"], part["empty_outputs"]) == ("x", 2)
+    assert run([*chosen, "--by", "tagg"]) == 2
+    assert "no group has such a field" in capsys.readouterr().err

@@ -200,7 +200,7 @@ def scorer_of(name: str, options: Options) -> str:
     metric = named_after_model(resolve(name), options)
     passes = Passes(options, Cache(None))
     parts = [f"v{metric.version}", options.dtype]
-    if metric.variant == "judge" or metric.on_request:
+    if metric.variant == "judge" or (metric.kind == "discourse" and not metric.variant):
         parts.append(passes.judge().settings)
     elif metric.variant == "words" or not (metric.variant or metric.role):
         parts.append(tokenizer_name())
@@ -210,7 +210,7 @@ def scorer_of(name: str, options: Options) -> str:
         parts.append(passes.model(metric).label)
     if metric.base_name == "semantic_entropy":
         parts.append(passes.model(METRICS["ppl"]).label)
-    if metric.name == "nb_utility":
+    if not metric.variant and metric.base_name.startswith(("nb_utility", "esd")):
         parts.append(passes.model(METRICS["nb_distinct"]).label)
     return "|".join(parts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,9 +69,16 @@ def score_file(
         list[str] | None,
         typer.Option(
             help="ROLE=MODEL in place of a default model; the roles are encoder, vendi, nli, same, "
-            "entail, reward. May be repeated."
+            "entail, reward, base. May be repeated."
         ),
     ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Fields whose values are scored apart, separated by commas; guessed from "
+            "dataset, pair, model, method, router, control and gamma, none for one mean."
+        ),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     output: Annotated[
         list[Path] | None,
@@ -123,6 +131,8 @@ def score_file(
     for path in output or ():
         check_format(path)
     groups = _groups(file)
+    if by != "auto":
+        _fields(by, groups)
     judge: Judge | None = None
     if judge_url:
         from baco.metrics.chat import ChatJudge
@@ -162,15 +172,16 @@ def score_file(
     finally:
         if judge is not None:
             judge.close()
+    fields = _fields(by, groups) if by != "auto" else scores.systems
     for path in output or ():
-        write_scores(scores, path)
+        write_scores(scores, path, fields)
     if as_json:
-        typer.echo(json.dumps(scores.to_dict(), ensure_ascii=False, indent=1))
+        typer.echo(json.dumps(scores.to_dict(fields), ensure_ascii=False, indent=1, default=str))
         return
     from baco.cli.table import print_table
-    from baco.metrics.report import SUMMARY, remarks, summary_rows
+    from baco.metrics.report import remarks, summary_columns, summary_rows
 
-    print_table(SUMMARY, summary_rows(scores))
+    print_table(summary_columns(scores, fields), summary_rows(scores, fields))
     for line in remarks(scores):
         typer.echo(line, err=True)
 
@@ -185,6 +196,21 @@ def _groups(file: Path) -> list[Generations]:
 
         return all_generations(file)
     return read_groups(file)
+
+
+def _fields(by: str, groups: Sequence[Generations]) -> tuple[str, ...]:
+    """Reads the fields of ``--by``."""
+    if by == "none":
+        return ()
+    names = tuple(name.strip() for name in by.split(",") if name.strip())
+    known = dict.fromkeys(name for group in groups for name in group.extra)
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"--by {name}: no group has such a field",
+                hint=f"the groups have {', '.join(known) or 'none'}",
+            )
+    return names
 
 
 def _models(pairs: list[str]) -> dict[str, str]:

@@ -50,6 +50,12 @@ _PER_SAMPLE = frozenset(
 )
 
 
+ANNOTATIONS = ("partition", "generation_scores", "turning_points", "sentences", "arousal")
+"""Fields that hold one value for each output."""
+
+SYSTEM = ("dataset", "pair", "model", "method", "router", "control", "gamma")
+"""Fields that say which system wrote a group; groups that differ in them are never averaged."""
+
 _ANSWERS = ("generations", "responses", "choices", "response", "input", "output")
 """Fields of rows of other tools that are read here and do not pass through."""
 
@@ -90,6 +96,22 @@ class Generations:
     def empty(self) -> int:
         """How many outputs are empty: nothing, or white space only."""
         return sum(not text.strip() for text in self.generations)
+
+    def written(self) -> Generations:
+        """The group without its empty outputs, and without what fields say of them."""
+        kept = [i for i, text in enumerate(self.generations) if text.strip()]
+
+        def of(values: Any) -> Any:
+            fits = isinstance(values, list | tuple) and len(values) == len(self.generations)
+            return [values[i] for i in kept] if fits else values
+
+        return Generations(
+            self.prompt,
+            tuple(self.generations[i] for i in kept),
+            tuple(of(self.finish_reasons)),
+            {k: of(v) if k in ANNOTATIONS else v for k, v in self.extra.items()},
+            self.where,
+        )
 
     def hit_limit(self, index: int) -> bool:
         """Whether an output was cut at the length limit."""

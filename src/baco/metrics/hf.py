@@ -412,6 +412,66 @@ class Likelihood:
         return start, [*made, *([self._end] if ending == "end" else [])]
 
 
+class Entropy(Likelihood):
+    """As `Likelihood`, but the sum of the entropies (nats) of the distributions before each token.
+
+    Args:
+        model: The model, with a chat template.
+        options: How to run.
+    """
+
+    def _sum(self, logits: Any, prompt: Sequence[int], target: Sequence[int]) -> float:
+        import torch
+
+        start = len(prompt) - 1
+        steps = torch.log_softmax(logits[start : start + len(target)].double(), dim=-1)
+        return float(-torch.xlogy(steps.exp(), steps.exp()).sum())
+
+
+class Surprise:
+    """(question, answers in order) to each answer's surprise (bits) given all that comes before.
+
+    The model reads the answers as turns of plain text (`baco.prompts.PlainTemplate`); each piece is
+    tokenised by itself.
+
+    Args:
+        model: A base model.
+        options: How to run.
+    """
+
+    def __init__(self, model: Model, options: Options) -> None:
+        self._tokenizer = load_tokenizer(model)
+        self._model = _load("AutoModelForCausalLM", model, options, large=True)
+        self._limit = position_limit(self._model.config, self._tokenizer)
+
+    def __call__(self, items: Sequence[Item]) -> Iterator[Sequence[float]]:
+        """Yields the bits of the answers of each item; NaN where it does not fit the model."""
+        import torch
+
+        for question, *answers in items:
+            first = self._tokenizer.bos_token_id
+            ids: list[int] = [] if first is None else [first]
+            spans: list[tuple[int, int]] = []
+            for answer in answers:
+                gap = "\n\n" if spans else ""
+                ids += self._encode(f"{gap}Question: {question}\nAnswer:")
+                said = self._encode(f" {answer}")
+                spans.append((len(ids), len(ids) + len(said)))
+                ids += said
+            if len(ids) > self._limit or any(start == 0 for start, _ in spans):
+                yield [math.nan] * len(answers)
+                continue
+            row = torch.tensor([ids], device=self._model.device)
+            with torch.inference_mode():
+                logits = self._model(input_ids=row, use_cache=False).logits[0, :-1]
+                steps = torch.log_softmax(logits.double(), dim=-1)
+                picked = steps.gather(1, row[0, 1:, None])[:, 0] / -math.log(2)
+            yield [float(picked[start - 1 : end - 1].sum()) for start, end in spans]
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
 def end_of_turn(tokenizer: Any, name: str) -> int:
     """Id of the token that ends the assistant's turn in the model's chat template.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 def vendi(kernel: ArrayLike) -> float:
@@ -54,6 +54,60 @@ def cosine_dissimilarity(vectors: ArrayLike) -> float:
         return math.nan
     upper = np.triu_indices(len(similarity), k=1)
     return float(np.mean(1.0 - similarity[upper]))
+
+
+def hivemind_rate(vectors: ArrayLike, threshold: float) -> float:
+    """Share of unordered pairs of outputs whose cosine is above a threshold (arXiv 2510.22954).
+
+    Args:
+        vectors: One row per output.
+        threshold: The cosine that a pair must exceed to count as alike.
+
+    Returns:
+        A share in [0, 1]; down is more diverse. NaN for fewer than two outputs and if one of the
+        vectors is zero.
+    """
+    similarity = cosines(vectors)
+    pairs = similarity[np.triu_indices(len(similarity), k=1)]
+    if not len(pairs) or np.isnan(pairs).any():
+        return math.nan
+    return float(np.mean(pairs > threshold))
+
+
+def branching_factor(entropies: Sequence[Sequence[float] | NDArray[np.float64]]) -> float:
+    """Effective number of next tokens along outputs: exp of their mean entropy (arXiv 2506.17871).
+
+    Args:
+        entropies: For each output the sum of its tokens' entropies (nats) and their number.
+
+    Returns:
+        A number in [1, vocabulary]; every output weighs the same, whatever its length. NaN if an
+        output has no token.
+    """
+    if any(not number for _, number in entropies):
+        return math.nan
+    return math.exp(math.fsum(total / number for total, number in entropies) / len(entropies))
+
+
+def icl_score(
+    alone: Sequence[tuple[float, int]], curves: Sequence[Sequence[tuple[float, int]]]
+) -> float:
+    """Diversity as what earlier answers teach about later ones, times coherence (2606.01811).
+
+    With h the surprise of an answer by itself and a_k that of the k-th of n in an order, both in
+    bits per byte: 2 ** -mean(h) * mean over orders of sum over k of (a_k - a_n).
+
+    Args:
+        alone: Surprise (bits) of each answer given the prompt only, and its bytes.
+        curves: The same of the answers in each order, given the prompt and those before.
+
+    Returns:
+        Bits per byte; up is more diverse. NaN if a surprise is missing.
+    """
+    coherence = 2 ** -(math.fsum(bits / size for bits, size in alone) / len(alone))
+    rates = [[bits / size for bits, size in curve] for curve in curves]
+    excess = math.fsum(a - rate[-1] for rate in rates for a in rate) / len(rates)
+    return coherence * excess
 
 
 def semantic_entropy(classes: Sequence[int], log_likelihoods: Sequence[float]) -> float:

@@ -17,8 +17,9 @@ DEFAULTS = {
     "same": "yimingzhang/deberta-v3-large-generation-similarity",
     "entail": "microsoft/deberta-v2-xlarge-mnli",
     "reward": "Skywork/Skywork-Reward-Gemma-2-27B-v0.2",
+    "base": "",
 }
-"""Default model of each role (METRICS of the paper and of NoveltyBench)."""
+"""Default model of each role (METRICS of the paper and of NoveltyBench); a base has none."""
 
 TOKENIZERS = {DEFAULTS["same"]: "microsoft/deberta-v3-large"}
 """Where the tokenizer of a model without one is found."""

@@ -91,6 +91,25 @@ def utility(classes: Sequence[int], scores: Sequence[float], patience: float = P
     return total / weight
 
 
+def effective_classes(classes: Sequence[int], scores: Sequence[float], bar: float) -> float:
+    """Effective semantic diversity: classes among good outputs, over all outputs.
+
+    Source: arXiv 2504.12522, the measure for a fixed number of outputs: what is not good enough
+    adds nothing, and what was said before adds nothing.
+
+    Args:
+        classes: Class of each output.
+        scores: Quality of each output.
+        bar: Least quality of a good output.
+
+    Returns:
+        A share in [0, 1]; up is more diverse. NaN if a quality is missing.
+    """
+    if any(score != score for score in scores):
+        return float("nan")
+    return len({c for c, s in zip(classes, scores, strict=True) if s >= bar}) / len(classes)
+
+
 def mark(raw: float) -> int:
     """Maps a raw score of Skywork-Reward-Gemma-2-27B-v0.2 to 1..10; a tie gets the lower mark."""
     return 1 + bisect_left(THRESHOLDS, raw)

@@ -40,15 +40,16 @@ class NotComputable(BacoError):
     """A metric needs something that was not given; the message says what."""
 
 
-def _aligned_of(pair: str, offline: bool) -> Model:
-    """The aligned model of a pair that BaCo knows by name."""
+def _side_of(pair: str, side: str, offline: bool) -> Model:
+    """The base or the aligned model of a pair that BaCo knows by name."""
     known = known_pair(pair)
-    if not known.aligned:
+    whole = known.base if side == "base" else known.aligned
+    if not whole:
         raise InputError(
             f"the aligned side of the pair {pair!r} is an adapter", hint="name a whole model"
         )
-    found = find_model(locate(known.aligned), offline)
-    return dataclasses.replace(found, name=f"{pair} (aligned)")
+    found = find_model(locate(whole), offline)
+    return dataclasses.replace(found, name=f"{pair} ({side})")
 
 
 @dataclass(frozen=True)
@@ -127,15 +128,19 @@ class Passes:
 
         Raises:
             ModelUnavailable: If it is not to be had.
-            NotComputable: If it is the aligned model and none was given.
+            NotComputable: If it is the aligned or the base model and none was given.
         """
         options = self.options
         given = options.aligned if metric.role == "aligned" else options.models.get(metric.role, "")
         named = metric.variant or given
         if not named and metric.role == "aligned":
             raise NotComputable("it needs the aligned model", hint="name it with --aligned")
-        if metric.role == "aligned" and named in known_pairs():
-            return _aligned_of(named, options.offline)
+        if metric.role == "base" and not named:
+            if options.aligned not in known_pairs():
+                raise NotComputable("it needs the base model", hint="name it: --model base=MODEL")
+            named = options.aligned
+        if metric.role in ("aligned", "base") and named in known_pairs():
+            return _side_of(named, metric.role, options.offline)
         try:
             return find_model(named or DEFAULTS[metric.role], options.offline)
         except ModelUnavailable:

@@ -190,25 +190,33 @@ def reward_raw(groups: Sequence[Generations], passes: Passes, metric: Metric) ->
     return [_mean(scores) for scores in _rewards(groups, passes, metric)]
 
 
-def nb_utility(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[float]:
-    """NoveltyBench's utility from equivalence classes and marks."""
+def classes_and_scores(
+    groups: Sequence[Generations], passes: Passes, metric: Metric
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Equivalence classes and marks of all outputs: of the metric's stand-in, or of models."""
     from baco.metrics.semantic import equivalence_classes
 
     if metric.variant == "file":
-        scores = [given_scores(group) for group in groups]
+        given = [given_scores(group) for group in groups]
         classes = equivalence_classes(groups, passes, metric)
         passes.made_by[metric.name] = "classes and scores given in the input"
-    else:
-        if not metric.variant and not _marked(passes, metric):
-            raise NotComputable(
-                "it needs marks from 1 to 10, and the reward model given has raw scores only"
-            )
-        scores = _rewards(groups, passes, metric)
-        if not metric.variant:
-            scores = [[_to_mark(r) for r in row] for row in scores]
-        marker = passes.made_by[metric.name]
-        classes = equivalence_classes(groups, passes, metric)
-        passes.made_by[metric.name] += f"; scores: {marker}"
+        return classes, given
+    if not metric.variant and not _marked(passes, metric):
+        raise NotComputable(
+            "it needs marks from 1 to 10, and the reward model given has raw scores only"
+        )
+    scores = _rewards(groups, passes, metric)
+    if not metric.variant:
+        scores = [[_to_mark(r) for r in row] for row in scores]
+    marker = passes.made_by[metric.name]
+    classes = equivalence_classes(groups, passes, metric)
+    passes.made_by[metric.name] += f"; scores: {marker}"
+    return classes, scores
+
+
+def nb_utility(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[float]:
+    """NoveltyBench's utility from equivalence classes and marks."""
+    classes, scores = classes_and_scores(groups, passes, metric)
     return [utility(c, s) for c, s in zip(classes, scores, strict=True)]
 
 

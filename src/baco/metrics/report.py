@@ -58,21 +58,36 @@ def _entry(name: str) -> dict[str, str]:
     return dict(zip(CATALOGUE, cells, strict=True))
 
 
-def summary_rows(scores: Scores) -> list[list[str]]:
-    """Cells of the table of means."""
+def summary_columns(scores: Scores, by: Sequence[str]) -> list[str]:
+    """Columns of the table of means: those of `SUMMARY`, fields, and what empties ask for."""
+    extra = ["empty", "mean without empty"] if scores.counts["empty_outputs"] else []
+    return [*by, *SUMMARY[:4], *extra, *SUMMARY[4:]]
+
+
+def summary_rows(scores: Scores, by: Sequence[str] = ()) -> list[list[str]]:
+    """Cells of the table of means: one row for each metric and each system.
+
+    Args:
+        scores: The scores.
+        by: Fields that tell systems apart.
+    """
+    some = scores.counts["empty_outputs"]
     return [
         [
+            *key,
             s.metric.name,
             s.metric.kind,
             s.metric.direction,
             _number(s.mean),
+            *([str(part.counts["empty_outputs"]), _number(s.written)] if some else []),
             _number(s.sd),
             str(s.groups),
             str(s.nan),
             str(s.too_short) if s.metric.base_name.startswith(("dist_", "ead_")) else "-",
             s.made_by,
         ]
-        for s in scores.summaries
+        for key, part in (scores.split(by) if by else {(): scores}).items()
+        for s in part.summaries
     ]
 
 
@@ -124,19 +139,20 @@ def flat_rows(scores: Scores) -> list[dict[str, Any]]:
 def _cell(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
-def write_scores(scores: Scores, path: Path) -> None:
+def write_scores(scores: Scores, path: Path, by: Sequence[str] | None = None) -> None:
     """Writes per-group values to a file; its suffix says how.
 
     Args:
         scores: The scores.
         path: A file ending in one of `FORMATS`; ``.json`` also holds the means and counts.
+        by: Fields that tell systems apart, as `Scores.to_dict` takes them.
 
     Raises:
         InputError: If the suffix is unknown or the file cannot be written.
@@ -146,12 +162,14 @@ def write_scores(scores: Scores, path: Path) -> None:
     try:
         if path.suffix == ".json":
             path.write_text(
-                json.dumps(scores.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+                json.dumps(scores.to_dict(by), ensure_ascii=False, indent=1, default=str) + "\n",
+                encoding="utf-8",
             )
         elif path.suffix == ".jsonl":
             groups = scores.to_dict()["groups"]
             path.write_text(
-                "".join(json.dumps(g, ensure_ascii=False) + "\n" for g in groups), encoding="utf-8"
+                "".join(json.dumps(g, ensure_ascii=False, default=str) + "\n" for g in groups),
+                encoding="utf-8",
             )
         elif path.suffix == ".csv":
             path.write_text(_csv(rows), encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from baco.errors import BacoError
 from baco.metrics.cache import Cache, cache_folder
-from baco.metrics.groups import Generations, as_groups
+from baco.metrics.groups import SYSTEM, Generations, as_groups
 from baco.metrics.lexical import is_short, on_words
 from baco.metrics.models import BUNDLED, DEFAULTS, ModelUnavailable
 from baco.metrics.passes import NotComputable, Options, Passes
@@ -28,11 +28,13 @@ class ScoredGroup:
         group: The group.
         values: Value of each metric; NaN where it is undefined.
         notes: Why a value is NaN.
+        written: Value of each metric on the outputs that are not empty.
     """
 
     group: Generations
     values: Mapping[str, float]
     notes: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Summary:
         groups: How many groups have a value.
         nan: How many have none.
         too_short: For ``dist_k`` and ``ead_k``, groups in which no output has k words or tokens.
-        made_by: The model, judge or tokenizer that made the numbers.
+        made_by: The model, judge or tokenizer that made the numbers, and its parameters.
+        written: Mean over the groups without their empty outputs.
     """
 
     metric: Metric
@@ -56,6 +59,7 @@ class Summary:
     nan: int
     too_short: int
     made_by: str
+    written: float
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,34 @@ class Scores:
             "groups_with_one_output": sum(len(row.group.generations) == 1 for row in self.rows),
         }
 
+    def split(self, fields: Sequence[str]) -> dict[tuple[str, ...], Scores]:
+        """The scores of each system apart.
+
+        Args:
+            fields: Fields of the groups that tell systems apart.
+
+        Returns:
+            The scores of the groups with equal fields, in order of first appearance; a group
+            without a field has ``-`` there.
+        """
+        parts: dict[tuple[str, ...], list[ScoredGroup]] = {}
+        for row in self.rows:
+            parts.setdefault(tuple(_named(row.group, name) for name in fields), []).append(row)
+        return {key: self._of(rows) for key, rows in parts.items()}
+
+    def _of(self, rows: Sequence[ScoredGroup]) -> Scores:
+        summaries = tuple(_summary(s.metric, rows, s.made_by) for s in self.summaries)
+        return Scores(tuple(rows), summaries, self.skipped, self.cost)
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Fields that tell the systems apart: those of `SYSTEM` with more than one value."""
+        return tuple(
+            name
+            for name in SYSTEM
+            if len({_named(row.group, name) for row in self.rows} - {NONE}) > 1
+        )
+
     @property
     def finish_reasons(self) -> dict[str, int]:
         """How many outputs ended for which reason, as far as it is known."""
@@ -113,13 +145,20 @@ class Scores:
         """
         return [row.values[name] for row in self.rows]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain data for JSON; NaN becomes None."""
+    def to_dict(self, by: Sequence[str] | None = None) -> dict[str, Any]:
+        """Everything as plain data for JSON; NaN becomes None.
+
+        Args:
+            by: Fields that tell systems apart, by default `systems`; where there are some, means
+                are given for each system and not over all.
+        """
+        by = self.systems if by is None else by
         return {
             "metrics": {
                 s.metric.name: {
-                    "mean": _plain(s.mean),
-                    "sd": _plain(s.sd),
+                    "mean": None if by else _plain(s.mean),
+                    "mean_without_empty": None if by else _plain(s.written),
+                    "sd": None if by else _plain(s.sd),
                     "groups": s.groups,
                     "nan": s.nan,
                     "too_short": s.too_short,
@@ -129,6 +168,17 @@ class Scores:
                 }
                 for s in self.summaries
             },
+            "by": [
+                {
+                    **dict(zip(by, key, strict=True)),
+                    **part.counts,
+                    "means": {n: _plain(v) for n, v in part.means.items()},
+                    "means_without_empty": {
+                        s.metric.name: _plain(s.written) for s in part.summaries
+                    },
+                }
+                for key, part in (self.split(by).items() if by else ())
+            ],
             "counts": self.counts,
             "finish_reasons": self.finish_reasons,
             "skipped": dict(self.skipped),
@@ -145,6 +195,15 @@ class Scores:
                 for row in self.rows
             ],
         }
+
+
+NONE = "-"
+
+
+def _named(group: Generations, name: str) -> str:
+    """A field of a group as text; `NONE` without it."""
+    value = group.extra.get(name)
+    return NONE if value is None else str(value)
 
 
 def _plain(value: float) -> float | None:
@@ -210,20 +269,24 @@ def score(
     store = Cache(folder)
     passes = Passes(options, store, lexical)
     found: dict[str, list[float]] = {}
-    summaries: list[Summary] = []
+    whole: dict[str, list[float]] = {}
+    makers: dict[str, tuple[Metric, str]] = {}
     skipped: dict[str, str] = {}
     try:
         for metric in wanted:
             try:
                 values = _compute(metric, taken, passes)
+                maker = passes.made_by[metric.name]
+                without = _without_empty(metric, taken, values, passes)
+                passes.made_by[metric.name] = maker
             except (NotComputable, ModelUnavailable) as error:
                 if metric.name in strict or metric.base_name in strict:
                     raise type(error)(f"{metric.name}: {error.message}", hint=error.hint) from error
                 skipped[metric.name] = str(error)
                 continue
             metric = honest(metric, passes)
-            found[metric.name] = values
-            summaries.append(_summary(metric, values, passes.made_by[metric.name]))
+            found[metric.name], whole[metric.name] = values, without
+            makers[metric.name] = metric, passes.made_by[metric.name]
     finally:
         store.close()
     if not found:
@@ -231,8 +294,9 @@ def score(
             "none of the metrics can be computed: "
             + "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         )
-    rows = tuple(_row(group, i, found) for i, group in enumerate(taken))
-    return Scores(rows, tuple(summaries), skipped, judge.cost if judge else "")
+    rows = tuple(_row(group, i, found, whole) for i, group in enumerate(taken))
+    summaries = tuple(_summary(metric, rows, maker) for metric, maker in makers.values())
+    return Scores(rows, summaries, skipped, judge.cost if judge else "")
 
 
 def named_after_model(metric: Metric, options: Options) -> Metric:
@@ -277,9 +341,30 @@ def _compute(metric: Metric, groups: Sequence[Generations], passes: Passes) -> l
     ]
 
 
-def _summary(metric: Metric, values: Sequence[float], made_by: str) -> Summary:
+def _without_empty(
+    metric: Metric, groups: Sequence[Generations], values: Sequence[float], passes: Passes
+) -> list[float]:
+    """Values of a metric on the outputs that are not empty; NaN for a group without any."""
+    some = [i for i, g in enumerate(groups) if 0 < g.empty < len(g.generations)]
+    found = [
+        math.nan if g.empty == len(g.generations) else v
+        for g, v in zip(groups, values, strict=True)
+    ]
+    again = _compute(metric, [groups[i].written() for i in some], passes) if some else []
+    for i, value in zip(some, again, strict=True):
+        found[i] = value
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
     present = [v for v in values if math.isfinite(v)]
-    mean = math.fsum(present) / len(present) if present else math.nan
+    return math.fsum(present) / len(present) if present else math.nan
+
+
+def _summary(metric: Metric, rows: Sequence[ScoredGroup], made_by: str) -> Summary:
+    values = [row.values[metric.name] for row in rows]
+    present = [v for v in values if math.isfinite(v)]
+    mean = _mean(values)
     spread = math.fsum((v - mean) ** 2 for v in present)
     return Summary(
         metric,
@@ -289,10 +374,16 @@ def _summary(metric: Metric, values: Sequence[float], made_by: str) -> Summary:
         len(values) - len(present),
         sum(is_short(metric, v) for v in values),
         made_by,
+        _mean([row.written[metric.name] for row in rows]),
     )
 
 
-def _row(group: Generations, index: int, found: Mapping[str, Sequence[float]]) -> ScoredGroup:
+def _row(
+    group: Generations,
+    index: int,
+    found: Mapping[str, Sequence[float]],
+    whole: Mapping[str, Sequence[float]],
+) -> ScoredGroup:
     values = {name: column[index] for name, column in found.items()}
     notes = {
         name: "one output only: nothing to compare"
@@ -301,4 +392,4 @@ def _row(group: Generations, index: int, found: Mapping[str, Sequence[float]]) -
         for name, value in values.items()
         if not math.isfinite(value)
     }
-    return ScoredGroup(group, values, notes)
+    return ScoredGroup(group, values, notes, {n: column[index] for n, column in whole.items()})

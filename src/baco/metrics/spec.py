@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from baco.metrics.groups import Generations
     from baco.metrics.passes import Passes
 
-Kind = Literal["lexical", "semantic", "quality", "discourse"]
+Kind = Literal["lexical", "semantic", "quality", "discourse", "probability"]
 Direction = Literal["up", "down"]
 Compute = Callable[["Sequence[Generations]", "Passes", "Metric"], "Sequence[float]"]
 
-_COUNTED = re.compile(r"(dist|ead)_([1-9]\d?)\Z")
+_COUNTED = re.compile(r"(dist|ead|esd|icl_diversity)_([1-9]\d?)\Z")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Metric:
 
     @property
     def order(self) -> int:
-        """The n-gram order of ``dist_k`` and ``ead_k``, 1 for all others."""
+        """The number in ``dist_k``, ``ead_k``, ``esd_k`` or ``icl_diversity_k``, 1 for others."""
         match = _COUNTED.match(self.base_name)
         return int(match[2]) if match else 1
 
@@ -94,6 +94,7 @@ GROUPS = ("default", "lexical", "semantic", "quality", "paper", "all")
 def _load() -> None:
     """Imports the modules that define the built-in metrics; each registers its own."""
     import baco.metrics.discourse
+    import baco.metrics.field
     import baco.metrics.lexical
     import baco.metrics.quality
     import baco.metrics.semantic  # noqa: F401
@@ -103,8 +104,10 @@ def resolve(name: str) -> Metric:
     """Finds a metric by name.
 
     Args:
-        name: A registered name, ``dist_k`` or ``ead_k`` for any k from 1 to 99, each optionally
-            followed by ``@`` and a model.
+        name: A registered name, ``dist_k``, ``ead_k``, ``esd_k`` (the bar) or
+            ``icl_diversity_k`` (the orders) for any k from 1 to 99, or a measure of the package
+            emb-diversity as ``emb-diversity.MEASURE``; each optionally followed by ``@`` and a
+            model.
 
     Returns:
         The metric under the name given.
@@ -117,7 +120,12 @@ def resolve(name: str) -> Metric:
     base, at, variant = name.strip().partition("@")
     counted = _COUNTED.match(base)
     if base not in METRICS and counted:
-        found = dataclasses.replace(METRICS[f"{counted[1]}_1"], name=base, default=False)
+        family = counted[1] if counted[1] in METRICS else f"{counted[1]}_1"
+        found = dataclasses.replace(METRICS[family], name=base, default=False)
+    elif base.startswith("emb-diversity."):
+        from baco.metrics.field import package_measure
+
+        found = package_measure(base)
     else:
         found = METRICS[base]
     if not at:

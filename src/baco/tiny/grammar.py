@@ -147,6 +147,29 @@ def variables(pattern: str) -> frozenset[str]:
     return frozenset(names(parse(pattern)))
 
 
+def mentions(pattern: str) -> set[frozenset[str]]:
+    """List the sets of variables that one text of a pattern may mention.
+
+    Args:
+        pattern: The pattern.
+
+    Returns:
+        One set for each way to choose.
+    """
+
+    def ways(nodes: Sequence_) -> set[frozenset[str]]:
+        found: set[frozenset[str]] = {frozenset()}
+        for node in nodes:
+            if isinstance(node, Variable):
+                found = {one | {node.name} for one in found}
+            elif isinstance(node, Choice):
+                options = {way for option in node.options for way in ways(option)}
+                found = {one | way for one in found for way in options}
+        return found
+
+    return ways(parse(pattern))
+
+
 class Reader:
     """A compiled set of patterns that reads texts back into the values of their variables.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from baco.tiny.grammar import Reader, variables
+from baco.tiny.grammar import Reader, mentions, variables
 from baco.tiny.world import Question, choices, understand
 
 _SENTENCE = re.compile(r"(?<=[.?!])\s+")
@@ -221,3 +222,40 @@ def semantic_class(prompt: str, response: str) -> str:
     if content:
         return "; ".join(content)
     return "text: " + " ".join(response.lower().split())
+
+
+@lru_cache(maxsize=4096)
+def valid_classes(prompt: str) -> int:
+    """Count what can be said in answer to a prompt: the semantic classes of flawless answers.
+
+    Args:
+        prompt: What the user says.
+
+    Returns:
+        The number of classes that `semantic_class` can give to answers that are `valid`; 0 for an
+        unknown prompt.
+    """
+    question = understand(prompt)
+    if question is None:
+        return 0
+    kind = question.kind
+    listed = {name: choices(question, name) for name in kind.contents}
+    plain = {name: {v.partition(":")[0] for v in values} for name, values in listed.items()}
+    noted = {
+        name: {v.partition(":")[0] for v in values if ":" in v} for name, values in listed.items()
+    }
+    if kind.roles:
+        parts = [kind.roles[role] for role in kind.plans[question.slots["count"]]]
+    else:
+        parts = [kind.lead, ("", *kind.tails)]
+    known = {*question.slots, *kind.contents, *(("note",) if any(noted.values()) else ())}
+    told: set[frozenset[str]] = {frozenset()}
+    for patterns in parts:
+        uses = {use for text in patterns if variables(text) <= known for use in mentions(text)}
+        told = {before | use for before in told for use in uses}
+    counts: dict[frozenset[str], int] = {}
+    for said in told:
+        free = frozenset(said & kind.contents.keys())
+        sizes = [len((noted if "note" in said and name == "x" else plain)[name]) for name in free]
+        counts[free] = max(counts.get(free, 0), math.prod(sizes))
+    return sum(counts.values())

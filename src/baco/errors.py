@@ -56,6 +56,24 @@ class UnsupportedError(BacoError):
     """The request is well-formed, but this partner, pair or machine cannot do it."""
 
 
+def not_finite(model: str) -> PairError:
+    """Makes the error for a model whose scores are no numbers.
+
+    Args:
+        model: What to call it, with its side and dtype where they are known.
+    """
+    return PairError(
+        f"{model} gives scores that are not finite (NaN or infinity)",
+        hint="float16 overflows in some models: load with --dtype bfloat16 or float32; "
+        "if it is one of these, the weights are damaged",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def missing_extra(package: str, extra: str) -> BacoError:
     """Makes the error for a package that an optional feature needs.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import traceback
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from baco import __version__
-from baco.errors import BacoError, UnknownNameError
+from baco.errors import BacoError, UnknownNameError, first_line
 
 COMMANDS = (
     "generate",
@@ -80,6 +81,9 @@ def _root(
         bool,
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error came from; before the command.")
+    ] = False,
 ) -> None:
     """Base-aligned model collaboration: many different answers that are all good."""
 
@@ -108,10 +112,14 @@ def run(arguments: list[str] | None = None) -> int:
     logger = logging.getLogger("baco")
     if not any(isinstance(handler, _LogLines) for handler in logger.handlers):
         logger.addHandler(_LogLines())
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = arguments[:1] == ["--debug"]
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="baco", standalone_mode=False)
         sys.stdout.flush()
     except BacoError as error:
+        if debug:
+            traceback.print_exc()
         return _complain(str(error))
     except _UsageError as error:
         message = error.format_message().rstrip(".")
@@ -130,6 +138,12 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         _mute()
         return _complain(f"cannot write the output: {error.strerror} (make room and run it again)")
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        said = first_line(error)
+        _complain(f"unforeseen: {type(error).__name__}: {said} (baco --debug ... shows where)")
+        return 1
     return code if isinstance(code, int) else 0
 
 

@@ -139,7 +139,7 @@ class ModelDrafter:
             return torch.tensor([value], device=logits.device)
 
         vocabulary = self.partner.vocabulary
-        scores = score(logits[None], ask.warp, vocabulary)
+        scores = score(logits[None], ask.warp, vocabulary, of=self.partner.label)
         context = Context(vector(ask.key), vector(ask.t + k), vector(state), vector(0))
         choice = step(scores, scores, context, self._own, (ask.warp, ask.warp), vocabulary)
         after = vocabulary.units.advance(vector(state), choice.token)

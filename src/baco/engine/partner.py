@@ -97,6 +97,7 @@ class Partner(ABC):
         device: Where logits live.
         parameters: Number of weights, for cost accounts.
         abilities: What it can do.
+        label: What errors call it.
         runs_on: (kind of device, precision) of its passes; None where passes cost nothing to
             speak of, or nobody knows.
     """
@@ -106,6 +107,7 @@ class Partner(ABC):
     device: torch.device
     parameters: int
     abilities: Abilities = Abilities()
+    label: str = "the model"
     runs_on: tuple[str, torch.dtype] | None = None
 
     @property

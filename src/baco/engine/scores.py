@@ -11,6 +11,7 @@ import torch
 
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, in_order, nucleus
+from baco.errors import not_finite
 
 LOG_0 = -torch.inf
 """The log-probability of what cannot be."""
@@ -97,7 +98,12 @@ class Scores:
 
 
 def score(
-    logits: torch.Tensor, how: Warp, vocabulary: Vocabulary, *, partial: bool = False
+    logits: torch.Tensor,
+    how: Warp,
+    vocabulary: Vocabulary,
+    *,
+    partial: bool = False,
+    of: str = "the model",
 ) -> Scores:
     """Turns a partner's raw logits into P and P~.
 
@@ -107,9 +113,13 @@ def score(
         vocabulary: The partner's vocabulary.
         partial: Whether they are log-probabilities of the likeliest tokens only, see
             `baco.engine.partner.Abilities`. P~ then holds no others.
+        of: What an error calls the partner.
 
     Returns:
         The scores, in float64 for float64 logits, else in float32.
+
+    Raises:
+        PairError: If a row has a score that is NaN or infinite, or none that is finite.
     """
     logits = logits[..., : vocabulary.size]
     if logits.dtype not in (torch.float32, torch.float64):
@@ -120,6 +130,9 @@ def score(
         raw = raw - torch.log1p(-lost.clamp(max=1 - 1e-6))
     else:
         raw = torch.log_softmax(raw, -1)
+    # One bad logit makes its whole row NaN here. Filters would turn that into an index of -1.
+    if raw.amax(-1).isnan().any():
+        raise not_finite(of)
     return Scores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end, partial=partial)
 
 

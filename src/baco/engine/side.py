@@ -257,7 +257,13 @@ class Side:
         lines = self._on_device(rows * self.window + positions % self.window)
         for how, members in self._by_warp(rows):
             mine = slice(None) if members is None else self._on_device(members)
-            scores = score(logits[mine], how, self.partner.vocabulary, partial=self._partial)
+            scores = score(
+                logits[mine],
+                how,
+                self.partner.vocabulary,
+                partial=self._partial,
+                of=self.partner.label,
+            )
             if self._ring is None:
                 self._ring = Ring.empty(len(self.fed) * self.window, scores)
             self._ring = self._ring.wider(scores.nucleus.ids.shape[1])

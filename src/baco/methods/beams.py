@@ -176,7 +176,7 @@ def searching(
     logits = cache.open([tuple(prompt)] * rows, list(range(rows)))
     passes = 1
     for step in range(max_new_tokens):
-        log_probs = score(logits, how, vocabulary).warped
+        log_probs = score(logits, how, vocabulary, of=partner.label).warped
         counts = torch.zeros_like(log_probs[0])
         order = list(range(rows))
         tokens = [0] * rows

@@ -167,7 +167,7 @@ class Writer:
         logits = torch.stack(self.texts.read(texts))
         partner = self.side.partner
         partial = partner.abilities.gives == "top-k"
-        scores = score(logits, self.warp, partner.vocabulary, partial=partial)
+        scores = score(logits, self.warp, partner.vocabulary, partial=partial, of=partner.label)
         device = logits.device
         keys = torch.tensor([self._keys[asks[i].row] for i in going], device=device)
         places = torch.tensor([asks[i].start + k for i in going], device=device)

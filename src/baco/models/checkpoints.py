@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any, Literal
 
 import torch
 
-from baco.errors import BacoError, InputError, PairError
+from baco.errors import BacoError, InputError, PairError, first_line
 from baco.models.linear import use_onednn
 from baco.models.load_lock import LOADING
+
+logger = logging.getLogger("baco")
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
@@ -237,18 +240,53 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
         )
         options["device_map"] = {"": loading.torch_device}
     with LOADING, refusals(source, revision), _quiet(local=Path(source).is_dir()):
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             **where(source, revision),
             dtype=loading.torch_dtype,
             attn_implementation=loading.attention,
             trust_remote_code=loading.trust_remote_code,
+            ignore_mismatched_sizes=True,  # the report names them, in one line
+            output_loading_info=True,
             **options,
         )
+    model, report = loaded
+    _check_report(source, report)
     if not loading.quantised:
         model = model.to(loading.torch_device)
         use_onednn(model)
     return model.eval()
+
+
+def _check_report(source: str, report: dict[str, Any]) -> None:
+    """Refuses weights that do not fill the model: what is missing would be random numbers.
+
+    Args:
+        source: What was loaded.
+        report: What transformers tells of it: keys that are missing, not used, of other shapes.
+
+    Raises:
+        PairError: If a tensor is missing or has another shape than the configuration says.
+    """
+    hint = "download it again; or config.json does not belong to these weights"
+    if wrong := sorted(report.get("mismatched_keys") or ()):
+        name, found, wanted = wrong[0]
+        raise PairError(
+            f"{name} of {source} has the shape {list(found)}, and config.json says {list(wanted)}"
+            + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""),
+            hint=hint,
+        )
+    if missing := sorted(report.get("missing_keys") or ()):
+        raise PairError(f"the weights of {source} lack {_some(missing)}", hint=hint)
+    if errors := report.get("error_msgs"):
+        raise PairError(f"{source} cannot be loaded: {first_line(Exception(errors))}", hint=hint)
+    if unused := sorted(report.get("unexpected_keys") or ()):
+        logger.warning("the weights of %s hold what the model does not use: %s", source,
+                       _some(unused))  # fmt: skip
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more tensors" if len(names) > 1 else "")
 
 
 def _hollow_model(source: str, revision: str, loading: Loading) -> Any:
@@ -314,8 +352,20 @@ def refusals(source: str, revision: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
+    except (BacoError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # what files hold can raise anything
         raise _refusal(source, revision, error) from error
+
+
+def _lfs_pointers(source: str) -> list[str]:
+    """Names the files of a folder that git-lfs has not fetched."""
+    found = []
+    for path in sorted(Path(source).expanduser().glob("*")):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            if file.read(42).startswith(b"version https://git-lfs"):
+                found.append(path.name)
+    return found
 
 
 def _refusal(source: str, revision: str, error: BaseException) -> BacoError:
@@ -324,7 +374,24 @@ def _refusal(source: str, revision: str, error: BaseException) -> BacoError:
     while cause is not None:
         names |= {kind.__name__ for kind in type(cause).__mro__}
         cause = cause.__cause__ or cause.__context__
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    first = first_line(error)
+    if pointers := _lfs_pointers(source):
+        return PairError(
+            f"{source} holds pointers of git-lfs instead of files: {_some(pointers)}",
+            hint="run `git lfs pull` in it, or download it again",
+        )
+    if names & {"SafetensorError", "UnpicklingError", "EOFError", "BadZipFile"} or (
+        "PytorchStreamReader" in first
+    ):
+        return PairError(
+            f"the weights of {source} are damaged or cut off: {first}", hint="download it again"
+        )
+    if isinstance(error, RuntimeError) and "size mismatch" in str(error):
+        mismatch = next(line for line in str(error).splitlines() if "size mismatch" in line)
+        return PairError(
+            f"{source} does not fit its model: {mismatch.strip()[:200]}",
+            hint="check that it belongs to this model; an adapter must keep its token ids",
+        )
     if isinstance(error, ImportError):
         return BacoError(f"{source} cannot be loaded: {first}", hint="install the missing package")
     if "GatedRepoError" in names:

@@ -7,6 +7,7 @@ their prompt's prefill; positions and attention masks follow from the lengths.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import Cache, PreTrainedModel
 
 from baco.engine.partner import Abilities, Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
-from baco.errors import PairError
+from baco.errors import BacoError, PairError, first_line
 from baco.models.recompute import RecomputeCache
 
 _BLOCK = 64  # KV slots grow in steps of this many tokens
@@ -23,6 +24,19 @@ PREFILL = 8192
 """Prompts are computed together up to this many tokens, padding included."""
 
 _LAYER_TYPES = ("full_attention", "sliding_attention")
+
+_OWN_WINDOWS = ("window_size", "attention_window", "local_window")
+"""How configurations name windows that a model cuts for itself, by the longest row (GPT-Neo)."""
+
+_CAUSES = {
+    "dtype|mat_a|mat1|Half|Double|BFloat16|overflow": "use another --dtype: float32 or bfloat16",
+    "index out of range|out of bounds|device-side assert": "a token id or position is beyond the "
+    "model's tables: model and tokenizer may not belong together",
+    "unexpected keyword": "its code is not of this release of transformers",
+    "not on the same device|same device": "name one --device",
+    "not enough memory": "use a smaller model, half precision or 8-bit loading",
+}
+"""Likely causes of an error in a pass, by what it says."""
 
 
 def grown_capacity(capacity: int, length: int) -> int:
@@ -142,6 +156,32 @@ class _Slots(Cache):
                 kept[target, :length] = new[source, :length]
 
 
+def _name(model: Any) -> str:
+    return str(getattr(model.config, "name_or_path", "")) or type(model).__name__
+
+
+def _context_window(config: Any) -> int:
+    """The longest sequence whose scores do not depend on the other rows of a batch.
+
+    Rotary embeddings of the types ``longrope`` and ``dynamic`` turn by the longest row, once it is
+    longer than the model was first trained for: beyond, cached keys and other rows would be wrong.
+    """
+    window = int(getattr(config, "max_position_embeddings", 0) or 0) or 1 << 30
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if rope.get("rope_type") in ("longrope", "dynamic"):
+        first = rope.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
+        window = min(window, int(first or window))
+    return window
+
+
+def _cuts_windows(config: Any, context_window: int) -> bool:
+    """Whether some layer attends to a window that the masks here know nothing of."""
+    sizes = (v for k, v in config.to_dict().items() if k.endswith(_OWN_WINDOWS))
+    return any(isinstance(size, int) and 0 < size < context_window for size in sizes)
+
+
 class HFPartner(Partner):
     """A causal language model of transformers, loaded by the caller.
 
@@ -154,6 +194,8 @@ class HFPartner(Partner):
     Attributes:
         place: Where the model and its cache are.
         narrow: Whether only the other side of a pair knows the last ids of the vocabulary.
+        label: What errors call it.
+        recomputes: Why it is read anew at every pass; empty where its cache serves.
 
     Raises:
         PairError: If the model is not a decoder that this cache can serve.
@@ -177,7 +219,8 @@ class HFPartner(Partner):
         self.model = model
         self.vocabulary = vocabulary
         self.narrow = config.vocab_size < vocabulary.size
-        self.context_window = int(getattr(config, "max_position_embeddings", 0)) or 1 << 30
+        self.label = f"{_name(model)} ({str(model.dtype).removeprefix('torch.')})"
+        self.context_window = _context_window(config)
         self.place: torch.device = model.device
         self.device = device or self.place
         self.parameters = sum(p.numel() for p in model.parameters())
@@ -185,12 +228,21 @@ class HFPartner(Partner):
         self.additive_mask = attention == "eager"
         self._types: list[str] | None = getattr(config, "layer_types", None)
         self._window: int | None = getattr(config, "sliding_window", None)
+        self.recomputes = ""
         # A recurrent state cannot forget a rejected guess.
-        self.abilities = Abilities(
-            rewinds=all(t in _LAYER_TYPES for t in self._types or ())
-            and not getattr(model, "_is_stateful", False)
-        )
+        self.abilities = Abilities()
         self.runs_on = (self.place.type, model.dtype)
+        if getattr(model, "_is_stateful", False) or not all(
+            t in _LAYER_TYPES for t in self._types or ()
+        ):
+            self.recompute("its state cannot be set back")
+        elif _cuts_windows(config, self.context_window):
+            self.recompute("its windows follow the longest row of a batch")
+
+    def recompute(self, why: str) -> None:
+        """Has the model read anew at every pass, because our cache cannot serve it."""
+        self.recomputes = why
+        self.abilities = self.abilities._replace(rewinds=False)
 
     def new_cache(self) -> RowCache:
         """Returns an empty cache for a new batch."""
@@ -205,9 +257,7 @@ class HFPartner(Partner):
     def all_logits(self, ids: Sequence[int], keep: int = 0) -> torch.Tensor:
         """Logits after each token of a sequence (or the last `keep`), without cache."""
         tokens = torch.tensor([list(ids)], device=self.place)
-        out: torch.Tensor = self.model(
-            input_ids=tokens, use_cache=False, logits_to_keep=keep
-        ).logits
+        out = self.run(input_ids=tokens, use_cache=False, logits_to_keep=keep)
         return self._over_all_ids(out[0]).to(self.device)
 
     def _over_all_ids(self, logits: torch.Tensor) -> torch.Tensor:
@@ -216,6 +266,31 @@ class HFPartner(Partner):
         if missing <= 0:
             return logits
         return torch.nn.functional.pad(logits, (0, missing), value=-torch.inf)
+
+    def run(self, **inputs: Any) -> torch.Tensor:
+        """Calls the model once.
+
+        Args:
+            **inputs: Its arguments.
+
+        Returns:
+            Its logits.
+
+        Raises:
+            PairError: If it fails for any reason but memory on an accelerator.
+        """
+        try:
+            out: torch.Tensor = self.model(**inputs).logits
+        except (BacoError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            said = first_line(error)
+            causes = (cause for words, cause in _CAUSES.items() if re.search(words, said))
+            raise PairError(
+                f"{self.label} fails: {said}",
+                hint=next(causes, "--debug shows where"),
+            ) from error
+        return out
 
     def forward(
         self, slots: _Slots, tokens: torch.Tensor, starts: torch.Tensor, **kwargs: Any
@@ -239,14 +314,14 @@ class HFPartner(Partner):
         positions = positions.to(self.place)
         slots.aim(positions, n, length)
         mask = self._no_mask() if plain else self._masks(positions, length)
-        out: torch.Tensor = self.model(
+        out = self.run(
             input_ids=tokens,
             position_ids=positions,
             attention_mask=mask,
             past_key_values=slots,
             use_cache=True,
             **kwargs,
-        ).logits
+        )
         return self._over_all_ids(out)
 
     def _needs_no_mask(self, q: int, length: int) -> bool:

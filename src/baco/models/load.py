@@ -14,7 +14,14 @@ import torch
 
 from baco.engine.partner import Partner
 from baco.engine.vocabulary import Vocabulary
-from baco.errors import BacoError, InputError, PairError, UnsupportedError, missing_extra
+from baco.errors import (
+    BacoError,
+    InputError,
+    PairError,
+    UnsupportedError,
+    first_line,
+    missing_extra,
+)
 from baco.models.checkpoints import (
     DTYPES,
     Loading,
@@ -23,6 +30,7 @@ from baco.models.checkpoints import (
     load_config,
     load_model,
     load_tokenizer,
+    refusals,
     where,
 )
 from baco.models.endpoint import PREFIX, Endpoint
@@ -34,6 +42,7 @@ from baco.models.revisions import revision_of
 from baco.models.sides import Encoder, Side, chat_encoder, plain_encoder, text_encoder
 from baco.models.text_only import text_sides
 from baco.models.tokens import shares_ids, token_bytes, vocabulary_of, vocabulary_size
+from baco.models.verify import sample_ids, verify, verify_adapter
 from baco.partners.bridge import BridgedPartner, bridge, encoder_of
 from baco.prompts import PlainTemplate
 
@@ -112,7 +121,12 @@ class Checkpoint:
         return place
 
     def partner(
-        self, model: Any, vocabulary: Vocabulary, place: torch.device, device: torch.device
+        self,
+        model: Any,
+        vocabulary: Vocabulary,
+        place: torch.device,
+        device: torch.device,
+        side: str = "",
     ) -> Partner:
         """Makes the partner: of a loaded model, or of the server's.
 
@@ -121,11 +135,15 @@ class Checkpoint:
             vocabulary: Its vocabulary.
             place: Where its weights are.
             device: Where its logits are wanted.
+            side: Which side it is, for errors.
         """
         if self.endpoint is None:
             check_width(self.label, model, vocabulary_size(self.tokenizer))
             partner = HFPartner(model, vocabulary, device)
+            partner.label = f"the {side} model {partner.label}"
             partner.place = place
+            if model.device.type != "meta":
+                verify(partner)
             return partner
         names = names_of(self.tokenizer, token_bytes(self.tokenizer))
         return RemotePartner(self.endpoint, vocabulary, names, device)
@@ -150,7 +168,13 @@ class Checkpoint:
             return GenerationConfig.from_pretrained(
                 self.source, **where(self.source, self.revision)
             )
-        except OSError:
+        except OSError as error:
+            if (Path(self.source) / "generation_config.json").is_file():
+                raise PairError(
+                    f"generation_config.json of {self.source} cannot be read, and it names the "
+                    f"tokens that end an answer: {first_line(error)}",
+                    hint="download it again, or delete it",
+                ) from error
             return None  # few base models have one
 
 
@@ -238,7 +262,7 @@ def load_sides(
             vocabulary_of(first.tokenizer, first.ends(), device),
             vocabulary_of(second.tokenizer, second.ends(), device),
         )
-    sides = []
+    sides: list[Side] = []
     for checkpoint, model, place, vocabulary, encode, pieces, boundary in zip(
         (first, second),
         models,
@@ -252,7 +276,9 @@ def load_sides(
         sides.append(
             Side(
                 checkpoint.label,
-                checkpoint.partner(model, vocabulary, place, device),
+                checkpoint.partner(
+                    model, vocabulary, place, device, "aligned" if sides else "base"
+                ),
                 encode,
                 text_encoder(checkpoint.tokenizer, ends),
                 pieces,
@@ -268,11 +294,14 @@ def load_sides(
 
 def _say_if_in_lock_step(sides: Sequence[Side]) -> None:
     """Tells, once for a pair, that a model's state cannot forget guesses."""
-    fixed = [side.label for side in sides if not side.partner.abilities.rewinds]
-    if fixed:
+    why: dict[str, list[str]] = {}
+    for side in sides:
+        if not side.partner.abilities.rewinds:
+            reason = getattr(side.partner, "recomputes", "its state cannot be set back")
+            why.setdefault(reason, []).append(side.label)
+    for reason, labels in why.items():
         logger.warning(
-            "the state of %s cannot be set back: the pair decodes in lock-step, and slowly",
-            " and ".join(fixed),
+            "%s: %s: the pair decodes in lock-step, and slowly", " and ".join(labels), reason
         )
 
 
@@ -308,10 +337,13 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
     model = found.load(loading)
     check_width(found.label, model, partner.vocabulary.size)
     draft = HFPartner(model, partner.vocabulary, partner.device)
+    draft.label = f"the draft model {draft.label}"
     draft.place = found.place(model, loading)
+    if model.device.type != "meta":
+        verify(draft)
     if not draft.abilities.rewinds:
         raise UnsupportedError(
-            f"the draft model {found.label} cannot forget guesses",
+            f"the draft model {found.label} cannot forget guesses: {draft.recomputes}",
             hint="use a model with attention only, or prompt-lookup",
         )
     return draft
@@ -380,8 +412,7 @@ def _adapter_sides(
         from peft import PeftModel
     except ImportError as error:
         raise missing_extra("peft", "lora") from error
-    from baco.models.checkpoints import refusals
-    from baco.models.lora import lora_partners
+    from baco.models.lora import lora_partners, refuse_kinds
 
     check_source(adapter)
     if "," in loading.device:
@@ -402,13 +433,33 @@ def _adapter_sides(
     ends = base.ends() | end_ids(tokenizer, base.config)
     encoders = side_encoders(base, label_of(adapter), tokenizer, ends, base_prompt, template)
     vocabulary = vocabulary_of(tokenizer, ends, loading.torch_device)
-    with LOADING, refusals(adapter, revision), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in an old way
-        if loading.shapes_only:
-            warnings.simplefilter("ignore", UserWarning)  # the adapter's weights are left out too
-        model = PeftModel.from_pretrained(base.load(loading), adapter, revision=revision).eval()
-    check_width(base.label, model, vocabulary.size)
+    bare = base.load(loading)
+    check_width(base.label, bare, vocabulary.size)
+    alone = HFPartner(bare, vocabulary)
+    alone.label = f"the base model {alone.label}"
+    ids, untouched = sample_ids(alone), torch.zeros(0)
+    if not loading.shapes_only:
+        verify(alone)
+        untouched = alone.all_logits(ids)
+    if not alone.abilities.rewinds:
+        raise UnsupportedError(
+            f"an adapter on {base.label} cannot share its weights with it: {alone.recomputes}",
+            hint="merge the adapter into a copy of the model, and load both as two checkpoints",
+        )
+    with LOADING, refusals(adapter, revision), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = PeftModel.from_pretrained(bare, adapter, revision=revision).eval()
+    what = f"the adapter {adapter} ({refuse_kinds(model, adapter)})"
+    if not loading.shapes_only and any("missing adapter keys" in str(w.message) for w in said):
+        raise PairError(
+            f"the file of {what} lacks weights, or names those of another model than {base.label}",
+            hint="download it again, and check its base model",
+        )
     partners = lora_partners(model, vocabulary)
+    for name, partner in zip(("base", "aligned"), partners, strict=True):
+        partner.label = f"the {name} side of {partner.label}"
+    if not loading.shapes_only and not verify_adapter(partners, untouched, ids, what):
+        logger.warning("%s changes nothing: both sides are the base model", what)
     if loading.shapes_only:
         for partner in partners:
             partner.place = partner.device = loading.torch_device

@@ -15,11 +15,40 @@ from baco.engine.partner import Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import UnsupportedError, missing_extra
 from baco.models.hf import HFCache, HFPartner
+from baco.models.verify import cannot_switch
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 _OFF = "__base__"  # peft's name for rows that no adapter changes
+
+
+def refuse_kinds(model: PeftModel, adapter: str) -> str:
+    """Names an adapter's kind; refuses kinds that cannot be switched off row by row.
+
+    Args:
+        model: A PEFT model.
+        adapter: What its adapter is called.
+
+    Raises:
+        UnsupportedError: If the adapter is no LoRA, or brings biases of the base model's own.
+    """
+    config: Any = model.peft_config[model.active_adapter]
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    bias = str(getattr(config, "bias", "none"))
+    if getattr(config, "use_dora", False):
+        kind = "DoRA"
+    if bias != "none":
+        kind += f" with bias={bias!r}"
+    if config.__dict__.get("modules_to_save"):
+        kind += f" with modules_to_save={sorted(config.modules_to_save)}"
+    if config.peft_type != "LORA":
+        raise cannot_switch(f"the adapter {adapter} ({kind})", "only LoRA can be switched by row")
+    names = [name for name, _ in model.named_parameters() if name.endswith(".bias")]
+    own = [n for n in names if bias == "all" or n.endswith(".base_layer.bias")]
+    if bias != "none" and any("lora_" not in name for name in own):
+        raise cannot_switch(f"the adapter {adapter} ({kind})", "it changes the model's own biases")
+    return kind
 
 
 def lora_partners(model: PeftModel, vocabulary: Vocabulary) -> tuple[LoraPartner, LoraPartner]:
@@ -68,11 +97,12 @@ class LoraPartner(HFPartner):
     @torch.inference_mode()
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Next-token logits after a whole sequence, without cache: float [vocabulary]."""
-        tokens = torch.tensor([list(ids)], device=self.place)
-        out: torch.Tensor = self.model(
-            input_ids=tokens, use_cache=False, logits_to_keep=1, adapter_names=[self.adapter]
-        ).logits
-        return out[0, -1].to(self.device)
+        return self.all_logits(ids, keep=1)[-1]
+
+    def run(self, **inputs: Any) -> torch.Tensor:
+        """Calls the model once; rows without a named adapter are this side's."""
+        rows = len(inputs["input_ids"])
+        return super().run(**{"adapter_names": [self.adapter] * rows, **inputs})
 
     def new_cache(self) -> LoraCache:
         """Returns an empty cache for this side alone."""

@@ -58,7 +58,8 @@ class Scorer:
             self._next[name] = self._raw(name, opened)
 
     def _raw(self, side: str, logits: torch.Tensor) -> torch.Tensor:
-        return score(logits, _PLAIN, self._partners[side].vocabulary).raw
+        partner = self._partners[side]
+        return score(logits, _PLAIN, partner.vocabulary, of=partner.label).raw
 
     def push(self, news: Mapping[int, Sequence[Chunk]]) -> dict[int, list[Logprob]]:
         """Scores the next tokens of some samples.

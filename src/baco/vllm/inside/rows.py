@@ -253,8 +253,8 @@ class Rows:
         how_base, how_aligned = program.warps
         if program.method == "baco":
             both = (
-                score(aligned, how_aligned, self.vocabulary),
-                score(base, how_base, self.vocabulary),
+                score(aligned, how_aligned, self.vocabulary, of="the aligned model"),
+                score(base, how_base, self.vocabulary, of="the base model"),
             )
             if program.blend is None:
                 return both

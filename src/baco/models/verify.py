@@ -1,0 +1,142 @@
+"""What is checked of a model when it loads: that our cache gives what the model itself gives.
+
+Few tokens, two rows, five short passes: two without a cache, then prefill, one more token for both
+rows, and one pass in which a row was set back and the rows stand at different places. Families
+whose code reads positions or masks in a way of its own differ here, by about as much as two texts
+do; rounding is far below, in any dtype.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from baco.errors import BacoError, UnsupportedError, not_finite
+
+if TYPE_CHECKING:
+    from baco.models.hf import HFPartner
+    from baco.models.lora import LoraPartner
+
+_EXACT = 0.01
+_COARSE = 0.25
+"""How far logits may be apart, as a share of their spread: in float32 and more; in half precision
+or quantised. Both bounds were chosen, not measured."""
+
+
+def sample_ids(partner: HFPartner, count: int = 6) -> list[int]:
+    """Returns token ids from all over the part of a vocabulary that a model knows."""
+    ids: list[int] = _known(partner).nonzero().flatten().tolist()
+    return [ids[(2 * k + 1) * len(ids) // (2 * count)] for k in range(count)]
+
+
+def verify(partner: HFPartner) -> None:
+    """Compares cached with uncached logits; a model that our cache cannot serve is recomputed.
+
+    Args:
+        partner: A loaded model; its `recomputes` is set where its cache gives other logits.
+
+    Raises:
+        PairError: If the model cannot compute, or gives no finite scores.
+    """
+    ids = sample_ids(partner)
+    one, other = ids[:4], ids[1:]
+    wanted = [_finite(partner, partner.all_logits(row)) for row in (one, other)]
+    if partner.recomputes:
+        return
+    try:
+        cache = partner.new_cache()
+        cache.add(2)
+        opened = cache.open([one[:3], other[:3]], [0, 1])
+        both = cache.feed(torch.tensor([[one[3]], [other[3]]]), torch.tensor([1, 1]))
+        cache.truncate(torch.tensor([2, 4]))
+        ragged = cache.feed(torch.tensor([one[2:4], [other[4], 0]]), torch.tensor([2, 1]))
+    except BacoError:
+        partner.recompute("its code does not take a cache with rows of unequal length")
+        return
+    got = torch.stack([*opened, *both[:, 0], *ragged[0], ragged[1, 0]])
+    right = torch.stack([wanted[k][at] for k, at in ((0, 2), (1, 2), (0, 3), (1, 3))])
+    right = torch.cat([right, wanted[0][2:4], wanted[1][4:5]])
+    if not alike(partner, got, right):
+        partner.recompute("with a cache it gives other scores than without")
+
+
+def verify_adapter(
+    sides: tuple[LoraPartner, LoraPartner], untouched: torch.Tensor, ids: list[int], what: str
+) -> bool:
+    """Checks the sides of one set of weights: base = the model alone, aligned = PEFT's own.
+
+    Args:
+        sides: (base, aligned).
+        untouched: What the model said of `ids` before it got the adapter, float [ids, v].
+        ids: Some token ids.
+        what: What to call the adapter.
+
+    Returns:
+        Whether the adapter changes anything.
+
+    Raises:
+        UnsupportedError: If a side is not what it should be.
+        PairError: If the adapted model gives no finite scores.
+    """
+    base, aligned = sides
+    try:
+        adapted = aligned.run(
+            adapter_names=None,
+            input_ids=torch.tensor([ids], device=aligned.place),
+            use_cache=False,
+        )[0]
+        shared = aligned.shared_cache(base)
+        assert shared is not None  # they are two sides of one set of weights
+        cache = shared[0]  # its first row is the aligned side's
+        cache.add(2)
+        got = [cache.open([ids[:-1]] * 2, [0, 1])]
+        got += [cache.feed(torch.tensor([ids[-1:]] * 2), torch.tensor([1, 1]))[:, 0]]
+    except BacoError as error:
+        raise cannot_switch(what, error.message) from error
+    _finite(aligned, adapted)
+    for side, (partner, right) in enumerate(zip(sides, (untouched, adapted), strict=True)):
+        if not alike(partner, torch.stack([each[1 - side] for each in got]), right[-2:]):
+            name = ("base", "aligned")[side]
+            raise cannot_switch(what, f"the {name} side is not what it is without the other")
+    return not torch.equal(got[1][0], got[1][1])
+
+
+def cannot_switch(what: str, why: str) -> UnsupportedError:
+    """Makes the error for an adapter that cannot be switched off for single rows."""
+    return UnsupportedError(
+        f"{what} cannot share its weights with the base model: {why}",
+        hint="merge it (peft's merge_and_unload), save that with its tokenizer, and load both as "
+        "two checkpoints",
+    )
+
+
+def alike(partner: HFPartner, got: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether logits [n, v] are the same but for rounding."""
+    return apart(partner, got, right) <= 1
+
+
+def apart(partner: HFPartner, got: torch.Tensor, right: torch.Tensor) -> float:
+    """How far logits [n, v] are apart, in units of what the dtype allows."""
+    allowed = _known(partner).to(right.device)
+    got, right = (x[:, : len(allowed)][:, allowed].double() for x in (got.to(right.device), right))
+    model = partner.model
+    exact = model.dtype in (torch.float32, torch.float64) and not getattr(
+        model, "is_quantized", False
+    )
+    spread = right.std(-1, unbiased=False) * (_EXACT if exact else _COARSE) + 1e-6
+    error = (got - right).square().mean(-1).sqrt()
+    return float((error / spread).nan_to_num(torch.inf).max())
+
+
+def _known(partner: HFPartner) -> torch.Tensor:
+    """The ids that a model scores and may write, bool [at most its own vocabulary]."""
+    width: int = partner.model.config.get_text_config().vocab_size
+    return partner.vocabulary.allowed[:width]
+
+
+def _finite(partner: HFPartner, logits: torch.Tensor) -> torch.Tensor:
+    allowed = _known(partner).to(logits.device)
+    if logits[..., : len(allowed)][..., allowed].isnan().any():
+        raise not_finite(partner.label)
+    return logits

@@ -28,12 +28,12 @@ from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend, blend
 from baco.engine.costs import Costs
 from baco.engine.drafts import Ask, Draft, make_drafter
-from baco.engine.partner import Lookahead, Partner, RowCache
+from baco.engine.partner import Lookahead, Partner
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Request
 from baco.engine.router import ALONE, Router
 from baco.engine.scores import Context, Nucleus, Scores
-from baco.engine.side import Side, run_together, score_window
+from baco.engine.side import Side, Strand, run_together, score_window
 from baco.engine.step import Choice, step
 from baco.engine.warp import Warp, nucleus
 from baco.errors import BacoError, InputError, UnsupportedError
@@ -137,9 +137,8 @@ class Engine:
             )
         if max_rows < 1:
             raise InputError(f"max_rows {max_rows} is out of range", hint="use at least 1")
-        shared = aligned.shared_cache(base)
-        self._shared: RowCache | None
-        self._shared, *strands = shared or (None, None, None)
+        self._shared = aligned.shared_cache(base)
+        strands = [self._shared and Strand(self._shared, which) for which in (0, 1)]
         self.longest = longest_draft(lookahead)
         if not (base.abilities.rewinds and aligned.abilities.rewinds):
             if isinstance(lookahead, int) or draft is not None:

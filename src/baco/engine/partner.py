@@ -135,14 +135,15 @@ class Partner(ABC):
             Float tensor [vocabulary].
         """
 
-    def shared_cache(self, base: Partner) -> tuple[RowCache, RowCache, RowCache] | None:
-        """Returns a cache through which one pass serves both sides, where that is possible.
+    def shared_cache(self, other: Partner) -> RowCache | None:
+        """Returns a cache through which one pass serves two sides, where that is possible.
 
         Args:
-            base: The base side of the pair, of which this is the aligned side.
+            other: The other side of the pair.
 
         Returns:
-            The cache, the aligned side's view of it and the base side's; None by default.
+            A cache whose even rows are this side's and whose odd rows are the other's; None where
+            there is none, as by default.
         """
         return None
 

@@ -326,3 +326,35 @@ def run_together(
         side.heard(logits[k::2], counts[k::2])
     second.row_passes = before
     first.passes += 1
+
+
+class Strand:
+    """One side's view of a shared cache: every second row."""
+
+    def __init__(self, shared: RowCache, which: int) -> None:
+        self._shared = shared
+        self._which = which
+
+    def add(self, count: int) -> None:
+        """Appends empty rows, once for both sides."""
+        if self._which == 0:
+            self._shared.add(2 * count)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps the given rows, once for both sides."""
+        if self._which == 0:
+            self._shared.keep([2 * i + k for i in rows for k in (0, 1)])
+
+    def truncate(self, lengths: torch.Tensor) -> None:
+        """Forgets later tokens of this side's rows."""
+        both = torch.full((2 * len(lengths),), 1 << 60, device=lengths.device)
+        both[self._which :: 2] = lengths
+        self._shared.truncate(both)
+
+    def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
+        """Not for one side alone."""
+        raise NotImplementedError("both sides of a shared cache run together")
+
+    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Not for one side alone."""
+        raise NotImplementedError("both sides of a shared cache run together")

@@ -113,15 +113,14 @@ class LoraPartner(HFPartner):
         """The model with all its adapters."""
         return self.stack
 
-    def shared_cache(self, base: Partner) -> tuple[RowCache, RowCache, RowCache] | None:
-        """Returns a cache of this side's rows (even) and the base side's (odd), with both views.
+    def shared_cache(self, other: Partner) -> RowCache | None:
+        """Returns a cache of this side's rows (even) and another's (odd).
 
         None if the other is this side itself, or another set of weights.
         """
-        if base is self or not isinstance(base, LoraPartner) or base.stack is not self.stack:
+        if other is self or not isinstance(other, LoraPartner) or other.stack is not self.stack:
             return None
-        shared = LoraCache(self, (self.adapter, base.adapter))
-        return shared, Strand(shared, 0), Strand(shared, 1)
+        return LoraCache(self, (self.adapter, other.adapter))
 
 
 class LoraCache(HFCache):
@@ -138,35 +137,3 @@ class LoraCache(HFCache):
     def extra(self, kinds: Sequence[int]) -> dict[str, Any]:
         """Names each row's adapter for the forward pass."""
         return {"adapter_names": [self._adapters[kind] for kind in kinds]}
-
-
-class Strand:
-    """One side's view of a shared cache: every second row."""
-
-    def __init__(self, shared: RowCache, which: int) -> None:
-        self._shared = shared
-        self._which = which
-
-    def add(self, count: int) -> None:
-        """Appends empty rows, once for both sides."""
-        if self._which == 0:
-            self._shared.add(2 * count)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keeps the given rows, once for both sides."""
-        if self._which == 0:
-            self._shared.keep([2 * i + k for i in rows for k in (0, 1)])
-
-    def truncate(self, lengths: torch.Tensor) -> None:
-        """Forgets later tokens of this side's rows."""
-        both = torch.full((2 * len(lengths),), 1 << 60, device=lengths.device)
-        both[self._which :: 2] = lengths
-        self._shared.truncate(both)
-
-    def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
-        """Not for one side alone."""
-        raise NotImplementedError("both sides of a shared cache run together")
-
-    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """Not for one side alone."""
-        raise NotImplementedError("both sides of a shared cache run together")

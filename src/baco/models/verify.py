@@ -86,9 +86,8 @@ def verify_adapter(
             input_ids=torch.tensor([ids], device=aligned.place),
             use_cache=False,
         )[0]
-        shared = aligned.shared_cache(base)
-        assert shared is not None  # they are two sides of one set of weights
-        cache = shared[0]  # its first row is the aligned side's
+        cache = base.shared_cache(aligned)
+        assert cache is not None  # they are two sides of one set of weights
         cache.add(2)
         got = [cache.open([ids[:-1]] * 2, [0, 1])]
         got += [cache.feed(torch.tensor([ids[-1:]] * 2), torch.tensor([1, 1]))[:, 0]]
@@ -96,7 +95,7 @@ def verify_adapter(
         raise cannot_switch(what, error.message) from error
     _finite(aligned, adapted)
     for side, (partner, right) in enumerate(zip(sides, (untouched, adapted), strict=True)):
-        if not alike(partner, torch.stack([each[1 - side] for each in got]), right[-2:]):
+        if not alike(partner, torch.stack([each[side] for each in got]), right[-2:]):
             name = ("base", "aligned")[side]
             raise cannot_switch(what, f"the {name} side is not what it is without the other")
     return not torch.equal(got[1][0], got[1][1])

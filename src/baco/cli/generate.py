@@ -118,14 +118,15 @@ def generate(
             help="Draw samples again that stop with fewer tokens.", rich_help_panel=_SAMPLING
         ),
     ] = 0,
-    turn_rule: Annotated[
+    run_on: Annotated[
         bool,
         typer.Option(
-            help="End an answer where the base model goes on to its template's next turn; "
-            "without it answers run on, as in the paper's literal reading.",
+            "--run-on",
+            help="Let answers run on where the base model goes on to its template's next turn: "
+            "the paper's literal reading.",
             rich_help_panel=_SAMPLING,
         ),
-    ] = True,
+    ] = False,
     system: Annotated[str | None, typer.Option(help="A system prompt.", show_default=False)] = None,
     input_file: Annotated[
         str | None,
@@ -243,7 +244,7 @@ def generate(
         "seed": seed,
         "stop": stop,
         "restart_shorter_than": restart_shorter_than,
-        "turn_rule": turn_rule,
+        "turn_rule": not run_on,
         "lookahead": read_lookahead(lookahead),
         "draft": draft,
         "max_rows": max_rows,

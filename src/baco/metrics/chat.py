@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from baco.errors import BacoError, InputError
 from baco.metrics import rubrics
 from baco.metrics.judge import Judge
-from baco.metrics.passes import Item
+from baco.metrics.spec import Item
 from baco.models.client import AGAIN, connect, persist
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ import numpy as np
 
 from baco.metrics import rubrics
 from baco.metrics.groups import Generations
-from baco.metrics.passes import Item, NotComputable, Passes, Values
-from baco.metrics.spec import METRICS, Metric
+from baco.metrics.passes import NotComputable, Passes, Values
+from baco.metrics.spec import METRICS, Item, Metric
 from baco.metrics.words import sentences
 
 TURNING_POINTS = 5

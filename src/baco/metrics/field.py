@@ -12,10 +12,10 @@ from baco.errors import InputError, missing_extra
 from baco.metrics.groups import Generations
 from baco.metrics.kernels import branching_factor, hivemind_rate, icl_score
 from baco.metrics.partition import effective_classes
-from baco.metrics.passes import Item, Passes, Values
+from baco.metrics.passes import Passes, Values
 from baco.metrics.quality import classes_and_scores
 from baco.metrics.semantic import TINY_JUDGE, embeddings
-from baco.metrics.spec import METRICS, Metric, one, zero
+from baco.metrics.spec import METRICS, PACKAGES, Item, Metric, one, zero
 
 ALIKE = 0.8
 """Cosine above which two answers count as alike (Jiang et al. 2025)."""
@@ -236,3 +236,5 @@ for _metric in (
     ),
 ):
     METRICS.add(_metric.name, _metric)
+
+PACKAGES[PACKAGE] = package_measure

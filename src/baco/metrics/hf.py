@@ -16,7 +16,8 @@ import numpy as np
 
 from baco.errors import InputError, PairError, missing_extra
 from baco.metrics.models import TOKENIZERS, Model, find_model
-from baco.metrics.passes import Item, Options
+from baco.metrics.passes import Options
+from baco.metrics.spec import Item
 from baco.models.load_lock import LOADING
 from baco.models.sides import ChatTemplate
 from baco.prompts import Conversation, Message

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from baco.metrics import rubrics
-from baco.metrics.passes import Item
+from baco.metrics.spec import Item
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from baco.metrics.ngrams import (
     self_bleu_pairwise,
     self_rouge_l,
 )
-from baco.metrics.passes import Item, Passes
-from baco.metrics.spec import METRICS, Metric, count, one, resolve, zero
+from baco.metrics.passes import Passes
+from baco.metrics.spec import METRICS, Item, Metric, count, one, resolve, zero
 from baco.metrics.words import mostly_not_ascii, tokenizer_name, words
 
 WORDS_VOCABULARY = 128256

@@ -9,7 +9,8 @@ from baco.errors import InputError
 from baco.metrics import hf, rubrics
 from baco.metrics.judge import Judge
 from baco.metrics.models import find_model
-from baco.metrics.passes import Item, Options
+from baco.metrics.passes import Options
+from baco.metrics.spec import Item
 
 LONGEST_REPLY = 256
 """Tokens of a reply: enough for five numbers, or for twenty."""

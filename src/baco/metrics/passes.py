@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache, content_key
 from baco.metrics.models import BUNDLED, DEFAULTS, Model, ModelUnavailable, find_model
+from baco.metrics.spec import Item, Metric
 from baco.models.engines import ENGINES, OURS
 from baco.models.known import known_pair, known_pairs, locate
 
 if TYPE_CHECKING:
     from baco.metrics.groups import Generations
     from baco.metrics.judge import Judge
-    from baco.metrics.spec import Metric
 
-Item = tuple[str, ...]
 Values = NDArray[np.float64]
 Run = Callable[[list[Item]], Iterable[Sequence[float]]]
 

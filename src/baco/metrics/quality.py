@@ -7,87 +7,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from baco.metrics.groups import Generations
+from baco.metrics.likelihood import means_of, token_likelihoods
 from baco.metrics.models import DEFAULTS
 from baco.metrics.partition import mark, utility
-from baco.metrics.passes import Item, NotComputable, Passes, Values
-from baco.metrics.spec import METRICS, Metric
-from baco.models.engines import ENGINES, OURS
+from baco.metrics.passes import NotComputable, Passes, Values
+from baco.metrics.spec import METRICS, Item, Metric
 
 if TYPE_CHECKING:
-    from baco.metrics.hf import Likelihood
-    from baco.metrics.models import Model
+    pass
 
 MARKED = DEFAULTS["reward"]
 """The one reward model that the marks from 1 to 10 belong to."""
 
 
-def token_likelihoods(
-    groups: Sequence[Generations], passes: Passes, metric: Metric
-) -> tuple[list[Values], str]:
-    """The scoring pass of the aligned model, shared by perplexity and semantic entropy.
-
-    Args:
-        groups: The groups.
-        passes: The passes.
-        metric: A metric whose model is the aligned one.
-
-    Returns:
-        For each group rows of (sum of log-probabilities in nats, number of tokens), one per output,
-        the end-of-turn token included unless the output was cut at the length limit; and the
-        name of the model.
-    """
-    from baco.metrics.hf import dtype_of
-
-    model = passes.model(metric)
-    dtype = dtype_of(passes.options, large=True)
-    engine = passes.options.engine
-    maker = "" if engine == OURS else f"|{engine}"
-    kind = f"likelihood|{model.label}|{dtype}{maker}"
-    items: list[Item] = [
-        (group.conversation, text, "cut" if group.hit_limit(i) else "end")
-        for group in groups
-        for i, text in enumerate(group.generations)
-    ]
-    found = iter(
-        passes.run(
-            kind,
-            items,
-            lambda missing: passes.load(kind, lambda: _likelihood(model, passes))(missing),
-        )
-    )
-    rows = [np.stack([next(found) for _ in group.generations]) for group in groups]
-    return rows, f"{model.label}, {dtype}"
-
-
-def _likelihood(model: Model, passes: Passes) -> Likelihood:
-    """Loads what computes likelihoods."""
-    if passes.options.engine != OURS:
-        make = ENGINES[passes.options.engine].likelihood
-        assert make is not None  # as `Options` has checked
-        return make(model, passes.options)  # type: ignore[no-any-return]
-    from baco.metrics.hf import Likelihood
-
-    return Likelihood(model, passes.options)
-
-
-def mean_log_likelihoods(
-    groups: Sequence[Generations], passes: Passes
-) -> tuple[list[list[float]], str]:
-    """Mean log-probability of a token (nats) of each output under the aligned model."""
-    rows, name = token_likelihoods(groups, passes, METRICS["ppl"])
-    return [_means(r) for r in rows], name
-
-
-def _means(rows: Values) -> list[float]:
-    return [float(total / number) if number else math.nan for total, number in rows]
-
-
 def _negative(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[list[float]]:
     rows, passes.made_by[metric.name] = token_likelihoods(groups, passes, metric)
-    return [[-value for value in _means(r)] for r in rows]
+    return [[-value for value in means_of(r)] for r in rows]
 
 
 def ppl(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[float]:

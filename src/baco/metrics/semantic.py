@@ -16,11 +16,11 @@ from baco.metrics.kernels import (
     semantic_entropy,
     vendi,
 )
+from baco.metrics.likelihood import mean_log_likelihoods
 from baco.metrics.models import Model
 from baco.metrics.partition import short_rule
-from baco.metrics.passes import Item, NotComputable, Passes, Values
-from baco.metrics.quality import mean_log_likelihoods
-from baco.metrics.spec import METRICS, Metric, count, log_count, one, zero
+from baco.metrics.passes import NotComputable, Passes, Values
+from baco.metrics.spec import METRICS, Item, Metric, count, log_count, one, zero
 
 SAME_FROM = 0.102
 """Probability above which NoveltyBench's classifier calls two outputs equivalent."""

@@ -7,18 +7,21 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from baco.errors import InputError
 from baco.registry import Registry
 
 if TYPE_CHECKING:
     from baco.metrics.groups import Generations
-    from baco.metrics.passes import Passes
 
 Kind = Literal["lexical", "semantic", "quality", "discourse", "probability"]
 Direction = Literal["up", "down"]
-Compute = Callable[["Sequence[Generations]", "Passes", "Metric"], "Sequence[float]"]
+Compute = Callable[["Sequence[Generations]", Any, "Metric"], "Sequence[float]"]
+"""(groups, `baco.metrics.passes.Passes`, the metric as it was asked for) -> a value per group."""
+
+Item = tuple[str, ...]
+"""What a pass is asked about: a text, a pair of texts, a prompt with an answer ..."""
 
 _COUNTED = re.compile(r"(dist|ead|esd|icl_diversity)_([1-9]\d?)\Z")
 
@@ -91,13 +94,8 @@ STAND_INS = ("tiny", "file", "judge", "words")
 GROUPS = ("default", "lexical", "semantic", "quality", "paper", "all")
 
 
-def _load() -> None:
-    """Imports the modules that define the built-in metrics; each registers its own."""
-    import baco.metrics.discourse
-    import baco.metrics.field
-    import baco.metrics.lexical
-    import baco.metrics.quality
-    import baco.metrics.semantic  # noqa: F401
+PACKAGES: dict[str, Callable[[str], Metric]] = {}
+"""Other packages' measures by what their names begin with: name -> the metric."""
 
 
 def resolve(name: str) -> Metric:
@@ -116,16 +114,13 @@ def resolve(name: str) -> Metric:
         UnknownNameError: If there is none, with the close names.
         InputError: If the metric uses no model but one is named.
     """
-    _load()
     base, at, variant = name.strip().partition("@")
     counted = _COUNTED.match(base)
     if base not in METRICS and counted:
         family = counted[1] if counted[1] in METRICS else f"{counted[1]}_1"
         found = dataclasses.replace(METRICS[family], name=base, default=False)
-    elif base.startswith("emb-diversity."):
-        from baco.metrics.field import package_measure
-
-        found = package_measure(base)
+    elif "." in base and base.partition(".")[0] in PACKAGES:
+        found = PACKAGES[base.partition(".")[0]](base)
     else:
         found = METRICS[base]
     if not at:
@@ -154,7 +149,6 @@ def expand(names: Sequence[str]) -> list[Metric]:
     Returns:
         The metrics in the order asked for, each once.
     """
-    _load()
     found: dict[str, Metric] = {}
     for name in names:
         for metric in _members(name):

@@ -15,7 +15,6 @@ from baco.engine.partner import Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import UnsupportedError, missing_extra
 from baco.models.hf import HFCache, HFPartner
-from baco.models.verify import cannot_switch
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -137,3 +136,12 @@ class LoraCache(HFCache):
     def extra(self, kinds: Sequence[int]) -> dict[str, Any]:
         """Names each row's adapter for the forward pass."""
         return {"adapter_names": [self._adapters[kind] for kind in kinds]}
+
+
+def cannot_switch(what: str, why: str) -> UnsupportedError:
+    """Makes the error for an adapter that cannot be switched off for single rows."""
+    return UnsupportedError(
+        f"{what} cannot share its weights with the base model: {why}",
+        hint="merge it (peft's merge_and_unload), save that with its tokenizer, and load both as "
+        "two checkpoints",
+    )

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from baco.errors import BacoError, UnsupportedError, not_finite
+from baco.errors import BacoError, not_finite
+from baco.models.lora import LoraPartner, cannot_switch
 
 if TYPE_CHECKING:
     from baco.models.hf import HFPartner
-    from baco.models.lora import LoraPartner
 
 _EXACT = 0.01
 _COARSE = 0.25
@@ -99,15 +99,6 @@ def verify_adapter(
             name = ("base", "aligned")[side]
             raise cannot_switch(what, f"the {name} side is not what it is without the other")
     return not torch.equal(got[1][0], got[1][1])
-
-
-def cannot_switch(what: str, why: str) -> UnsupportedError:
-    """Makes the error for an adapter that cannot be switched off for single rows."""
-    return UnsupportedError(
-        f"{what} cannot share its weights with the base model: {why}",
-        hint="merge it (peft's merge_and_unload), save that with its tokenizer, and load both as "
-        "two checkpoints",
-    )
 
 
 def alike(partner: HFPartner, got: torch.Tensor, right: torch.Tensor) -> bool:

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    from baco.serve.service import Host
-
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Worker(Protocol):
+    """What is counted of a pair's thread."""
+
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """Passes of (base, aligned), and tokens."""
+        ...
+
+    @property
+    def live(self) -> int:
+        """Samples on their way."""
+        ...
+
+
+class Host(Protocol):
+    """What is counted of a served pair."""
+
+    @property
+    def worker(self) -> Worker:
+        """Its thread."""
+        ...
 
 
 class Telemetry:

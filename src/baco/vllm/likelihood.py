@@ -8,7 +8,8 @@ from typing import Any
 
 from baco.metrics.hf import Likelihood, end_of_turn, load_tokenizer, position_limit
 from baco.metrics.models import Model
-from baco.metrics.passes import Item, Options
+from baco.metrics.passes import Options
+from baco.metrics.spec import Item
 from baco.vllm.load import environment, keep_alive, memory
 
 

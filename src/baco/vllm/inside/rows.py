@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
 from baco.engine.blend import blend
 from baco.engine.request import ALIGNED, BASE
-from baco.engine.scores import Context, Nucleus, Scores, score
+from baco.engine.scores import Context, Look, Nucleus, Scores, score
 from baco.engine.step import step
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import nucleus
 from baco.vllm.inside.requests import Ask, Program, codes
 
-if TYPE_CHECKING:
-    from baco.vllm.inside.ahead import Ahead
+
+class Looks(Protocol):
+    """Lets a side write on; see `baco.vllm.inside.ahead.Ahead`."""
+
+    def over(self, places: torch.Tensor, logits: Sequence[torch.Tensor]) -> Look:
+        """Returns the look from where some rows stand."""
+        ...
+
 
 SIDES = (ALIGNED, BASE)
 
@@ -87,7 +93,7 @@ class Rows:
         self.device = device
         self.base_logits: torch.Tensor | None = None
         self.spans: Spans | None = None
-        self.ahead: Ahead | None = None
+        self.ahead: Looks | None = None
         self._rows: dict[int, Row] = {}
         self._rebuild()
 

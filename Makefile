@@ -108,6 +108,24 @@ dist:
 	$(DIST_PIP) install -c constraints.txt dist/*.whl pytest
 	OMP_NUM_THREADS=1 $(DIST)/bin/python -m pytest -q --noconftest tests/test_readme.py
 
+# Clients pin each other's packages, so they have an environment of their own.
+CLIENTS := .venv-clients
+
+$(CLIENTS)/.done: constraints-clients.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints-clients.txt \
+	  openai litellm llm langchain-openai inspect-ai "pydantic-ai-slim[openai]" "lm_eval[api]" pytest
+	@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix $(CLIENTS)/node \
+	  ai@6.0.326 @ai-sdk/openai-compatible@2.0.92 || echo "no npm package ai: its test will skip"
+	@touch $@
+
+.PHONY: test-clients
+test-clients: $(CLIENTS)/.done $(VENV)/.core
+	$(PIP) install -c constraints.txt -e ".[serve]"
+	BACO_COMMAND=$(CURDIR)/$(BIN)/baco BACO_CLIENT_MODULES=$(CURDIR)/$(CLIENTS)/node/node_modules \
+	  $(CLIENTS)/bin/python -m pytest -q -c /dev/null --rootdir tests/clients \
+	  --confcutdir tests/clients -p no:cacheprovider tests/clients
+
 # The bundled pair's diversity curves, after new weights.
 calibrate: $(VENV)/.core
 	$(BIN)/baco calibrate --pair tiny --router p-punc --router p --router h-punc --router rand --save-to src/baco/data/calibration

@@ -23,6 +23,11 @@ class BacoError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
+def clipped(text: str, most: int = 80) -> str:
+    """Shortens what a user wrote, so that an error need not repeat all of it."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 class InputError(BacoError, ValueError):
     """A value, name or file given by the user is wrong (CLI: exit code 2; server: 400)."""
 

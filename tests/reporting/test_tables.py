@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from baco.reporting.tables import Table, to_csv, to_html, to_latex, to_markdown, to_terminal
+from baco.reporting.tables import Table, inert, to_csv, to_html, to_latex, to_markdown, to_terminal
 
 TABLE = Table(
     "results",
@@ -69,3 +69,16 @@ def test_html_escapes_and_stresses():
 @pytest.mark.parametrize("write", [to_csv, to_html, to_latex, to_markdown])
 def test_an_empty_table_is_a_table(write):
     assert "Method" in write(replace(TABLE, rows=[], bold=frozenset()))
+
+
+def test_no_cell_of_a_csv_file_runs_as_a_formula() -> None:
+    texts = ["=1+1", "+cmd|' /C calc'!A0", "-1+cmd|x", "@SUM(A1)", "\t=1", "\n=1"]
+    figures = ["-0.5", "+1e-3", "-0.5 ± 0.1", "-inf", "- - 0.2", "-", "–", "0.1 – 0.2", "(-1)", ""]
+    assert inert(["a\r=1", "\r\n=1", -1.5]) == ["a\n=1", "'\n=1", -1.5]
+    rows = [texts, figures[:6], [*figures[6:], "a", "b=1"], [1, -2.5, None, True, "x", "'"]]
+    table = Table("t", "", [f"{i}" for i in range(6)], rows)  # type: ignore[arg-type]
+    read = list(csv.reader(io.StringIO(to_csv(table), newline="")))
+    assert read[1] == [f"'{text}" for text in texts]
+    assert read[2] == figures[:6]
+    assert read[3] == [*figures[6:], "a", "b=1"]
+    assert read[4] == ["1", "-2.5", "", "True", "x", "'"]

@@ -86,3 +86,34 @@ def test_an_engine_without_the_text_says_so() -> None:
 def test_bad_schedules(text: str) -> None:
     with pytest.raises(InputError, match="neither a number nor a schedule"):
         Schedule.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "step:0,1/99999999999999999999",
+        "sentence:0,1/99999999999999999999",
+        "linear:0..1/1000000001",
+        "linear:0..inf/10",
+        "linear:-1e308..1e308/10",
+        "step:0" + "".join(f",0/{i}" for i in range(1, 101)),
+    ],
+)
+def test_schedules_have_bounds(text: str) -> None:
+    with pytest.raises(InputError, match="schedule"):
+        Schedule.parse(text)
+
+
+def test_the_bounds_themselves_pass() -> None:
+    last = Schedule.parse("linear:0..1/1000000000")
+    assert last.at(torch.tensor([0, 10**9, 2**40])).tolist() == [0, 1, 1]
+    steps = "step:0" + "".join(f",0/{i}" for i in range(1, 100))
+    assert Schedule.parse(steps).at(torch.tensor([5])).tolist() == [0]
+
+
+def test_specs_have_bounds() -> None:
+    parse(">".join(["p"] * 16))
+    for spec in (">".join(["p"] * 17), "p" * 1001, "p-top1001", "p-ahead99999"):
+        with pytest.raises(InputError) as caught:
+            parse(spec)
+        assert len(str(caught.value)) < 1500

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ pytest.importorskip("prometheus_client", reason="needs the extra `serve`")
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from baco.calibration import Axis, Curve, Knot, save
 from baco.errors import InputError
@@ -22,6 +24,13 @@ from baco.routers import CASCADES, ROUTERS
 from baco.serve import Settings, create_app
 
 from .pairs import random_pair
+
+
+class Client(TestClient):
+    """A client in the same process, which calls the server by a name that it goes by."""
+
+    def __init__(self, app: FastAPI, **how: Any) -> None:
+        super().__init__(app, base_url="http://localhost", **how)
 
 
 def made_up_curve(pair: Pair, router: str) -> Curve:
@@ -49,10 +58,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
+def running(app: FastAPI, **how: Any) -> Iterator[str]:
     """Runs an app with uvicorn in a thread; yields its URL."""
     config = uvicorn.Config(
-        app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=300
+        app, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=300, **how
     )
     server = uvicorn.Server(config)
     started = threading.Event()

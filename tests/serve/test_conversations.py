@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from baco.cli.inputs import read_prompts
 from baco.pair import Pair
 from baco.prompts import conversation_of
+
+from .conftest import Client as TestClient
 
 USER = {"role": "user", "content": "Name a city."}
 SYSTEM = {"role": "system", "content": "Be brief."}

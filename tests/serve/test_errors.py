@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from baco.methods import METHODS
+
+from .conftest import Client as TestClient
 
 CHAT = "/v1/chat/completions"
 ASK = [{"role": "user", "content": "Name a city."}]
@@ -58,7 +59,7 @@ CORPUS = [
     ({**OK, "temperature": "warm"}, "temperature"),
     ({**OK, "top_p": 0}, "top_p"),
     ({**OK, "top_p": 1.1}, "top_p"),
-    ({**OK, "top_k": -1}, "top_k"),
+    ({**OK, "top_k": -2}, "top_k"),
     ({**OK, "min_p": 2}, "min_p"),
     ({**OK, "max_tokens": 0}, "max_tokens"),
     ({**OK, "max_tokens": 10**9}, "limit"),
@@ -152,7 +153,9 @@ def test_bodies_that_are_no_json_object(client: TestClient, content: bytes, kind
         ({"prompt": ["x"] * 65}, "prompt"),
         ({"prompt": ["x"] * 33, "n": 2}, "limit"),
         ({"prompt": 3}, "prompt"),
-        ({"prompt": "x", "echo": True}, "echo"),
+        ({"prompt": "x", "echo": True, "stream": True}, "echo"),
+        ({"prompt": "x", "max_tokens": 0}, "echo"),
+        ({"prompt": "x", "score_side": "left"}, "score_side"),
         ({"prompt": "x", "best_of": 4}, "best_of"),
         ({"prompt": "x", "suffix": "y"}, "suffix"),
         ({"prompt": "x", "logprobs": 6}, "logprobs"),

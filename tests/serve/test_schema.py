@@ -19,12 +19,17 @@ OPERATIONS = {
     ("GET", "/metrics"),
     ("GET", "/baco/info"),
     ("GET", "/baco/calibration"),
+    ("POST", "/baco/calibration"),
     ("POST", "/baco/diversity"),
+    ("POST", "/tokenize"),
 }
 
 
 def test_no_request_breaks_the_server(pair: Pair) -> None:
-    app = create_app({"toy": pair}, Settings(max_n=4, max_new_tokens=8, default_new_tokens=4))
+    app = create_app(
+        {"toy": pair},
+        Settings(max_n=4, max_new_tokens=8, default_new_tokens=4, allowed_hosts=("*",)),
+    )
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     found = [result.ok() for result in schema.get_all_operations()]
     assert {(o.method.upper(), o.path) for o in found} == OPERATIONS

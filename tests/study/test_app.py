@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
-from baco.study.app import MAX_BODY, create_app
+from baco.errors import InputError
+from baco.study.app import MAX_BODY, Rates, create_app
 from baco.study.protocol import DIVERSITY
 
 from .example import make_study
@@ -340,3 +341,33 @@ def test_static_files_ask_nobody_else():
         assert "http://" not in text
         assert "https://" not in text
         assert "innerHTML" not in text
+
+
+def test_an_address_may_ask_only_so_often(study):
+    now = 0.0
+    app = create_app(study, Rates(burst=3, refill=1, clock=lambda: now))
+    client = TestClient(app, base_url="http://127.0.0.1")
+    assert [client.get("/api/me").status_code for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert client.get("/").headers["retry-after"] == "1"
+    now = 2.0
+    assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_rates_forget_who_was_not_seen_for_long():
+    rates = Rates(burst=1, refill=0, clock=lambda: 0.0, clients=2)
+    assert [rates.take(name) for name in ("a", "b", "a", "c", "b")] == [
+        True, True, False, True, True
+    ]  # fmt: skip
+
+
+def test_visits_and_clicks_of_one_annotator_are_bounded(study, monkeypatch):
+    from baco.study import store
+
+    monkeypatch.setattr(store, "MOST_EACH", 3)
+    person = study.annotators()[0].id
+    for visit in range(3):
+        study.visit(person, f"visit-{visit}", 0, 5)
+    study.visit(person, "visit-1", 0, 9)
+    assert study.active_ms(person) == 19
+    with pytest.raises(InputError, match="more than 3 visits"):
+        study.visit(person, "visit-3", 0, 5)

@@ -27,7 +27,7 @@ from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache, cache_folder
 from baco.reporting.pages import document, picture
-from baco.reporting.tables import Table, to_csv, to_html, to_latex, to_markdown
+from baco.reporting.tables import Table, inert, to_csv, to_html, to_latex, to_markdown
 from baco.tradeoff.analysis import Analysis, Setting
 from baco.tradeoff.tables import LEVELS
 from baco.tradeoff.tables import figures as rows_of
@@ -514,7 +514,7 @@ def points_csv(comparison: Comparison) -> str:
     for setting in comparison.cells:
         values = [comparison.mean(setting, name) for name in names]
         cells = ["" if math.isnan(v) else repr(v) for v in values]
-        writer.writerow([comparison.title, *setting, comparison.n, *cells])
+        writer.writerow(inert([comparison.title, *setting, comparison.n, *cells]))
     return out.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,8 +36,26 @@ def serve(
         str | None,
         typer.Option(
             envvar="BACO_API_KEY",
-            help="Requests must bear this key.",
+            help="Requests must bear this key; best given in the environment, as other users of "
+            "the machine see command lines.",
             show_default=False,
+            rich_help_panel=_DOORS,
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of keys, one a line, each of a client of its own.",
+            show_default=False,
+            rich_help_panel=_DOORS,
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name that clients may call the server by, besides --host, localhost and "
+            "addresses; may be given several times.",
+            show_default="none",
             rich_help_panel=_DOORS,
         ),
     ] = None,
@@ -76,6 +95,22 @@ def serve(
         float,
         typer.Option(help="Seconds after which a request is given up.", rich_help_panel=_LIMITS),
     ] = 600,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Open connections; fewer where the limit of open files is low.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 512,
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            "--lenient",
+            help="Answer requests with fields that cannot be honoured, with a warning, instead of "
+            "refusing them.",
+        ),
+    ] = False,
     grace: Annotated[
         int,
         typer.Option(
@@ -102,10 +137,20 @@ def serve(
     import baco
     from baco.methods.filters import load_filter
     from baco.serve import Settings, create_app
+    from baco.serve.connections import bounded, most_connections
 
+    if api_key_file is not None:
+        if api_key is not None:
+            raise InputError(
+                "--api-key (or BACO_API_KEY) and --api-key-file both give keys",
+                hint="leave out one of them",
+            )
+        api_key = _read_keys(api_key_file)
     settings = Settings(
         api_key=api_key,
         cors_origins=tuple(cors or ()),
+        allowed_hosts=(host, *(allowed_host or ())),
+        lenient=lenient,
         max_rows=max_rows,
         max_waiting=max_waiting,
         max_n=max_n,
@@ -139,12 +184,23 @@ def serve(
         access_log=False,
         timeout_graceful_shutdown=grace,
         server_header=False,
+        http=bounded(most_connections(max_connections)),
+        ws="none",
     )
     shown = f"[{host}]" if ":" in host else host
     with _listen(host, port) as listener:
         address = f"http://{shown}:{listener.getsockname()[1]}"
         typer.echo(f"playground {address}/   API {address}/v1", err=True)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _read_keys(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read the keys in {path}: {error}", hint="name a text file"
+        ) from None
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -5,11 +5,18 @@ Paper: §6.1 (base contribution varies with position).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from baco.errors import InputError
+from baco.errors import InputError, clipped
+
+MOST_VALUES = 100
+"""Thresholds of one schedule."""
+
+LAST = 1_000_000_000
+"""The largest position: more than any answer has tokens."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,31 @@ class Schedule:
             (as ``step``, but positions are numbers of finished sentences).
         values: The thresholds.
         positions: The position of each value, increasing, the first 0.
+
+    Raises:
+        InputError: If there are more than `MOST_VALUES` values, a position beyond `LAST`, or a
+            line whose slope is not finite.
     """
 
     kind: str
     values: tuple[float, ...]
     positions: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        if len(self.values) > MOST_VALUES:
+            raise InputError(
+                f"a schedule of {len(self.values)} thresholds is too long",
+                hint=f"use at most {MOST_VALUES}",
+            )
+        if self.positions[-1] > LAST:
+            raise InputError(
+                "a schedule goes beyond the end of every answer",
+                hint=f"use positions up to {LAST}",
+            )
+        if self.kind == "linear" and not math.isfinite(self.values[1] - self.values[0]):
+            raise InputError(
+                "a linear schedule needs finite ends", hint="write linear:0.5..0.1/100"
+            )
 
     @classmethod
     def constant(cls, gamma: float) -> Schedule:
@@ -64,9 +91,11 @@ class Schedule:
                     raise ValueError
                 return cls(kind, tuple(values), tuple(positions))
             raise ValueError
+        except InputError:
+            raise
         except ValueError:
             raise InputError(
-                f"threshold {text!r} is neither a number nor a schedule",
+                f"threshold {clipped(text)!r} is neither a number nor a schedule",
                 hint="write 0.3, linear:0.5..0.1/100, step:0.5,0.2/20 or sentence:0.5,0.2/1",
             ) from None
 

@@ -13,6 +13,7 @@ from typing import Any
 from baco.errors import InputError, missing_extra
 from baco.metrics.score import Scores
 from baco.metrics.spec import METRICS, resolve
+from baco.reporting.tables import inert
 
 FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 
@@ -200,7 +201,7 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, _columns(rows), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(dict(zip(row, inert(row.values()), strict=True)) for row in rows)
     return stream.getvalue()
 
 

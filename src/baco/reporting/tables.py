@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -128,10 +129,29 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, ""])
 
 
+_FORMULA = re.compile(r"[=+\-@\t\n]")
+_FIGURES = re.compile(r"[-+0-9.,eE%±()\[\]…– ]*|[-+]?(inf|nan)")
+
+
+def inert(cells: Iterable[object]) -> list[object]:
+    """Puts an apostrophe before texts that a spreadsheet would run as formulas; not before figures.
+
+    A carriage return, which would begin another row, becomes a line break within the cell.
+
+    Source: OWASP, "CSV Injection".
+    """
+    return [_inert(cell) if isinstance(cell, str) else cell for cell in cells]
+
+
+def _inert(text: str) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _FORMULA.match(text) and not _FIGURES.fullmatch(text) else text
+
+
 def to_csv(table: Table) -> str:
     """CSV, header first."""
     out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\n").writerows([table.flat_header, *table.rows])
+    csv.writer(out, lineterminator="\n").writerows(map(inert, [table.flat_header, *table.rows]))
     return out.getvalue()
 
 

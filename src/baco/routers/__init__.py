@@ -9,7 +9,7 @@ import torch
 
 from baco.engine.router import Router, Rule, View
 from baco.engine.schedule import Schedule
-from baco.errors import InputError
+from baco.errors import InputError, UnknownNameError, clipped
 from baco.registry import Registry
 from baco.routers import ahead, combine, content, judge, learned, logit
 
@@ -25,6 +25,10 @@ CASCADES = combine.CASCADES | ahead.CASCADES
 """Cascade names and the rules they stand for."""
 
 
+MOST_CHARACTERS, MOST_RULES, MOST_TOP = 1000, 16, 1000
+"""Bounds of a spec: its length, its rules, and the number of a name such as `p-top3`."""
+
+
 def names() -> list[str]:
     """Every name that `parse` takes: rules and cascades."""
     return [*ROUTERS, *CASCADES]
@@ -37,12 +41,14 @@ def _rule_named(name: str, load: Callable[[str], Rule]) -> Rule:
     looking = ahead.named(name)
     if looking is not None:
         return looking
-    top = re.fullmatch(r"p-top([1-9]\d*)", name)
+    top = re.fullmatch(r"p-top([1-9][0-9]*)", name)
     if top:
+        if int(top[1]) > MOST_TOP:
+            raise InputError(
+                f"router {clipped(name)!r} looks at too many tokens", hint=f"use 1 to {MOST_TOP}"
+            )
         return logit.p_top(int(top[1]))
     if name not in ROUTERS:
-        from baco.errors import UnknownNameError
-
         raise UnknownNameError("router", name, names())
     return ROUTERS[name]
 
@@ -67,8 +73,14 @@ def parse(
 
     Raises:
         UnknownNameError: If a name is unknown.
-        InputError: If a threshold is malformed, out of range, given twice, or not taken.
+        InputError: If a threshold is malformed, out of range, given twice, or not taken, or the
+            spec is longer than `MOST_CHARACTERS` or has more than `MOST_RULES` rules.
     """
+    if len(spec) > MOST_CHARACTERS or spec.count(">") >= MOST_RULES:
+        raise InputError(
+            f"the router spec {clipped(spec)!r} is too long",
+            hint=f"use at most {MOST_RULES} rules and {MOST_CHARACTERS} characters",
+        )
     if not spec.strip():
         raise InputError("the router spec is empty", hint="use a name such as p-punc")
     rules: list[Rule] = []
@@ -104,7 +116,9 @@ def _split(part: str) -> tuple[str, str, str]:
 
 def names_file(spec: str) -> bool:
     """Whether a spec names a file; a server must not read files that its clients name."""
-    return any(_split(part.strip())[0].endswith(learned.SUFFIX) for part in spec.split(">"))
+    return len(spec) <= MOST_CHARACTERS and any(
+        _split(part.strip())[0].endswith(learned.SUFFIX) for part in spec.split(">")
+    )
 
 
 def _set(

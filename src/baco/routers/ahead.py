@@ -29,8 +29,8 @@ DEPTH = 4
 DEEPEST = 64
 """More tokens than that are refused."""
 
-_NAME = re.compile(r"(p|h|punc)-ahead(\d+|-sentence)?")
-_CASCADE = re.compile(r"(p|h)-(punc|fc)-(ahead(?:\d+|-sentence)?)")
+_NAME = re.compile(r"(p|h|punc)-ahead([0-9]{1,4}|-sentence)?")
+_CASCADE = re.compile(r"(p|h)-(punc|fc)-(ahead(?:[0-9]{1,4}|-sentence)?)")
 
 
 def members(name: str) -> tuple[str, ...] | None:

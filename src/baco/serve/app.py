@@ -18,8 +18,9 @@ from baco.calibration import QUICK, Effort
 from baco.engine import Lookahead
 from baco.methods.filters import Filter
 from baco.serve import errors
+from baco.serve.admission import Aside, Turns
 from baco.serve.api import routes
-from baco.serve.middleware import LimitBody, Observe, RequireKey
+from baco.serve.middleware import CheckOrigin, LimitBody, Observe, RequireKey
 from baco.serve.service import Service
 from baco.serve.settings import Settings
 
@@ -60,6 +61,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         service.close()
+        app.state.reading.close()
+        app.state.comparing.close()
 
     app = FastAPI(
         title="BaCo",
@@ -70,6 +73,16 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
+    app.state.turns = {
+        name: Turns(settings.max_rows, settings.max_waiting) for name in service.hosts
+    }
+    app.state.most_text = {
+        name: max(host.pair.base.context_window, host.pair.aligned.context_window)
+        * max(map(len, host.token_bytes))
+        for name, host in service.hosts.items()
+    }
+    app.state.reading = Aside(2, 256)
+    app.state.comparing = Aside(1, 8)
     app.include_router(routes)
     errors.install(app)
 
@@ -80,15 +93,19 @@ def create_app(
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
 
     # The last one added sees a request first.
-    app.add_middleware(LimitBody, most=settings.max_body, seconds=settings.timeout)
-    if settings.api_key is not None:
-        app.add_middleware(RequireKey, key=settings.api_key)
+    app.add_middleware(
+        LimitBody, most=settings.max_body, seconds=min(settings.timeout, settings.body_timeout)
+    )
+    if settings.keys:
+        app.add_middleware(RequireKey, keys=settings.keys)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["*"],  # OpenAI's client sends many of its own
+            expose_headers=["x-request-id", "retry-after"],
         )
+    app.add_middleware(CheckOrigin, hosts=settings.allowed_hosts, origins=settings.cors_origins)
     app.add_middleware(Observe, telemetry=service.telemetry)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,31 +21,38 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("baco.serve")
 
+MOST_WAITING = 4
+"""Calibrations of a pair that run or wait."""
+
+MOST_CURVES = 64
+"""Curves of a pair that one server measures: each is a file, and a router's spec is anyone's."""
+
 
 @dataclass
 class Run:
     """A calibration in progress.
 
     Attributes:
-        started: When, on the monotonic clock.
+        started: When, on the monotonic clock; None while it waits for others.
         done: How much is done, in [0, 1].
         error: Why it failed, or None.
     """
 
-    started: float
+    started: float | None = None
     done: float = 0.0
     error: Exception | None = None
 
     @property
     def retry_after(self) -> int:
         """Seconds after which it may be finished."""
-        spent = time.monotonic() - self.started
-        left = spent * (1 - self.done) / self.done if self.done else 5.0
+        left = 5.0
+        if self.started is not None and self.done:
+            left = (time.monotonic() - self.started) * (1 - self.done) / self.done
         return max(1, min(60, round(left)))
 
 
 class Calibrator:
-    """Keeps the curves of one pair; starts quick calibrations in the background.
+    """Keeps the curves of one pair; does quick calibrations in the background, one at a time.
 
     Args:
         pair: The pair.
@@ -59,7 +67,10 @@ class Calibrator:
         self._worker = worker
         self._effort = effort
         self._curves: dict[str, Curve] = {}
+        self._measured = 0
         self._lock = threading.Lock()
+        self._queue: deque[tuple[str, Run]] = deque()
+        self._thread: threading.Thread | None = None
         self.runs: dict[str, Run] = {}
 
     def curve(self, router: str) -> Curve | None:
@@ -95,23 +106,64 @@ class Calibrator:
         )
 
     def start(self, router: str) -> Run:
-        """Starts a calibration in the background unless one is running.
+        """Queues a calibration unless it is running or waiting already.
+
+        Args:
+            router: The router's name, as `Router.name` has it.
 
         Raises:
-            ApiError: If the last attempt failed.
+            ApiError: If the last attempt failed, or too much waits or was measured.
         """
         with self._lock:
             run = self.runs.get(router)
-            if run is None:
-                run = self.runs[router] = Run(time.monotonic())
-                log.info("calibrating pair %s for router %s", self._pair.name, router)
-                threading.Thread(
-                    target=self._measure, args=(router, run), name="baco-calibrate", daemon=True
-                ).start()
-            elif run.error is not None:
+            if run is not None and run.error is not None:
                 del self.runs[router]
                 raise ApiError(500, f"calibration failed: {run.error}", code="calibration_failed")
+            if run is None:
+                self._refuse_more()
+                run = self.runs[router] = Run()
+                self._queue.append((router, run))
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._work, name="baco-calibrate", daemon=True
+                    )
+                    self._thread.start()
             return run
+
+    def _refuse_more(self) -> None:
+        for router in [name for name, run in self.runs.items() if run.error is not None]:
+            if len(self.runs) >= MOST_WAITING:
+                del self.runs[router]
+        if len(self.runs) >= MOST_WAITING:
+            raise ApiError(
+                429,
+                f"{MOST_WAITING} calibrations run or wait already; try again later, or give gamma "
+                "instead of diversity",
+                code="calibrations_full",
+                param="router",
+                retry_after=30,
+            )
+        if self._measured >= MOST_CURVES:
+            raise ApiError(
+                429,
+                f"this server has calibrated {MOST_CURVES} routers and takes no more; give gamma "
+                "instead of diversity, or calibrate beforehand with baco calibrate",
+                code="calibrations_full",
+                param="router",
+            )
+
+    def _work(self) -> None:
+        """Measures what is queued, and ends."""
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._thread = None
+                    return
+                router, run = self._queue.popleft()
+                self._measured += 1
+            run.started = time.monotonic()
+            log.info("calibrating pair %s for router %s", self._pair.name, router)
+            self._measure(router, run)
 
     def _measure(self, router: str, run: Run) -> None:
         effort = self._effort

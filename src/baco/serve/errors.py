@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from baco.errors import BacoError, InputError, UnsupportedError
+from baco.errors import BacoError, InputError, UnsupportedError, clipped
 from baco.routers import names_file
 
 log = logging.getLogger("baco.serve")
@@ -22,6 +22,10 @@ _TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+
+
+_LONGEST = 1000
+"""Characters of a message, whatever is repeated in it."""
 
 
 class ApiError(Exception):
@@ -46,9 +50,9 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = clipped(message, _LONGEST)
         self.code = code
-        self.param = param
+        self.param = None if param is None else clipped(param)
         self.retry_after = retry_after
 
     @property
@@ -74,11 +78,6 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, headers)
 
 
-def clipped(text: str, most: int = 80) -> str:
-    """Shortens what a client wrote, so that an error need not repeat all of it."""
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
 def refuse_files(router: str) -> None:
     """Refuses router specs that name files: a server reads no files that its clients name.
 
@@ -98,12 +97,15 @@ def api_error(error: BaseException) -> ApiError:
     """Turns any exception into what a client may see of it."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, InputError):
-        return ApiError(400, str(error))
-    if isinstance(error, UnsupportedError):
-        return ApiError(400, str(error), code="unsupported")
     if isinstance(error, BacoError):
-        return ApiError(503, str(error), retry_after=5)
+        # What the client wrote may be in it, and long; the hint is to be read all the same.
+        said = clipped(error.message, _LONGEST // 2)
+        said = f"{said} ({error.hint})" if error.hint else said
+        if isinstance(error, InputError):
+            return ApiError(400, said)
+        if isinstance(error, UnsupportedError):
+            return ApiError(400, said, code="unsupported")
+        return ApiError(503, said, retry_after=5)
     return ApiError(500, "the server failed to answer; its log says more", code="internal_error")
 
 

@@ -53,7 +53,7 @@ _FRAME = frozenset(
 """Words by which an answer is introduced, whatever it says."""
 
 
-def describe(texts: Sequence[str], prompt: str = "", *, meaning: bool = False) -> dict[str, Any]:
+def describe(texts: Sequence[str], prompt: str = "", meaning: bool = False) -> dict[str, Any]:
     """Compares answers to one prompt.
 
     Args:
@@ -113,9 +113,10 @@ def _groups(texts: Sequence[str], words: Sequence[set[str]]) -> list[int]:
     """Gives each answer the number of the first group whose founder says the same."""
     founders: list[int] = []
     out: list[int] = []
-    for i, text in enumerate(texts):
+    plain = [normalised(text) for text in texts]
+    for i in range(len(texts)):
         for number, founder in enumerate(founders):
-            if normalised(text) == normalised(texts[founder]) or _alike(words[i], words[founder]):
+            if plain[i] == plain[founder] or _alike(words[i], words[founder]):
                 out.append(number)
                 break
         else:

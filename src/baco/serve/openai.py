@@ -11,6 +11,7 @@ from baco import __version__
 from baco.engine.request import Cost
 from baco.group import Sample
 from baco.methods.base import Chunk
+from baco.serve.admission import Place
 from baco.serve.errors import api_error
 from baco.serve.scorer import Logprob
 from baco.serve.service import Prepared, Running
@@ -199,11 +200,14 @@ class CompletionFormat:
         return {
             "tokens": [self._tokens.text(chunk.id) for chunk in chunks],
             "token_logprobs": [max(score.logprob, _LEAST) for score in scores],
-            "top_logprobs": [
-                {self._tokens.text(t): max(p, _LEAST) for t, p in score.top} for score in scores
-            ],
+            "top_logprobs": [self._top(*pair) for pair in zip(chunks, scores, strict=True)],
             "text_offset": offsets,
         }
+
+    def _top(self, chunk: Chunk, score: Logprob) -> dict[str, float]:
+        """The likeliest tokens, and the one that was written."""
+        top = {self._tokens.text(token): max(p, _LEAST) for token, p in score.top}
+        return top | {self._tokens.text(chunk.id): max(score.logprob, _LEAST)}
 
     def choice(self, answer: Answer, sample: Sample) -> dict[str, Any]:
         """Writes a whole answer."""
@@ -244,13 +248,21 @@ def _usage(prepared: Prepared, answers: Sequence[int]) -> dict[str, int]:
     }
 
 
-async def collect(running: Running, form: Format) -> dict[str, Any]:
+def _about(prepared: Prepared, warnings: Sequence[str]) -> dict[str, Any]:
+    """The `baco` part of an answer that is known before it starts."""
+    return prepared.about() | ({"warnings": list(warnings)} if warnings else {})
+
+
+async def collect(
+    running: Running, form: Format, place: Place, warnings: Sequence[str] = ()
+) -> dict[str, Any]:
     """Waits for the whole answer and writes it."""
     prepared = running.prepared
     answers = [Answer() for _ in prepared.tasks]
     async for batch in running.updates():
         for news in batch:
             answers[news.task].add(news)
+        place.finished(sum(news.sample is not None for news in batch))
     samples = [answer.sample for answer in answers if answer.sample]
     choices = [
         {"index": index}
@@ -261,11 +273,18 @@ async def collect(running: Running, form: Format) -> dict[str, Any]:
     return _head(prepared, form.object, form.prefix) | {
         "choices": choices,
         "usage": _usage(prepared, [len(answer.chunks) for answer in answers]),
-        "baco": prepared.about() | _summary(samples),
+        "baco": _about(prepared, warnings) | _summary(samples),
     }
 
 
-async def stream(running: Running, form: Format, *, include_usage: bool) -> AsyncIterator[str]:
+async def stream(
+    running: Running,
+    form: Format,
+    place: Place,
+    warnings: Sequence[str] = (),
+    *,
+    include_usage: bool,
+) -> AsyncIterator[str]:
     """Writes the answer in server-sent events, as it comes; an error becomes the last event."""
     prepared = running.prepared
     head = _head(prepared, form.chunk_object, form.prefix)
@@ -274,10 +293,11 @@ async def stream(running: Running, form: Format, *, include_usage: bool) -> Asyn
     lengths: dict[int, int] = {}
     tokens: dict[int, int] = {}
     samples: list[Sample] = []
-    about, first = prepared.about(), True
+    about, first = _about(prepared, warnings), True
     try:
         async for batch in running.updates():
             out: list[dict[str, Any]] = []
+            place.finished(sum(news.sample is not None for news in batch))
             for news in batch:
                 index = news.task
                 if index not in lengths:

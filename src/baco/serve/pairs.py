@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from baco.errors import InputError, UnsupportedError
+from baco.errors import InputError, UnsupportedError, clipped
 from baco.methods.needs import abilities
 from baco.methods.settings import DEFAULT_ROUTER
-from baco.serve.errors import ApiError, clipped
+from baco.serve.errors import ApiError
 
 if TYPE_CHECKING:
     from baco.pair import Pair
@@ -54,8 +53,8 @@ def model_named(name: str, pairs: Mapping[str, Pair]) -> Model:
     if pair in pairs:
         if preset in PRESETS:
             return Model(name, pair, PRESETS[preset])
-        if re.fullmatch(r"[0-9]*\.?[0-9]+", preset) and 0 <= float(preset) <= 1:
-            return Model(name, pair, float(preset))
+        if (diversity := _number(preset)) is not None and 0 <= diversity <= 1:
+            return Model(name, pair, diversity)
         known = f"{', '.join(PRESETS)}, or a number from 0 to 1"
         raise ApiError(
             404,
@@ -65,10 +64,22 @@ def model_named(name: str, pairs: Mapping[str, Pair]) -> Model:
         )
     raise ApiError(
         404,
-        f"the model {clipped(name)!r} does not exist; there are: {', '.join(sorted(pairs))}",
+        f"the model {clipped(name)!r} does not exist; there are: {', '.join(sorted(pairs))}, "
+        f"and each with a preset or a number from 0 to 1, as in "
+        f"{', '.join(f'{min(pairs)}:{preset}' for preset in (*PRESETS, 0.6))}",
         code="model_not_found",
         param="model",
     )
+
+
+def _number(text: str) -> float | None:
+    """Reads digits with at most one point; None for anything else."""
+    if len(text) > 20 or not set(text) <= set("0123456789."):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def check_pairs(pairs: Mapping[str, Pair]) -> None:

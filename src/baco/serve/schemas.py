@@ -1,7 +1,8 @@
 """What clients may send: OpenAI's fields that BaCo serves, BaCo's own, and clear refusals.
 
-Fields that OpenAI's API has and BaCo cannot honour are accepted at the value that changes
-nothing, and refused otherwise: a client is never answered as if a field had been obeyed.
+Null is as good as absent, and a field that BaCo cannot honour is accepted at the values that change
+nothing. What remains is kept by name (`Sampling.unmet`) and refused, or, by a lenient server,
+answered with a warning: a client is never answered as if a field had been obeyed.
 """
 
 from __future__ import annotations
@@ -9,11 +10,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    Strict,
+    model_validator,
+)
+
+from baco.errors import clipped
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 2.0 is 2."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+# Numbers are numbers, and neither text nor true and false.
+Int = Annotated[int, Strict(), BeforeValidator(_whole)]
+Float = Annotated[float, Strict()]
+Bool = Annotated[bool, Strict()]
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[Int, Field(ge=-(2**63), lt=2**63)]
+Probability = Annotated[Float, Field(ge=0, le=1)]
 
 
 class StreamOptions(BaseModel):
@@ -21,8 +44,10 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    include_usage: bool = Field(False, description="Send token counts in a last chunk.")
-    include_obfuscation: bool = Field(False, description="Accepted; there is nothing to hide.")
+    include_usage: Bool | None = Field(False, description="Send token counts in a last chunk.")
+    include_obfuscation: Bool | None = Field(
+        False, description="Accepted; there is nothing to hide."
+    )
 
 
 class Sampling(BaseModel):
@@ -31,25 +56,30 @@ class Sampling(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     neutral: ClassVar[Mapping[str, Any]] = {}
+    _unmet: tuple[str, ...] = PrivateAttr(())
 
     model: str = Field(
         description="A pair, with or without a preset: `tiny`, `tiny:diverse`, `tiny:0.6`.",
         min_length=1,
         max_length=300,
     )
-    n: int = Field(1, ge=1, description="Number of answers; the server has a limit.")
-    temperature: float | None = Field(
+    n: Int = Field(1, ge=1, description="Number of answers; the server has a limit.")
+    temperature: Float | None = Field(
         None, ge=0, le=2, description="Default 1; 0 is greedy, else at least 0.001."
     )
-    top_p: float | None = Field(None, gt=0, le=1, description="Default 0.9.")
-    top_k: int | None = Field(None, ge=0, le=1_000_000, description="Off by default.")
+    top_p: Float | None = Field(None, gt=0, le=1, description="Default 0.9.")
+    top_k: Int | None = Field(
+        None, ge=-1, le=1_000_000, description="Off by default, and by 0 and -1."
+    )
     min_p: Probability | None = Field(None, description="Off by default.")
-    max_tokens: int | None = Field(None, ge=1, description="Most tokens of each answer.")
+    max_tokens: Int | None = Field(
+        None, ge=-1, description="Most tokens of each answer; -1 is the server's default."
+    )
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = Field(
         None, description="Up to four strings; an answer ends before the first that appears."
     )
     seed: Seed | None = Field(None, description="Same seed, same answers. Random by default.")
-    stream: bool | None = Field(False, description="Send the answers while they are written.")
+    stream: Bool | None = Field(False, description="Send the answers while they are written.")
     stream_options: StreamOptions | None = None
 
     diversity: Probability | None = Field(
@@ -59,7 +89,7 @@ class Sampling(BaseModel):
     router: str | None = Field(
         None, min_length=1, max_length=200, description="Such as `p-punc` or `p-punc@0.3`."
     )
-    gamma: float | str | None = Field(
+    gamma: Float | Annotated[str, Field(max_length=1000)] | None = Field(
         None, description="The router's own threshold, or a schedule; instead of `diversity`."
     )
     method: str | None = Field(
@@ -69,22 +99,42 @@ class Sampling(BaseModel):
         description="`baco`, both models together (the default), `base` or `aligned` alone, or any "
         "other of BaCo's methods, at the default of its control.",
     )
-    restart_shorter_than: int | None = Field(
+    restart_shorter_than: Int | None = Field(
         None, ge=0, description="Draw an answer again that stops before this many tokens."
     )
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_what_is_not_served(cls, data: Any) -> Any:
-        """Takes fields without effect out; refuses those that would have one."""
+    def _keep_what_is_served(cls, data: Any, handler: ModelWrapValidatorHandler[Sampling]) -> Any:
+        """Takes fields without effect out, and the names of those that would have one."""
         if not isinstance(data, dict):
-            return data
+            return handler(data)
         _refuse_broken_text(data)
-        kept = {k: v for k, v in data.items() if k not in _IGNORED}
-        for name, nothing in cls.neutral.items():
-            if name in kept and not _same(kept.pop(name), nothing):
-                raise ValueError(f"{name!r} is not supported by this server; leave it out")
-        return kept
+        asked = {k: v for k, v in data.items() if v is not None and k not in _IGNORED}
+        kept = {k: v for k, v in asked.items() if k in cls.model_fields}
+        unmet = [
+            clipped(name)
+            for name, value in asked.items()
+            if name not in kept and not cls._changes_nothing(name, value, asked)
+        ]
+        for name in ("top_k", "max_tokens"):
+            if type(kept.get(name)) is int and kept[name] == -1:
+                del kept[name]
+        made = handler(kept)
+        made._unmet = tuple(unmet)
+        return made
+
+    @classmethod
+    def _changes_nothing(cls, name: str, value: Any, asked: Mapping[str, Any]) -> bool:
+        """Whether a field that is not served has a value that asks for nothing."""
+        if name == "best_of":
+            return _same(value, asked.get("n", 1))
+        return any(_same(value, nothing) for nothing in cls.neutral.get(name, ()))
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """Names of fields that would change the answer and are not served."""
+        return self._unmet
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -92,9 +142,10 @@ class Sampling(BaseModel):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-def _same(value: Any, nothing: tuple[Any, ...]) -> bool:
-    """Whether a value is one of those that change nothing (False is not 0 here)."""
-    return any(type(value) is type(x) and value == x for x in (*nothing, None))
+def _same(value: Any, nothing: Any) -> bool:
+    """Whether two values of JSON are the same (1 is 1.0, and True is not 1)."""
+    numbers = all(type(x) in (int, float) for x in (value, nothing))
+    return (numbers or type(value) is type(nothing)) and bool(value == nothing)
 
 
 def _refuse_broken_text(data: Any) -> None:
@@ -115,14 +166,42 @@ def _refuse_broken_text(data: Any) -> None:
             _refuse_broken_text(value)
 
 
-_IGNORED = frozenset({"user", "metadata", "safety_identifier", "prompt_cache_key", "store"})
+_IGNORED = frozenset(
+    {
+        "user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+        "store", "cache_prompt", "keep_alive", "request_id",
+    }
+)  # fmt: skip
 """Fields that never change an answer."""
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0, 0.0),
-    "presence_penalty": (0, 0.0),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "length_penalty": (1,),
     "logit_bias": ({},),
+    "min_tokens": (0,),
+    "ignore_eos": (False,),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "include_stop_str_in_output": (False,),
+    "use_beam_search": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "priority": (0,),
+    "options": ({},),
+    "chat_template_kwargs": ({},),
+    "typical_p": (1,),
+    "tfs": (1,),
+    "top_a": (0,),
+    "mirostat": (0,),
+    "mirostat_mode": (0,),
+    "dry_multiplier": (0,),
+    "xtc_probability": (0,),
+    "dynatemp_range": (0,),
+    "smoothing_factor": (0,),
 }
+"""Values of fields that are not served and change nothing, other servers' customary ones too."""
 
 
 class TextPart(BaseModel):
@@ -150,6 +229,13 @@ class ChatMessage(BaseModel):
     function_call: dict[str, Any] | None = Field(None, description="The same, one of them.")
     audio: dict[str, Any] | None = Field(None, description="Not supported.")
 
+    @property
+    def text(self) -> str:
+        """What it says, tool calls apart."""
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
 
 class ChatRequest(Sampling):
     """`POST /v1/chat/completions`."""
@@ -163,32 +249,36 @@ class ChatRequest(Sampling):
         "function_call": ("none", "auto"),
         "response_format": ({"type": "text"},),
         "modalities": (["text"],),
-        "audio": (),
-        "prediction": (),
-        "reasoning_effort": ("none",),
-        "web_search_options": (),
+        "reasoning_effort": ("none", "medium"),
+        "verbosity": ("medium",),
+        "enable_thinking": (False,),
+        "echo": (False,),
         "service_tier": ("auto", "default"),
     }
 
     messages: list[ChatMessage] = Field(
+        fail_fast=True,
         min_length=1,
+        max_length=1000,
         description="In any order that the model's own chat template takes. If the last is the "
         "assistant's, the answer goes on from there.",
     )
-    continue_final_message: bool | None = Field(
+    continue_final_message: Bool | None = Field(
         None, description="What happens anyway: true where the last message is the assistant's."
     )
-    add_generation_prompt: bool | None = Field(
+    add_generation_prompt: Bool | None = Field(
         None, description="What happens anyway: true where the last message is not the assistant's."
     )
-    max_completion_tokens: int | None = Field(None, ge=1, description="The same as `max_tokens`.")
-    logprobs: bool | None = Field(False, description="Report each token's log-probability.")
-    top_logprobs: int | None = Field(
+    max_completion_tokens: Int | None = Field(None, ge=1, description="The same as `max_tokens`.")
+    logprobs: Bool | None = Field(False, description="Report each token's log-probability.")
+    top_logprobs: Int | None = Field(
         None, ge=0, le=20, description="And those of the most likely tokens; needs `logprobs`."
     )
 
     @model_validator(mode="after")
     def _check(self) -> ChatRequest:
+        if self.max_tokens == 0:
+            raise ValueError("max_tokens must be at least 1")
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
             raise ValueError("max_tokens and max_completion_tokens differ; give one of them")
@@ -206,6 +296,16 @@ class ChatRequest(Sampling):
         return self
 
     @property
+    def answers(self) -> int:
+        """How many answers are asked for."""
+        return self.n
+
+    @property
+    def longest_text(self) -> int:
+        """Bytes of the text that a model is to read."""
+        return sum(len(message.text.encode()) for message in self.messages)
+
+    @property
     def limit(self) -> int | None:
         """Most tokens of each answer."""
         return self.max_completion_tokens or self.max_tokens
@@ -216,7 +316,7 @@ class ChatRequest(Sampling):
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
-Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Ids = Annotated[list[Annotated[Int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
 
 
 class CompletionRequest(Sampling):
@@ -224,25 +324,57 @@ class CompletionRequest(Sampling):
 
     neutral: ClassVar[Mapping[str, Any]] = {
         **_NEUTRAL,
-        "echo": (False,),
         "suffix": ("",),
-        "best_of": (1,),
     }
 
     prompt: (
         str
-        | Annotated[list[str], Field(min_length=1, max_length=64)]
+        | Annotated[list[str], Field(min_length=1, max_length=64, fail_fast=True)]
         | Ids
-        | Annotated[list[Ids], Field(min_length=1, max_length=64)]
+        | Annotated[list[Ids], Field(min_length=1, max_length=64, fail_fast=True)]
     ) = Field(description="Text, token ids, or several of either.")
-    logprobs: int | None = Field(
+    logprobs: Int | None = Field(
         None, ge=0, le=5, description="Report log-probabilities and so many alternatives."
     )
+
+    echo: Bool | None = Field(
+        False, description="Put the prompt before the answer; with `logprobs`, scored."
+    )
+    prompt_logprobs: Int | None = Field(
+        None, ge=0, le=20, description="Score the prompt's tokens, with so many alternatives each."
+    )
+    score_side: Literal["aligned", "base"] | None = Field(
+        None, description="Whose scores of the prompt; by default those of the one that leads."
+    )
+
+    @model_validator(mode="after")
+    def _check_scoring(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not (self.echo or self.prompt_logprobs is not None):
+            raise ValueError("max_tokens must be at least 1, but with echo or prompt_logprobs")
+        if self.stream and (self.echo or self.prompt_logprobs is not None):
+            raise ValueError("echo and prompt_logprobs are not streamed; leave out stream")
+        return self
+
+    @property
+    def scored(self) -> int | None:
+        """How many alternatives to tell of each token of the prompts; None: they are not scored."""
+        wanted = [self.prompt_logprobs, self.logprobs if self.echo else None]
+        return max((k for k in wanted if k is not None), default=None)
+
+    @property
+    def answers(self) -> int:
+        """How many answers are asked for."""
+        return self.n * len(self.prompts)
+
+    @property
+    def longest_text(self) -> int:
+        """Bytes of the longest text that a model is to read."""
+        return max(len(p.encode()) if isinstance(p, str) else 0 for p in self.prompts)
 
     @property
     def limit(self) -> int | None:
         """Most tokens of each answer; OpenAI's default for this route is 16."""
-        return self.max_tokens or 16
+        return 16 if self.max_tokens is None else max(self.max_tokens, 1)
 
     @property
     def alternatives(self) -> int | None:
@@ -257,3 +389,33 @@ class CompletionRequest(Sampling):
         if all(isinstance(x, int) for x in self.prompt):
             return [self.prompt]  # type: ignore[list-item]
         return list(self.prompt)  # type: ignore[arg-type]
+
+
+class TokenizeRequest(BaseModel):
+    """`POST /tokenize`, as vLLM's server has it: raw text, or a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1, max_length=300)
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = Field(None, fail_fast=True, min_length=1, max_length=1000)
+    side: Literal["aligned", "base"] = Field("aligned", description="Whose tokens.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_broken(cls, data: Any) -> Any:
+        _refuse_broken_text(data)
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> TokenizeRequest:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give prompt or messages, and one of them only")
+        return self
+
+    @property
+    def longest_text(self) -> int:
+        """Bytes of the text that is to be read."""
+        return sum(len(m.text.encode()) for m in self.messages or ()) + len(
+            (self.prompt or "").encode()
+        )

@@ -5,6 +5,8 @@ sites; the page sends it as a bearer token. Handlers are plain functions run in 
 study serialises their writes.
 """
 
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,15 +74,48 @@ class Visit(_Body):
     active_ms: int = Field(ge=0, le=DAY_MS)
 
 
-def create_app(study: Study) -> FastAPI:
+class Rates:
+    """How often each client may ask: so many requests at once, and so many a second after that.
+
+    Args:
+        burst: Requests at once.
+        refill: Requests a second.
+        clock: Tells the time in seconds.
+        clients: Clients that are remembered; the one not seen for longest is forgotten.
+    """
+
+    def __init__(
+        self,
+        burst: int = 300,
+        refill: float = 20.0,
+        clock: Callable[[], float] = time.monotonic,
+        clients: int = 10_000,
+    ) -> None:
+        self._burst, self._refill, self._clock, self._clients = burst, refill, clock, clients
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str) -> bool:
+        """Whether a client may ask once more now."""
+        now = self._clock()
+        left, then = self._left.pop(client, (float(self._burst), now))
+        left = min(self._burst, left + (now - then) * self._refill)
+        self._left[client] = (max(left - 1, 0), now) if left >= 1 else (left, now)
+        if len(self._left) > self._clients:
+            self._left.popitem(last=False)
+        return left >= 1
+
+
+def create_app(study: Study, rates: Rates | None = None) -> FastAPI:
     """Builds the app of one study.
 
     Args:
         study: The open study.
+        rates: How often an address may ask.
 
     Returns:
         The application; no schema or documentation pages, which would load outside scripts.
     """
+    rates = rates or Rates()
     app = FastAPI(title="Study", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
@@ -104,8 +139,12 @@ def create_app(study: Study) -> FastAPI:
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         length = request.headers.get("content-length", "")
-        if request.method in ("POST", "PUT") and not length.isdecimal():
-            response: Response = JSONResponse({"detail": "Length required."}, 411)
+        if not rates.take(request.client.host if request.client else ""):
+            response: Response = JSONResponse(
+                {"detail": "Too many requests."}, 429, {"Retry-After": "1"}
+            )
+        elif request.method in ("POST", "PUT") and not length.isdecimal():
+            response = JSONResponse({"detail": "Length required."}, 411)
         elif length.isdecimal() and int(length) > MAX_BODY:
             response = JSONResponse({"detail": "Too large."}, 413)
         else:

@@ -52,6 +52,9 @@ CREATE TABLE visits (
   active_ms INTEGER NOT NULL, PRIMARY KEY (annotator, visit));
 """
 
+MOST_EACH = 10_000
+"""Clicks, and visits, that are kept of one annotator: more than anyone makes."""
+
 PERSONAL = ("screens", "clicks", "votes", "comments", "visits")
 """The tables that hold what one annotator did or saw."""
 
@@ -393,9 +396,13 @@ class Study:
             click: Identifies the click; chosen by the annotator's browser.
             vote: The answer.
             shown: What was clicked, as the annotator saw it.
+
+        Raises:
+            InputError: If there are too many.
         """
         now = time.time()
         with self._write() as db:
+            self._refuse_more(db, "clicks", "click", vote.annotator, click)
             fresh = db.execute(
                 "INSERT OR IGNORE INTO clicks VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (vote.annotator, click, vote.prompt, vote.question, vote.item, shown, now),
@@ -449,12 +456,30 @@ class Study:
         )
 
     def visit(self, annotator: int, visit: str, prompt: int, active_ms: int) -> None:
-        """Notes the active time of one visit to a screen; the longest report of it holds."""
+        """Notes the active time of one visit to a screen; the longest report of it holds.
+
+        Raises:
+            InputError: If there are too many.
+        """
         with self._write() as db:
+            self._refuse_more(db, "visits", "visit", annotator, visit)
             db.execute(
                 "INSERT INTO visits VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
                 " SET active_ms=max(active_ms, excluded.active_ms)",
                 (annotator, visit, prompt, time.time(), active_ms),
+            )
+
+    @staticmethod
+    def _refuse_more(
+        db: sqlite3.Connection, table: str, key: str, annotator: int, known: str
+    ) -> None:
+        """Raises InputError if an annotator has `MOST_EACH` rows, and this is none of them."""
+        (there,) = db.execute(
+            f"SELECT count(*) FROM {table} WHERE annotator=? AND {key}<>?", (annotator, known)
+        ).fetchone()
+        if there >= MOST_EACH:
+            raise InputError(
+                f"there are more than {MOST_EACH} {table}", hint="ask whoever runs the study"
             )
 
     def active_ms(self, annotator: int) -> int:

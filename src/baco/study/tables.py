@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from baco.reporting.tables import DASH, Table
+from baco.reporting.tables import DASH, Table, inert
 from baco.study.analysis import Preference, Report
 from baco.study.intervals import Estimate
 from baco.study.protocol import DIVERSITY, WORDING
@@ -274,14 +274,7 @@ def values_csv(reports: Sequence[Report]) -> str:
                         cells = {key: value}
                     for name, cell in cells.items():
                         if not isinstance(cell, str):
-                            writer.writerow(
-                                [
-                                    report.title,
-                                    report.simulated,
-                                    part,
-                                    " / ".join(texts),
-                                    name,
-                                    "" if cell is None else json.dumps(cell),
-                                ]
-                            )
+                            said = "" if cell is None else json.dumps(cell)
+                            what = [report.title, report.simulated, part, " / ".join(texts)]
+                            writer.writerow(inert([*what, name, said]))
     return out.getvalue()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from baco.reporting.tables import Table
+from baco.reporting.tables import Table, inert
 from baco.tradeoff.analysis import MEASURES, Analysis, Levels, combine
 from baco.tradeoff.bootstrap import Key, combined_intervals
 
@@ -158,7 +158,7 @@ def to_csv(rows: Sequence[Figure]) -> str:
             repr(f.intervals[m][end]) if m in f.intervals else "" for m in COLUMNS for end in (0, 1)
         ]
         tail = [" ".join(c or "-" for c in f.grid), " ".join(f.compared), f.rule, f.n]
-        writer.writerow([f.dataset, f.level, f.name, f.method, *values, *limits, *tail])
+        writer.writerow(inert([f.dataset, f.level, f.name, f.method, *values, *limits, *tail]))
     return stream.getvalue()
 
 

@@ -41,13 +41,16 @@ async function checkDial() {
   const router = $("router").value;
   const note = $("dial-note");
   try {
-    const state = await api.get(
+    let state = await api.get(
       `/baco/calibration?${new URLSearchParams({ pair, router })}`,
     );
+    if (!state.ready && !state.running) {
+      state = await api.post("/baco/calibration", { pair, router });
+    }
     if (pair !== $("pair").value || router !== $("router").value) return;
     if (!state.ready) {
       note.textContent =
-        `The slider is being tuned for these models, ${Math.round(state.done * 100)} % done; ` +
+        `The slider is being tuned for these models, ${Math.round((state.done ?? 0) * 100)} % done; ` +
         "its two ends work already.";
       setTimeout(checkDial, 1500);
       return;

@@ -23,7 +23,7 @@ export async function call(method, path, body, options = {}) {
     cache: "no-store",
     ...options,
   });
-  if (response.status >= 500) throw new Error(`server error ${response.status}`);
+  if (response.status >= 500 || response.status === 429) throw new Error(`server error ${response.status}`);
   const data = await response.json();
   if (!response.ok) throw new Refused(response.status, String(data.detail ?? response.status));
   return data;

@@ -86,7 +86,7 @@ def running(app: FastAPI, **how: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def app(pair: Pair) -> FastAPI:
-    return create_app({"toy": pair}, Settings(max_rows=32, max_waiting=2048))
+    return create_app({"toy": pair}, Settings(max_rows=40, max_waiting=2048))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import httpx
 import pytest
 import torch
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from baco.engine.loop import Engine
 from baco.engine.noise import row_key
@@ -28,6 +27,7 @@ from baco.prompts import conversation_of
 from baco.serve import Settings, create_app
 from baco.serve.service import Service
 
+from .conftest import Client as TestClient
 from .conftest import running
 from .pairs import random_pair
 

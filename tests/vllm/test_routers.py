@@ -16,7 +16,7 @@ from baco.engine import Request, Warp
 from baco.errors import InputError, UnsupportedError
 from baco.routers import parse
 from baco.routers.learned import Learned
-from baco.vllm.inside.requests import Fact, check, codes, of_request, read, resolved
+from baco.vllm.inside.requests import BLOCK, Fact, check, codes, of_request, read, resolved
 from support.oracle import LEARNED
 
 CONTENT = Path(LEARNED).read_text()
@@ -59,18 +59,19 @@ def test_other_processes_make_the_same_router(spec: str, tmp_path: Path) -> None
     router = parse(spec.format(file, file))
     sent = json.loads(json.dumps(of_request(Request((1,), (2,), router, 0), "baco").args()))
     file.unlink()
-    assert resolved(sent).program.router == router
+    assert resolved(sent | {BLOCK: 16}).program.router == router
     file.write_text(replace(Learned.from_json(CONTENT), bias=9.0).to_json())
-    assert resolved(sent).program.router == router
+    assert resolved(sent | {BLOCK: 16}).program.router == router
     if "json" in router.spec:
         other = of_request(Request((1,), (2,), parse(router.spec), 0), "baco")
-        assert resolved(other.args()).program.router != router
+        assert resolved(other.args() | {BLOCK: 16}).program.router != router
 
 
 def test_a_client_sends_what_the_file_holds() -> None:
     args = {"baco_router": "mine.json", "baco_gamma": 0.25, "baco_learned": [CONTENT]}
     check(args)
-    router = resolved(read(args, (1,), (2,), Warp(), 0, 0).args()).program.router
+    sent = read(args, (1,), (2,), Warp(), 0, 0).args()
+    router = resolved(sent | {BLOCK: 16}).program.router
     assert router.gamma == 0.25
     assert router.rules[0].decide == Learned.from_json(CONTENT)
 

@@ -58,8 +58,8 @@ def test_every_block_runs_or_says_why_not():
         assert re.fullmatch(r"<!-- (run|not run: \w.{10,}) -->", line), line
 
 
-NOT_NAMES = {"baco.jsonl", "baco.diversity.clamped", "baco.sbatch"}
-"""Files, and a field of the server's answers."""
+NOT_NAMES = {"baco.jsonl", "baco.sbatch", "baco.diversity.clamped", "baco.warnings"}
+"""Files, and fields of the server's answers."""
 
 
 def names_in(*pages: Path) -> set[str]:

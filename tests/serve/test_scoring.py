@@ -144,3 +144,22 @@ def test_tokenize(client: Client, pair: Pair) -> None:
         body = json.dumps({"model": "toy", **bad})
         answer = client.post("/tokenize", content=body, headers=JSON)
         assert answer.status_code == 400, bad
+
+
+def test_an_answer_that_ends_at_once_tells_its_end(client: Client, pair: Pair) -> None:
+    """Harnesses take the last token off: it must not be one of the prompt's."""
+    sizes, ended = set(), 0
+    for text in ("One", "Once", "Name a", "Rome is", "A", "Italy", "1 2 3", "fox"):
+        ids = list(pair.text_ids(text)[1])
+        end = float(torch.log_softmax(pair.base.logits(ids).double(), -1)[0])
+        for choice in asked(client, prompt=text, method="base", temperature=2, top_p=1, n=64)[
+            "choices"
+        ]:
+            said = choice["logprobs"]
+            sizes.add(len(said["tokens"]) - len(ids))
+            assert {len(entry) for entry in said.values()} == {len(said["tokens"])}
+            if not choice["baco"]["tokens"]:
+                ended += 1
+                assert said["token_logprobs"][-1] == pytest.approx(end)
+    assert sizes == {1}
+    assert ended

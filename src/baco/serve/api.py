@@ -235,10 +235,10 @@ async def _score(body: CompletionRequest, host: Host, whole: dict[str, Any]) -> 
     for number, prompt in enumerate(body.prompts):
         ids = tuple(side.encode_text(prompt)) if isinstance(prompt, str) else tuple(prompt)
         if body.scored is None:
-            scores = [Score(token, None, 0, []) for token in ids]
+            echo = Echo(side, prompt, [Score(token, None, 0, []) for token in ids])
         else:
-            scores = await read(host.worker, side.partner, ids, body.scored)
-        echo = Echo(side, prompt, scores)
+            told = await read(host.worker, side.partner, ids, body.scored)
+            echo = Echo(side, prompt, *told)
         for choice in choices[number * body.n : (number + 1) * body.n]:
             if body.max_tokens == 0:
                 choice |= {"text": "", "finish_reason": "length", "baco": {}}

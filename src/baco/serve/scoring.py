@@ -45,7 +45,9 @@ class Score(NamedTuple):
     top: list[tuple[int, float]]
 
 
-async def read(engines: Asks, partner: Partner, prompt: Sequence[int], top: int) -> list[Score]:
+async def read(
+    engines: Asks, partner: Partner, prompt: Sequence[int], top: int
+) -> tuple[list[Score], Score]:
     """Scores the tokens of a prompt, a few at a time between the engines' cycles.
 
     Args:
@@ -53,6 +55,9 @@ async def read(engines: Asks, partner: Partner, prompt: Sequence[int], top: int)
         partner: The model.
         prompt: Token ids, at least one, at most the context window.
         top: How many of the likeliest tokens to tell.
+
+    Returns:
+        The scores, and that of the likeliest end after them.
 
     Raises:
         UnsupportedError: If the model tells only its likeliest tokens.
@@ -62,28 +67,27 @@ async def read(engines: Asks, partner: Partner, prompt: Sequence[int], top: int)
             "this model does not tell the probability of every token of a text",
             hint="leave out echo and prompt_logprobs",
         )
+
+    def begin() -> tuple[RowCache, torch.Tensor]:
+        cache = partner.new_cache()
+        cache.add(1)
+        return cache, cache.open([prompt[:1]], [0])[0]
+
+    cache, after = await asyncio.wrap_future(engines.ask(lambda _: begin()))
     scores = [Score(prompt[0], None, 0, [])]
-    cache: RowCache | None = None
 
-    def go_on(start: int) -> list[Score]:
-        nonlocal cache
+    def go_on(start: int) -> torch.Tensor:
         chunk = torch.tensor([prompt[start : start + _CHUNK]])
-        if cache is None:
-            cache = partner.new_cache()
-            cache.add(1)
-            rows = [cache.open([prompt[:1]], [0])]
-        else:
-            rows = []
-        fed = cache.feed(chunk, torch.tensor([chunk.shape[1]]))[0]
-        logits = torch.cat([*last, *rows, fed])
-        last[:] = [logits[-1:]]
+        logits = torch.cat([after[None], cache.feed(chunk, torch.tensor([chunk.shape[1]]))[0]])
         raw = logits[:-1].double().log_softmax(-1)
-        return [_score(p, int(token), top) for p, token in zip(raw, chunk[0], strict=True)]
+        scores.extend(_score(p, int(t), top) for p, t in zip(raw, chunk[0], strict=True))
+        return logits[-1]
 
-    last: list[torch.Tensor] = []
     for start in range(1, len(prompt), _CHUNK):
-        scores += await asyncio.wrap_future(engines.ask(lambda _, at=start: go_on(at)))
-    return scores
+        after = await asyncio.wrap_future(engines.ask(lambda _, at=start: go_on(at)))
+    raw = after.double().log_softmax(-1)
+    ends = partner.vocabulary.is_end.to(raw.device)
+    return scores, _score(raw, int(raw.masked_fill(~ends, -torch.inf).argmax()), top)
 
 
 def _score(raw: torch.Tensor, token: int, top: int) -> Score:
@@ -99,11 +103,19 @@ class Echo:
         side: Whose scores they are.
         prompt: The prompt as it was given.
         scores: Its tokens'.
+        end: The likeliest end after it.
     """
 
-    def __init__(self, side: Side, prompt: str | Sequence[int], scores: Sequence[Score]) -> None:
+    def __init__(
+        self,
+        side: Side,
+        prompt: str | Sequence[int],
+        scores: Sequence[Score],
+        end: Score | None = None,
+    ) -> None:
         self._bytes = side.token_bytes
         self._scores = scores
+        self._end = end
         joined = b"".join(self._bytes[s.token] for s in scores)
         self.text = prompt if isinstance(prompt, str) else joined.decode(errors="replace")
         # A token that begins every text, and is none of it, has no length.
@@ -113,15 +125,27 @@ class Echo:
         return self._bytes[token].decode(errors="replace")
 
     def put_before(self, choice: dict[str, Any], *, logprobs: bool) -> None:
-        """Puts the prompt before an answer, and its scores before the answer's."""
+        """Puts the prompt before an answer, and its scores before the answer's.
+
+        An answer that ends at once has no token but its end, which is told: evaluation harnesses
+        ask for one token and take the last one off.
+        """
         choice["text"] = self.text + choice["text"]
         if not logprobs:
             return
+        after = choice["logprobs"] or {}
+        if after and not after["tokens"] and choice["baco"].get("finish") == "stop" and self._end:
+            assert self._end.logprob is not None
+            after = {
+                "tokens": [self._text(self._end.token)],
+                "token_logprobs": [max(self._end.logprob, _LEAST)],
+                "top_logprobs": [self._top(self._end)],
+                "text_offset": [0],
+            }
         offsets, read = [], b""
         for score in self._scores:
             offsets.append(max(0, len(read.decode(errors="replace")) - self._unseen))
             read += self._bytes[score.token]
-        after = choice["logprobs"] or {}
         choice["logprobs"] = {
             "tokens": [self._text(s.token) for s in self._scores] + after.get("tokens", []),
             "token_logprobs": [

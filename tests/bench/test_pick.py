@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from baco.bench.pick import Wish, pick, table
+from baco.bench.pick import Wish, command, pick, table
 from baco.bench.report import read_looks
 from baco.bench.results import read_results
 from baco.bench.store import Store
@@ -89,6 +89,14 @@ def test_the_command_uses_the_setting(run) -> None:
     assert words[-4:] == ["--router", "p-punc", "--gamma", "0.4"]
     alone = pick(comparison, looks, Wish(min_quality=8.9)).command
     assert alone.endswith("--method aligned --temperature 1")
+
+
+def test_the_command_names_the_method_and_all_sampling_that_is_not_usual(run) -> None:
+    comparison, _ = run
+    aaco = command(comparison, ("AACO p-punc", "0.4"))
+    assert "--method aaco --router p-punc --gamma 0.4" in aaco
+    again = command(comparison, ("p-punc, drawn again", "0.7"))
+    assert again.endswith("--router p-punc --gamma 0.7 --restart-shorter-than 6")
 
 
 def test_one_half_picks_and_the_other_tells(run) -> None:

@@ -6,13 +6,16 @@ Paper: §4.1 ("how one might select methods for deployment").
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from baco.bench.cells import Cell
 from baco.bench.compare import Options, analyse_curves, averaged_spaces, own_curves, router_curves
+from baco.bench.plan import SamplingPlan
 from baco.bench.results import Comparison
 from baco.bench.samples import Floats, Look
 from baco.errors import InputError, UnknownNameError
@@ -278,13 +281,29 @@ def command(comparison: Comparison, setting: Setting) -> str:
     """A command that answers a prompt with a setting."""
     cell = comparison.cells[setting]
     parts = ["baco generate PROMPT", f"-n {cell.n}", f"--pair {cell.pair}"]
-    if cell.router:
-        parts.append(f"--router {cell.router}")
-    else:
+    if cell.method != "baco":
         parts.append(f"--method {cell.method}")
+    if cell.router:
+        parts.append(f"--router {shlex.quote(cell.router)}")
     if cell.control is not None:
         parts.append(f"{_flag(cell.method)} {setting[1]}")
-    return " ".join(parts)
+    return " ".join([*parts, *_sampling(cell)])
+
+
+def _sampling(cell: Cell) -> list[str]:
+    """The options for all sampling that is not the default, and for the seed."""
+    given = {**cell.sampling, "seed": cell.seed}
+    parts = []
+    for name, usual in {**SamplingPlan().model_dump(), "seed": 0}.items():
+        value, flag = given.get(name, usual), f"--{name.replace('_', '-')}"
+        if value == usual or flag == _flag(cell.method):
+            continue
+        if isinstance(value, bool):
+            parts.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            texts = value if isinstance(value, list) else [f"{value}"]
+            parts += [f"{flag} {shlex.quote(text)}" for text in texts]
+    return parts
 
 
 def _flag(method: str) -> str:

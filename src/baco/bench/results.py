@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from baco.bench.cells import Cell
+from baco.bench.cells import Cell, make_bench_setting
 from baco.bench.plan import Plan
 from baco.bench.records import Record
 from baco.bench.store import Store
@@ -133,8 +133,17 @@ class Comparison:
         return halves
 
 
+def spelled_out(plan: Plan, cell: Cell) -> Cell:
+    """A cell with the router and the control that its defaults stand for."""
+    if cell.control is not None and cell.router is not None and "@" not in cell.router:
+        return cell
+    setting = make_bench_setting(plan, cell)
+    control = cell.control if setting.control is None else setting.control
+    return replace(cell, router=setting.router_name, control=control)
+
+
 def control_text(cell: Cell) -> str:
-    """A cell's control as texts and tables show it; empty for a method's default."""
+    """A cell's control as texts and tables show it; empty where it has none."""
     control = cell.control
     return f"{control:g}" if isinstance(control, float | int) else control or ""
 
@@ -183,7 +192,8 @@ def _comparison(
 ) -> Comparison:
     discarded = []
     settings: dict[Setting, Cell] = {}
-    for cell in cells:
+    for given in cells:
+        cell = spelled_out(plan, given)
         name = cell.curve
         if (name, control_text(cell)) in settings:  # one curve on several pairs
             name = f"{cell.curve} ({cell.pair})"
@@ -194,7 +204,11 @@ def _comparison(
         for setting, cell in settings.items()
     }
     roles = (("base", plan.report.base), ("aligned", plan.report.aligned))
-    base, aligned = (Reference.parse(*role).find(list(settings), "") for role in roles)
+    try:
+        base, aligned = (Reference.parse(*role).find(list(settings), "") for role in roles)
+    except InputError as error:
+        hint = "report.base and report.aligned of the plan name the references"
+        raise InputError(error.message, hint=hint) from None
     prompts = whole[base] & whole[aligned]
     if not prompts:
         raise InputError(

@@ -110,12 +110,14 @@ dist:
 
 # Clients pin each other's packages, so they have an environment of their own.
 CLIENTS := .venv-clients
+CLIENTS_PIP := $(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet
 
 $(CLIENTS)/.done: constraints-clients.txt
 	$(PYTHON) -m venv $(CLIENTS)
-	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet install -c constraints-clients.txt \
-	  torch==2.13.0 transformers accelerate openai litellm llm langchain-openai inspect-ai \
-	  "pydantic-ai-slim[openai]" "lm_eval[api]" pytest
+	$(CLIENTS_PIP) install "pip>=25.1"
+	$(CLIENTS_PIP) install -c constraints-clients.txt torch==2.13.0
+	$(CLIENTS_PIP) install -c constraints-clients.txt transformers accelerate openai litellm llm \
+	  langchain-openai inspect-ai "pydantic-ai-slim[openai]" "lm_eval[api]" pytest
 	@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix $(CLIENTS)/node \
 	  ai@6.0.326 @ai-sdk/openai-compatible@2.0.92 || echo "no npm package ai: its test will skip"
 	@touch $@

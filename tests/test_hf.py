@@ -22,7 +22,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 import baco.hf
-from baco.errors import InputError
+from baco.errors import BacoError, InputError
 from baco.hf import HONOURED, NEUTRAL, SPEED
 from conftest import save_model
 
@@ -332,3 +332,71 @@ def test_a_partner_that_knows_fewer_ids(models, ids, tokenizer, tmp_path):
     turn = longer("<|turn|>Hi", return_tensors="pt").input_ids
     with pytest.raises(InputError, match="tokens that the base model does not know"):
         generate(pair, turn)
+
+
+# --- the one run ---------------------------------------------------------------------------------
+
+
+def test_rows_are_those_of_an_engine_with_the_same_keys(models, ids):
+    """The noise of a row depends on the seed, its prompt's ids, and how often they came before."""
+    from baco.engine import Engine, Request
+    from baco.engine.noise import row_key
+    from baco.models.hf import HFPartner
+    from baco.models.tokens import vocabulary_of
+    from baco.routers import parse
+
+    vocabulary = vocabulary_of(
+        AutoTokenizer.from_pretrained(models[1].config.name_or_path), {0, 2}, torch.device("cpu")
+    )
+    engine = Engine(*(HFPartner(model, vocabulary) for model in models))
+    prompt = tuple(ids[0].tolist())
+    rows = [
+        engine.submit(
+            Request(
+                base_prompt=prompt,
+                aligned_prompt=prompt,
+                router=parse("p-punc"),
+                key=row_key(7, repr(prompt), index),
+                warp=baco.hf.Warp(),
+                max_new_tokens=12,
+            )
+        )
+        for index in range(3)
+    ]
+    wanted = {row: [] for row in rows}
+    while not engine.idle:
+        for event in engine.step():
+            wanted[event.row] += [*event.tokens, *([] if event.end is None else [event.end])]
+    out = generate(models, ids, num_return_sequences=3, do_sample=True, seed=7)[
+        :, ids.shape[1] :
+    ].tolist()
+    assert [row[: len(wanted[number])] for row, number in zip(out, rows, strict=True)] == list(
+        wanted.values()
+    )
+
+
+def test_its_checks_are_those_of_every_run(models, ids, monkeypatch):
+    with pytest.raises(InputError, match="judges text"):
+        generate(models, ids, router="judge")
+    long = ids[:, :1].repeat(1, models[1].config.max_position_embeddings)
+    with pytest.raises(InputError, match="context window"):
+        generate(models, long, max_new_tokens=4)
+    broken = copy.deepcopy(models[0])
+    with torch.no_grad():
+        broken.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(BacoError, match="the base model"):
+        generate([broken, models[1]], ids)
+
+
+def test_memory_bounds_the_rows_of_one_engine(models, ids, monkeypatch):
+    from baco.models.memory import Memory
+
+    wanted, asked = generate(models, ids, num_return_sequences=5, do_sample=True), []
+
+    def rows(self, sides, jobs, limit, *, busy=False):
+        asked.append(len(jobs))
+        return 2
+
+    monkeypatch.setattr(Memory, "rows", rows)
+    assert generate(models, ids, num_return_sequences=5, do_sample=True).equal(wanted)
+    assert max(asked) == 5

@@ -18,13 +18,16 @@ from typing import Any
 
 import torch
 
-from baco.engine import Engine, Request, Vocabulary, Warp
-from baco.engine.noise import row_key
+from baco.engine import Vocabulary, Warp
 from baco.errors import InputError
+from baco.methods.base import METHODS, Chunk, Done, Sampling, Setting, Task
+from baco.methods.run import new_session
+from baco.methods.running import seated
 from baco.models.checkpoints import Loading, end_ids, load_tokenizer
-from baco.models.hf import HFPartner
-from baco.models.load import check_width
+from baco.models.load import Checkpoint
+from baco.models.sides import Models, Side, text_encoder
 from baco.models.tokens import shares_ids, token_bytes, vocabulary_of
+from baco.prompts import Conversation, Message
 from baco.routers import Router, parse
 
 _SAMPLING = {
@@ -118,9 +121,11 @@ def decode(
     _check(asked, model, partner, len(input_ids))
     tokenizers = _tokenizers((model, partner), partner_tokenizer)
     vocabulary, known = _vocabulary((model, partner), tokenizers, asked)
-    engine = Engine(HFPartner(partner, vocabulary, model.device), HFPartner(model, vocabulary))
-    bound = parse(router) if isinstance(router, str) else router
-    how = _warp(warp, asked)
+    setting = Setting(
+        METHODS["baco"],
+        _router(router),
+        Sampling(_warp(warp, asked), generation_config.max_length - input_ids.shape[1], seed=seed),
+    )
     criteria = prepared["stopping_criteria"]
     if stop_strings:
         from transformers import StopStringCriteria
@@ -128,8 +133,9 @@ def decode(
         tokenizer = asked.get("tokenizer") or tokenizers[0]
         criteria.append(StopStringCriteria(tokenizer=tokenizer, stop_strings=stop_strings))
     attention_mask: torch.Tensor | None = prepared.get("attention_mask")
-    answers: dict[int, _Answer] = {}
-    seen: dict[tuple[int, ...], int] = {}
+    prompts: dict[str, tuple[int, ...]] = {}
+    seen: dict[str, int] = {}
+    rows: list[tuple[torch.Tensor, Task]] = []
     for i, ids in enumerate(input_ids):
         kept = ids if attention_mask is None else ids[attention_mask[i].bool()]
         prompt = tuple(kept.tolist())
@@ -138,20 +144,13 @@ def decode(
                 "the prompt holds tokens that the base model does not know",
                 hint="use baco.Pair, which prompts each model in its own way",
             )
-        index = seen[prompt] = seen.get(prompt, -1) + 1
-        row = engine.submit(
-            Request(
-                base_prompt=prompt,
-                aligned_prompt=prompt,
-                router=bound,
-                key=row_key(seed, repr(prompt), index),
-                warp=how,
-                max_new_tokens=generation_config.max_length - input_ids.shape[1],
-            )
-        )
-        answers[row] = _Answer(ids)
-    _run(engine, answers, criteria, asked.get("streamer"))
-    out = _padded(input_ids, list(answers.values()), _padding(generation_config, asked, vocabulary))
+        name = repr(prompt)  # stands for the prompt in noise keys
+        prompts[name] = prompt
+        seen[name] = seen.get(name, -1) + 1
+        rows.append((ids, Task((Message("user", name),), seen[name])))
+    models = _models((partner, model), tokenizers[::-1], vocabulary, prompts)
+    answers = _run(models, rows, setting, criteria, asked.get("streamer"))
+    out = _padded(input_ids, answers, _padding(generation_config, asked, vocabulary))
     if generation_config.return_dict_in_generate:
         from transformers.generation.utils import GenerateDecoderOnlyOutput
 
@@ -248,8 +247,6 @@ def _vocabulary(
         raise InputError(
             "the two models have different tokenizers", hint="use baco.Pair for such a pair"
         )
-    for m, own in zip(models, tokens, strict=True):
-        check_width(m.config.name_or_path or type(m).__name__, m, len(own))
     longer = tokenizers[len(tokens[1]) > len(tokens[0])]
     vocabulary = vocabulary_of(longer, ends, models[0].device)
     if suppressed := asked.get("suppress_tokens"):
@@ -259,21 +256,84 @@ def _vocabulary(
     return vocabulary, min(map(len, tokens))
 
 
-def _run(engine: Engine, answers: dict[int, _Answer], criteria: Any, streamer: Any) -> None:
-    """Decodes all rows; each until it ends or a criterion stops it."""
-    while not engine.idle:
-        for event in engine.step():
-            answer = answers[event.row]
-            for token in [*event.tokens, *([] if event.end is None else [event.end])]:
+def _router(router: str | Router) -> Router:
+    """Returns the router.
+
+    Raises:
+        InputError: If it judges text: here prompts are nothing but ids.
+    """
+    bound = parse(router) if isinstance(router, str) else router
+    if bound.needs_text:
+        raise InputError(
+            f"the router {bound.name!r} judges text, and baco.hf.decode knows only token ids",
+            hint="use another router, or baco.Pair",
+        )
+    return bound
+
+
+def _models(
+    models: tuple[Any, Any],
+    tokenizers: tuple[Any, Any],
+    vocabulary: Vocabulary,
+    prompts: dict[str, tuple[int, ...]],
+) -> Models:
+    """Makes a pair, checked as every other, whose prompts are ids by name.
+
+    Args:
+        models: The base and the aligned model.
+        tokenizers: Theirs.
+        vocabulary: The tables that both share.
+        prompts: What each name stands for.
+    """
+
+    def encode(conversation: Conversation) -> tuple[int, ...]:
+        return prompts[conversation[0].content]
+
+    longer = max(tokenizers, key=lambda tokenizer: len(token_bytes(tokenizer)))
+    sides = []
+    for name, model, tokenizer in zip(("base", "aligned"), models, tokenizers, strict=True):
+        found = Checkpoint.find(model, tokenizer, "main", Loading())
+        partner = found.partner(model, vocabulary, model.device, models[1].device, name)
+        encode_text = text_encoder(tokenizer, set(vocabulary.end_ids))
+        sides.append(
+            Side(found.label, partner, encode, encode_text, token_bytes(longer), found.state)
+        )
+    return Models.from_sides(",".join(side.label for side in sides), *sides)
+
+
+def _run(
+    models: Models,
+    rows: list[tuple[torch.Tensor, Task]],
+    setting: Setting,
+    criteria: Any,
+    streamer: Any,
+) -> list[_Answer]:
+    """Decodes all rows, each a run of one session; each until it ends or a criterion stops it."""
+    session = new_session(setting.max_rows)
+    answers = {
+        session.start(seated(models, [task], setting)): _Answer(prompt) for prompt, task in rows
+    }
+    while not session.idle:
+        for run, updates in session.cycle():
+            if run.error is not None:
+                raise run.error
+            answer = answers[run]
+            for update in updates:
+                if not isinstance(update, Chunk | Done):
+                    continue
+                token = update.id if isinstance(update, Chunk) else update.end
+                if token is None:
+                    continue
                 answer.tokens.append(token)
                 so_far = answer.prompt.new_tensor(answer.tokens)
                 if streamer is not None:
                     streamer.put(so_far[-1:].cpu())
                 if bool(criteria(torch.cat([answer.prompt, so_far])[None], None).all()):
-                    engine.cancel(event.row)
+                    session.cancel(run)
                     break
     if streamer is not None:
         streamer.end()
+    return list(answers.values())
 
 
 def _padding(config: Any, asked: dict[str, Any], vocabulary: Vocabulary) -> int:

@@ -77,10 +77,17 @@ class Chunk(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A task is finished; no chunk of it follows."""
+    """A task is finished; no chunk of it follows.
+
+    Attributes:
+        task: Number of the task.
+        sample: Its sample.
+        end: The end token that stopped it, where the engine tells it.
+    """
 
     task: int
     sample: Sample
+    end: int | None = None
 
 
 Update = Chunk | Done | Stats | Turn

@@ -104,7 +104,7 @@ def _as_base(update: Update) -> Update:
             base_prompt_tokens=cost.aligned_prompt_tokens,
             aligned_prompt_tokens=cost.base_prompt_tokens,
         )
-        return Done(update.task, replace(update.sample, cost=cost))
+        return update._replace(sample=replace(update.sample, cost=cost))
     return update
 
 

@@ -214,7 +214,7 @@ class Decoding:
             said = reader.strings[i], reader.sources[i], reader.ids[i], reader.begins[i]
             yield Chunk(row.task, *said)
         if over:
-            yield Done(row.task, self._sample(row, event.finish))
+            yield Done(row.task, self._sample(row, event.finish), event.end)
 
     def _search(self, row: Row, finish: Finish | None, find: Find) -> Iterator[Update]:
         """Looks for the answer in what a finished row wrote; asks again where there is none."""

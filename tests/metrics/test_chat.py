@@ -119,11 +119,11 @@ def test_failures_that_pass_are_repeated(stub: Stub, judge: ChatJudge) -> None:
 
 def test_failures_that_stay_are_reported(stub: Stub, judge: ChatJudge) -> None:
     stub.answer = lambda body, turn: (429, "slow down")
-    with pytest.raises(BacoError, match=r"no answer in 3 attempts: status 429"):
+    with pytest.raises(BacoError, match=r"had no room in 3 attempts: status 429: slow down"):
         list(judge.marks([("p", "a")]))
     assert len(stub.requests) == 3
     stub.answer = lambda body, turn: (401, "who are you")
-    with pytest.raises(BacoError, match="refused: status 401"):
+    with pytest.raises(BacoError, match="refused: status 401: who are you"):
         list(judge.marks([("p", "a")]))
     assert len(stub.requests) == 4
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from baco.errors import BacoError, InputError
 from baco.metrics import rubrics
 from baco.metrics.judge import Judge
 from baco.metrics.spec import Item
-from baco.models.client import AGAIN, connect, persist
+from baco.models.client import Client, check_url
 
 T = TypeVar("T")
 
@@ -44,27 +43,33 @@ class ChatJudge(Judge):
         price_out: float | None = None,
         pause: float = 1.0,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise InputError(f"the judge's address {url!r} is no http address")
+        check_url(url, "the judge's address")
         if not model:
             raise InputError("the judge has no model name", hint="--judge-model names it")
         if retries < 0 or workers < 1:
             raise InputError("the judge needs at least one worker and no negative retries")
         self.url = url.rstrip("/")
         super().__init__(f"{model} at {self.url}", retries)
-        self.requests = self.tokens_in = self.tokens_out = 0
+        self.tokens_in = self.tokens_out = 0
         self._model = model
-        self._workers = workers
         self._prices = (price_in, price_out)
-        self._pause = pause
         self._lock = threading.Lock()
-        self._client = connect(key_env, timeout)
+        self._client = Client(
+            "the judge",
+            self.url,
+            key_env=key_env,
+            retries=retries,
+            workers=workers,
+            timeout=timeout,
+            pause=pause,
+            advice="what it answered before is kept: run again to go on",
+        )
 
     @property
     def cost(self) -> str:
         """What was used so far: requests, tokens, and money if prices are known."""
         text = (
-            f"{self.requests} requests, {self.tokens_in} prompt tokens, "
+            f"{self._client.requests} requests, {self.tokens_in} prompt tokens, "
             f"{self.tokens_out} reply tokens"
         )
         if None in self._prices:
@@ -78,42 +83,18 @@ class ChatJudge(Judge):
 
     def over(self, function: Callable[[Item], T], items: Sequence[Item]) -> Iterator[T]:
         """Applies a function to items in several threads; yields in order."""
-        pool = ThreadPoolExecutor(self._workers)
-        try:
-            yield from pool.map(function, items)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        yield from self._client.over(function, items)
 
     def _reply(self, messages: rubrics.Messages, *, turn: int) -> str:
         """One reply; drawn at temperature 0, or 1 after a reply of the wrong form."""
         body = {"model": self._model, "messages": messages, "temperature": float(turn > 0)}
-        address = f"{self.url}/chat/completions"
-        response, problem = persist(
-            lambda: self._client.post(address, json=body), self._retries, self._pause
-        )
-        if response is not None:
-            if response.status_code == 200:
-                return self._read(response)
-            problem = f"status {response.status_code}: {response.text[:200]!r}"
-            if response.status_code not in AGAIN:
-                raise BacoError(
-                    f"the judge at {self.url} refused: {problem}",
-                    hint="check the address, the model's name and the key",
-                )
-        raise BacoError(
-            f"the judge at {self.url} gave no answer in {self._retries + 1} attempts: {problem}",
-            hint="what it answered before is kept: run again to go on",
-        )
-
-    def _read(self, response: Any) -> str:
+        made = self._client.post("chat/completions", body)
         try:
-            made = response.json()
             text = made["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError) as error:
+        except (LookupError, TypeError) as error:
             raise BacoError(f"the judge at {self.url} does not speak the OpenAI format") from error
         usage = made.get("usage") or {}
         with self._lock:
-            self.requests += 1
             self.tokens_in += int(usage.get("prompt_tokens") or 0)
             self.tokens_out += int(usage.get("completion_tokens") or 0)
         return str(text or "")

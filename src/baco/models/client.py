@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -81,6 +81,7 @@ class Client:
         pause: Seconds before the first repetition; doubled each time.
         per_second: Requests that may begin in a second; None for no limit.
         transport: A transport of httpx, for proxies and tests; None for the usual one.
+        advice: What errors hint at where no answer came; None for what suits models.
 
     Attributes:
         requests: Requests that were answered.
@@ -98,25 +99,37 @@ class Client:
         pause: float = 1.0,
         per_second: float | None = None,
         transport: Any = None,
+        advice: str | None = None,
     ) -> None:
         self.who = f"{who} at {url}"
         self.requests = 0
         self._url = url.rstrip("/")
         self._key_env = key_env
         self._retries, self._pause = retries, pause
+        self._advice = advice
         self._limiter = Limiter(per_second)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(workers)
         self._client = connect(key_env, timeout, transport)
 
-    def map(self, function: Callable[[T], U], items: Iterable[T]) -> list[U]:
-        """Applies a function to items, several at a time; the results in order."""
+    def over(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        """Applies a function to items, several at a time; yields the results in order."""
         waiting = [self._pool.submit(function, item) for item in items]
         try:
-            return [each.result() for each in waiting]
+            for each in waiting:
+                yield each.result()
         finally:
             for each in waiting:
                 each.cancel()
+
+    def map(self, function: Callable[[T], U], items: Iterable[T]) -> list[U]:
+        """As `over`, but waits for all results."""
+        return list(self.over(function, items))
+
+    def close(self) -> None:
+        """Waits for requests under way, and closes the connections."""
+        self._pool.shutdown(cancel_futures=True)
+        self._client.close()
 
     def get(self, path: str) -> Any:
         """Asks for something that is there at once or not at all; nothing is repeated.
@@ -152,11 +165,11 @@ class Client:
         if busy:
             raise BacoError(
                 f"{self.who} had no room in {times}: {problem}",
-                hint="ask less at a time: fewer workers, or requests_per_second",
+                hint=self._advice or "ask less at a time: fewer workers, or requests_per_second",
             )
         raise BacoError(
             f"{self.who} gave no answer in {times}: {problem}",
-            hint="check that it runs, the address and the network",
+            hint=self._advice or "check that it runs, the address and the network",
         )
 
     def _read(self, response: Any) -> Any:

@@ -60,6 +60,38 @@ class RowCache(Protocol):
         ...
 
 
+class IdCache(ABC):
+    """A `RowCache` that keeps the ids of each row, for partners that read texts from the start."""
+
+    def __init__(self) -> None:
+        self._ids: list[tuple[int, ...]] = []
+
+    def add(self, count: int) -> None:
+        """Appends empty rows."""
+        self._ids += [()] * count
+
+    def _put(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> None:
+        """Puts whole prompts into rows."""
+        for row, prompt in zip(rows, prompts, strict=True):
+            self._ids[row] = tuple(prompt)
+
+    @abstractmethod
+    def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
+        """Takes whole prompts, as `RowCache.open`."""
+
+    @abstractmethod
+    def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Takes the next tokens of every row, as `RowCache.feed`."""
+
+    def truncate(self, lengths: torch.Tensor) -> None:
+        """Forgets later tokens."""
+        self._ids = [ids[:n] for ids, n in zip(self._ids, lengths.tolist(), strict=True)]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps the given rows, in this order."""
+        self._ids = [self._ids[row] for row in rows]
+
+
 Level = Literal["text", "top-k", "logits"]
 """What a partner gives, and a rule or method needs; each includes the ones before."""
 

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import torch
 
+from baco.engine.partner import IdCache
+
 
 class Reads(Protocol):
     """A model that can be read anew; see `baco.models.hf.HFPartner`."""
@@ -26,21 +28,16 @@ class Reads(Protocol):
         ...
 
 
-class RecomputeCache:
+class RecomputeCache(IdCache):
     """Rows as id sequences; see `baco.engine.partner.RowCache`."""
 
     def __init__(self, partner: Reads) -> None:
+        super().__init__()
         self.partner = partner
-        self._ids: list[tuple[int, ...]] = []
-
-    def add(self, count: int) -> None:
-        """Appends empty rows."""
-        self._ids += [()] * count
 
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Takes whole prompts; equal prompts are computed once."""
-        for row, prompt in zip(rows, prompts, strict=True):
-            self._ids[row] = tuple(prompt)
+        self._put(prompts, rows)
         known = {p: self.partner.logits(p) for p in {self._ids[row] for row in rows}}
         return torch.stack([known[self._ids[row]] for row in rows])
 
@@ -57,11 +54,3 @@ class RecomputeCache:
             if each.ndim == 2:
                 logits[i, : len(each)] = each
         return logits
-
-    def truncate(self, lengths: torch.Tensor) -> None:
-        """Forgets later tokens."""
-        self._ids = [ids[:n] for ids, n in zip(self._ids, lengths.tolist(), strict=True)]
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keeps the given rows, in this order."""
-        self._ids = [self._ids[row] for row in rows]

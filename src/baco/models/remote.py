@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from baco.engine.partner import Abilities, Partner
+from baco.engine.partner import Abilities, IdCache, Partner
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.errors import InputError, PairError
@@ -209,21 +209,16 @@ class RemotePartner(Partner):
         return token if 0 <= token < self.vocabulary.size else None
 
 
-class RemoteCache:
+class RemoteCache(IdCache):
     """Rows as id sequences: the server keeps the rest; see `baco.engine.partner.RowCache`."""
 
     def __init__(self, partner: RemotePartner) -> None:
+        super().__init__()
         self.partner = partner
-        self._ids: list[tuple[int, ...]] = []
-
-    def add(self, count: int) -> None:
-        """Appends empty rows."""
-        self._ids += [()] * count
 
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Takes whole prompts."""
-        for row, prompt in zip(rows, prompts, strict=True):
-            self._ids[row] = tuple(prompt)
+        self._put(prompts, rows)
         return self.partner.spread(self.partner.tops([self._ids[row] for row in rows]))
 
     def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -235,14 +230,6 @@ class RemoteCache:
         out = torch.zeros(len(tokens), said.shape[-1], device=said.device)
         out[fed] = said
         return out[:, None].expand(-1, tokens.shape[1], -1)
-
-    def truncate(self, lengths: torch.Tensor) -> None:
-        """Forgets later tokens."""
-        self._ids = [ids[:n] for ids, n in zip(self._ids, lengths.tolist(), strict=True)]
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keeps the given rows, in this order."""
-        self._ids = [self._ids[row] for row in rows]
 
 
 def beyond(top: Top, how: Warp, size: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from baco.engine.partner import Partner
+from baco.engine.partner import IdCache, Partner
 from baco.engine.units import UnitTable
 from baco.engine.vocabulary import Vocabulary
 
@@ -71,21 +71,16 @@ class FakePartner(Partner):
         return FakeCache(self)
 
 
-class FakeCache:
+class FakeCache(IdCache):
     """Remembers each row's ids; see `baco.engine.partner.RowCache`."""
 
     def __init__(self, partner: FakePartner) -> None:
+        super().__init__()
         self.partner = partner
-        self._ids: list[tuple[int, ...]] = []
-
-    def add(self, count: int) -> None:
-        """Appends empty rows."""
-        self._ids += [()] * count
 
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Takes whole prompts."""
-        for row, prompt in zip(rows, prompts, strict=True):
-            self._ids[row] = tuple(prompt)
+        self._put(prompts, rows)
         return torch.stack([self.partner.logits(self._ids[row]) for row in rows])
 
     def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -97,11 +92,3 @@ class FakeCache:
                 self._ids[i] = (*self._ids[i], int(tokens[i, j]))
                 out[i, j] = self.partner.logits(self._ids[i])
         return out
-
-    def truncate(self, lengths: torch.Tensor) -> None:
-        """Forgets later tokens."""
-        self._ids = [ids[:n] for ids, n in zip(self._ids, lengths.tolist(), strict=True)]
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keeps the given rows, in this order."""
-        self._ids = [self._ids[row] for row in rows]

@@ -16,8 +16,9 @@ from baco.bench.compare import LEVELS, Figures, normalised, other_pairs, router_
 from baco.bench.samples import Floats, Look
 from baco.errors import BacoError
 from baco.models.known import known_pair
+from baco.reporting.resampling import draws, ends
+from baco.reporting.tables import number
 from baco.tradeoff.analysis import Analysis, Setting
-from baco.tradeoff.bootstrap import INTERVAL
 
 Verdict = Literal["confirmed", "not confirmed", "cannot be told"]
 
@@ -94,10 +95,7 @@ def difference(
         first = table.get(a, nothing).get(measure, math.nan)
         return first - factor * table.get(b, nothing).get(measure, math.nan)
 
-    drawn = np.array([value(r) for r in analysis.replicates])
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(drawn, INTERVAL) if drawn.size else (math.nan, math.nan)
-    return value(analysis.levels), float(low), float(high)
+    return value(analysis.levels), *ends(np.array([value(r) for r in analysis.replicates]))
 
 
 def _judge(found: tuple[float, float, float]) -> Verdict:
@@ -110,13 +108,11 @@ def _judge(found: tuple[float, float, float]) -> Verdict:
 
 def _show(found: tuple[float, float, float], scale: float = 1, digits: int = 3) -> str:
     value, low, high = (scale * v for v in found)
-    text = f"{value:+.{digits}f}"
-    return text if math.isnan(low) else f"{text} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    return number(value, digits, low, high, sign="+", none="nan")
 
 
 def _figure(analysis: Analysis, level: str, measure: str, curve: str) -> str:
-    value = analysis.levels["average", level][curve][measure]
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return number(analysis.levels["average", level][curve][measure])
 
 
 def _ahead(
@@ -311,12 +307,8 @@ def resampled(
     value = statistic(np.ones(prompts))
     if prompts < 2:
         return value, math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=RESAMPLES)
-    drawn = np.array([statistic(d.astype(np.float64)) for d in draws])
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(drawn, INTERVAL) if drawn.size else (math.nan, math.nan)
-    return value, float(low), float(high)
+    drawn = draws(np.random.default_rng(seed), prompts, RESAMPLES)
+    return value, *ends(np.array([statistic(draw) for draw in drawn]))
 
 
 def fall(looks: Sequence[Look], what: str) -> Callable[[Floats], float]:

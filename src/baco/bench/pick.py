@@ -20,9 +20,9 @@ from baco.bench.results import Comparison
 from baco.bench.samples import Floats, Look
 from baco.errors import InputError, UnknownNameError
 from baco.metrics.spec import Metric
+from baco.reporting.resampling import INTERVAL, draws
 from baco.reporting.tables import DASH, Table
 from baco.tradeoff.analysis import Analysis, Setting
-from baco.tradeoff.bootstrap import INTERVAL
 
 RESAMPLES = 1000
 NEAR = 0.05
@@ -150,10 +150,9 @@ def pick(comparison: Comparison, looks: Mapping[Setting, Look], wish: Wish, seed
     best, worth, fits = choose(np.ones(prompts))
     if best is None:
         raise InputError(f"no setting fits: {_why(wish, metric, q, cost)}")
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=RESAMPLES).astype(float)
-    winners = [choose(draw)[0] for draw in draws]
-    qualities, diversities = _intervals(q, draws), _intervals(d, draws)
+    drawn = draws(np.random.default_rng(seed), prompts, RESAMPLES)
+    winners = [choose(draw)[0] for draw in drawn]
+    qualities, diversities = _intervals(q, drawn), _intervals(d, drawn)
     candidates = [
         Candidate(
             setting,
@@ -225,12 +224,12 @@ def _mean(table: Floats, draw: Floats) -> Floats:
     return mean
 
 
-def _intervals(values: Floats, draws: Floats) -> list[tuple[float, float, float]]:
+def _intervals(values: Floats, drawn: Floats) -> list[tuple[float, float, float]]:
     """Mean of each setting over prompts, with its interval."""
     means = _mean(values, np.ones(values.shape[1]))
     if values.shape[1] < 2:
         return [(float(mean), math.nan, math.nan) for mean in means]
-    low, high = np.nanpercentile(_mean(values, draws.T), INTERVAL, axis=1)
+    low, high = np.nanquantile(_mean(values, drawn.T), INTERVAL, axis=1)
     return [(float(m), float(a), float(b)) for m, a, b in zip(means, low, high, strict=True)]
 
 

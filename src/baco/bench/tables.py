@@ -11,26 +11,12 @@ from baco.bench.compare import LEVELS, Chosen, Figures, normalised, own_curves
 from baco.bench.findings import Finding, resampled
 from baco.bench.results import Comparison, Discarded
 from baco.bench.samples import EARLY, Floats, Look
-from baco.reporting.tables import DASH, Table
+from baco.reporting.tables import DASH, Table, number, percent
 from baco.tradeoff.analysis import Analysis, Levels, Setting, combine
 from baco.tradeoff.bootstrap import Key, combined_intervals
 
 ENOUGH = (0.95, 0.9, 0.8, 0.7, 0.5)
 """Shares of the aligned model's quality for which the best setting is named."""
-
-
-def _number(value: float, digits: int = 3, low: float = math.nan, high: float = math.nan) -> str:
-    if not math.isfinite(value):
-        return DASH
-    text = f"{value:.{digits}f}"
-    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _percent(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    if not math.isfinite(value):
-        return DASH
-    text = f"{100 * value:.1f}%"
-    return text if math.isnan(low) else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _title(setting: Setting) -> str:
@@ -58,7 +44,7 @@ def models(figures: Figures, seed: int) -> Table:
         row = [_title(setting)]
         for metric in comparison.metrics:
             value, low, high = _mean(comparison, setting, metric.name, seed)
-            row.append(_number(value, 2, low, high))
+            row.append(number(value, 2, low, high))
         rows.append(row)
     arrows = {"up": "↑", "down": "↓"}
     header = ["Model", *(f"{m.name} {arrows[m.direction]}" for m in comparison.metrics)]
@@ -105,10 +91,10 @@ def coverage(
         row, numbers = [method], []
         for level in shown:
             figures = levels["average", level][method]
-            for measure, show in (("coverage", _number), ("dom_share", _percent)):
+            for measure, show in (("coverage", number), ("dom_share", percent)):
                 ends = intervals.get(("average", level, method, measure), (math.nan, math.nan))
                 value = figures[measure]
-                row.append(_number(value, 3, *ends) if show is _number else _percent(value, *ends))
+                row.append(number(value, 3, *ends) if show is number else percent(value, *ends))
                 numbers.append(value)
         rows.append(row)
         values.append(numbers)
@@ -160,7 +146,7 @@ def choices(chosen: Sequence[Chosen]) -> Table:
     rows = []
     for c in chosen:
         ranked = sorted(c.among, key=lambda n: -c.among[n] if math.isfinite(c.among[n]) else 1)
-        listed = ", ".join(f"{n} {_number(c.among[n])}" for n in ranked)
+        listed = ", ".join(f"{n} {number(c.among[n])}" for n in ranked)
         rows.append([c.family, c.curve, words[c.measure], listed])
     return Table(
         "choices",
@@ -182,8 +168,8 @@ def by_metric(analysis: Analysis, measure: str) -> Table:
         for name, value in zip(names, numbers, strict=True):
             key = ("metric", name, method, measure)
             ends = analysis.intervals.get(key, (math.nan, math.nan))
-            percent = measure != "coverage"
-            row.append(_percent(value, *ends) if percent else _number(value, 3, *ends))
+            text = number(value, 3, *ends) if measure == "coverage" else percent(value, *ends)
+            row.append(text)
         rows.append(row)
         values.append(numbers)
     word = "Coverage" if measure == "coverage" else "Share of Dominance"
@@ -209,7 +195,7 @@ def by_category(figures: Figures, level: str) -> Table | None:
             value = analysis.levels["average", level][curve]["coverage"]
             key = ("average", level, curve, "coverage")
             ends = analysis.intervals.get(key, (math.nan, math.nan))
-            row.append(_number(value, 3, *ends))
+            row.append(number(value, 3, *ends))
             numbers.append(value)
         if any(map(math.isfinite, numbers)):
             rows.append(row)
@@ -242,22 +228,22 @@ def settings(figures: Figures, looks: Mapping[Setting, Look]) -> Table:
         rows.append(
             [
                 *setting,
-                _number(quality, 2),
-                _number(diversity, 2),
-                *(_number(comparison.mean(setting, m.name), 2) for m in comparison.metrics),
+                number(quality, 2),
+                number(diversity, 2),
+                *(number(comparison.mean(setting, m.name), 2) for m in comparison.metrics),
                 *(
                     [DASH] * 9
                     if seen is None
                     else [
-                        _percent(seen.share),
-                        _number(float(seen.switches.mean()), 1),
-                        _number(float(seen.length.mean()), 1),
-                        _percent(float(seen.early.mean())),
-                        _percent(float(seen.limit.mean())),
-                        _percent(float(seen.empty.mean())),
-                        _percent(float(seen.repetition.mean())),
-                        _percent(float(seen.loops.mean())),
-                        _number(seen.passes_per_token, 2),
+                        percent(seen.share),
+                        number(float(seen.switches.mean()), 1),
+                        number(float(seen.length.mean()), 1),
+                        percent(float(seen.early.mean())),
+                        percent(float(seen.limit.mean())),
+                        percent(float(seen.empty.mean())),
+                        percent(float(seen.repetition.mean())),
+                        percent(float(seen.loops.mean())),
+                        number(seen.passes_per_token, 2),
                     ]
                 ),
             ]
@@ -303,14 +289,14 @@ def best_at(figures: Figures, looks: Mapping[Setting, Look]) -> Table | None:
     for share in ENOUGH:
         able = {s: xy for s, xy in where.items() if xy[0] >= share and math.isfinite(xy[1])}
         ranked = sorted(able, key=lambda s: -able[s][1])
-        row = [_percent(share)]
+        row = [percent(share)]
         for setting in ranked[:1]:
             seen = looks.get(setting)
             row += [
                 _title(setting),
-                _number(able[setting][0], 2),
-                _number(able[setting][1], 2),
-                _number(seen.passes_per_token, 2) if seen else DASH,
+                number(able[setting][0], 2),
+                number(able[setting][1], 2),
+                number(seen.passes_per_token, 2) if seen else DASH,
             ]
         second = next((s for s in ranked if s[0] != ranked[0][0]), None)
         row += [DASH] * (5 - len(row))
@@ -342,9 +328,9 @@ def lengths(comparison: Comparison, looks: Mapping[Setting, Look], seed: int) ->
         rows.append(
             [
                 *setting,
-                _number(length, 1, low, high),
+                number(length, 1, low, high),
                 *(
-                    _percent(*_over_prompts(values, seed))
+                    percent(*_over_prompts(values, seed))
                     for values in (seen.early, seen.repetition, seen.loops, seen.limit)
                 ),
             ]
@@ -391,11 +377,11 @@ def restarts(comparison: Comparison, looks: Mapping[Setting, Look]) -> Table | N
                 [
                     _title(name),
                     word,
-                    _percent(float(seen.early.mean())),
-                    _number(float(seen.attempts.mean()), 2),
-                    _number(float(seen.length.mean()), 1),
-                    _percent(float(seen.loops.mean())),
-                    *(_number(comparison.mean(name, m.name), 2) for m in comparison.metrics),
+                    percent(float(seen.early.mean())),
+                    number(float(seen.attempts.mean()), 2),
+                    number(float(seen.length.mean()), 1),
+                    percent(float(seen.loops.mean())),
+                    *(number(comparison.mean(name, m.name), 2) for m in comparison.metrics),
                 ]
             )
     if not rows:
@@ -433,7 +419,7 @@ def positions(comparison: Comparison, looks: Mapping[Setting, Look], what: str) 
         with np.errstate(invalid="ignore"):
             total = seen.base_in if what == "base" else seen.switch_in
             curve = total.sum(0) / seen.alive_in.sum(0)
-        rows.append([*setting, *(_percent(float(v)) for v in curve)])
+        rows.append([*setting, *(percent(float(v)) for v in curve)])
     word = "Share of the base model's tokens" if what == "base" else "Tokens that change the source"
     return Table(
         f"positions-{what}",

@@ -7,13 +7,14 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from baco.errors import InputError, missing_extra
 from baco.metrics.score import Scores
 from baco.metrics.spec import METRICS, resolve
-from baco.reporting.tables import inert
+from baco.reporting.tables import inert, number
 
 FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 
@@ -73,15 +74,20 @@ def summary_rows(scores: Scores, by: Sequence[str] = ()) -> list[list[str]]:
         by: Fields that tell systems apart.
     """
     some = scores.counts["empty_outputs"]
+    figure = partial(number, digits=4, none="NaN")
     return [
         [
             *key,
             s.metric.name,
             s.metric.kind,
             s.metric.direction,
-            _number(s.mean),
-            *([str(part.counts["empty_outputs"]), _number(s.written)] if some else []),
-            _number(s.sd),
+            figure(s.mean),
+            *(
+                [str(part.counts["empty_outputs"]), number(s.written, 4, none="NaN")]
+                if some
+                else []
+            ),
+            figure(s.sd),
             str(s.groups),
             str(s.nan),
             str(s.too_short) if s.metric.base_name.startswith(("dist_", "ead_")) else "-",
@@ -90,10 +96,6 @@ def summary_rows(scores: Scores, by: Sequence[str] = ()) -> list[list[str]]:
         for key, part in (scores.split(by) if by else {(): scores}).items()
         for s in part.summaries
     ]
-
-
-def _number(value: float) -> str:
-    return "NaN" if math.isnan(value) else f"{value:.4f}"
 
 
 def remarks(scores: Scores) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,38 @@ from html import escape
 
 DASH = "–"
 """Stands where there is no value."""
+
+
+def number(
+    value: float,
+    digits: int = 3,
+    low: float = math.nan,
+    high: float = math.nan,
+    *,
+    unit: str = "",
+    sign: str = "",
+    none: str = DASH,
+) -> str:
+    """Writes a figure, with its interval in brackets if it has one.
+
+    Args:
+        value: The figure.
+        digits: Digits after the point.
+        low: Where its interval begins; NaN for none.
+        high: Where it ends.
+        unit: What stands behind the figure.
+        sign: ``+`` writes the sign of positive numbers too.
+        none: What stands where there is no figure.
+    """
+    if math.isnan(value):
+        return none
+    text = f"{value:{sign}.{digits}f}{unit}"
+    return text if math.isnan(low) else f"{text} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+
+def percent(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """Writes a share in per cent, as `number`."""
+    return number(100 * value, 1, 100 * low, 100 * high, unit="%")
 
 
 @dataclass(frozen=True)

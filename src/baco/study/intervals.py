@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baco.errors import missing_extra
+from baco.reporting.resampling import draws, ends
 from baco.study.agreement import Floats
 
 RESAMPLES = 4000
@@ -87,13 +88,9 @@ class Bootstrap:
         """Draws the resamples."""
         rng = np.random.default_rng(seed)
 
-        def weights(size: int) -> Floats:
-            drawn = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
-            return drawn.astype(np.float64)
-
         return cls(
-            weights(prompts),
-            weights(raters) if resample_raters else np.ones((resamples, raters)),
+            draws(rng, prompts, resamples),
+            draws(rng, raters, resamples) if resample_raters else np.ones((resamples, raters)),
             level,
         )
 
@@ -116,12 +113,9 @@ class Bootstrap:
         """
         value = float(statistic(_plain)[0])
         count = self.prompts.shape[1]
-        resampled = statistic(self.ratio)
-        resampled = resampled[np.isfinite(resampled)]
-        if count < 2 or not len(resampled):
+        if count < 2:
             return Estimate(value)
-        low, high = np.quantile(resampled, expanded(self.level, count))
-        return Estimate(value, float(low), float(high))
+        return Estimate(value, *ends(statistic(self.ratio), expanded(self.level, count)))
 
 
 def _plain(above: Floats, below: Floats) -> Floats:

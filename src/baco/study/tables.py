@@ -6,33 +6,15 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from baco.reporting.tables import DASH, Table, inert
+from baco.reporting.tables import DASH, Table, inert, number, percent
 from baco.study.analysis import Preference, Report
-from baco.study.intervals import Estimate
 from baco.study.protocol import DIVERSITY, WORDING
 from baco.study.simulate import Power
 
 SIMULATED = "SIMULATED annotators, no human data."
-
-
-def number(value: float, digits: int = 2) -> str:
-    """A number, or a dash where there is none."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else DASH
-
-
-def percent(value: float) -> str:
-    """A share in per cent."""
-    return f"{100 * value:.1f}%" if math.isfinite(value) else DASH
-
-
-def interval(estimate: Estimate, show: Callable[[float], str]) -> str:
-    """A value with its interval."""
-    if not math.isfinite(estimate.low):
-        return show(estimate.value)
-    return f"{show(estimate.value)} [{show(estimate.low)}, {show(estimate.high)}]"
 
 
 def tables(reports: Sequence[Report]) -> list[Table]:
@@ -56,7 +38,7 @@ def headline(reports: Sequence[Report]) -> Table:
     values: list[list[float]] = [[]]
     for report, method in columns:
         mean = next(quality.mean for quality in report.quality if quality.method == method)
-        rows[0].append(interval(mean, number))
+        rows[0].append(number(mean.value, 2, mean.low, mean.high))
         values[0].append(mean.value)
     for question in (*DIVERSITY, "creativity"):
         name = WORDING[question]["title"]
@@ -64,7 +46,7 @@ def headline(reports: Sequence[Report]) -> Table:
         values.append([])
         for report, method in columns:
             share = overall(report, question, method).share
-            rows[-1].append(interval(share, percent))
+            rows[-1].append(percent(*share))
             values[-1].append(share.value)
     bold, start = set(), 0
     for report in reports:
@@ -93,8 +75,8 @@ def _differences(report: Report, tag: str) -> Table:
     rows = [
         [
             f"{d.second} − {d.first}",
-            interval(d.difference, number),
-            interval(d.relative, percent),
+            number(d.difference.value, 2, d.difference.low, d.difference.high),
+            percent(*d.relative),
         ]
         for d in report.differences
     ]
@@ -117,8 +99,8 @@ def _preferences(report: Report, tag: str) -> Table:
             f"{p.wins}",
             f"{p.ties}",
             f"{p.losses}",
-            interval(p.share, percent),
-            interval(p.exact, percent),
+            percent(*p.share),
+            percent(*p.exact),
             f"{p.p:.2g}" if math.isfinite(p.p) else DASH,
         ]
         for p in report.preferences
@@ -200,7 +182,7 @@ def _workers(report: Report, tag: str) -> Table:
             w.label + (" (simulated)" if w.simulated else ""),
             f"{w.votes} of {w.expected}",
             number(w.minutes, 0),
-            number(w.mean_rating),
+            number(w.mean_rating, 2),
             percent(w.left_share),
             f"{w.changed}",
         ]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from baco.metrics.spec import Metric
+from baco.reporting.resampling import draws, ends
 from baco.tradeoff.analysis import Analysis, Levels, Setting, build_spaces, combine, measure
 from baco.tradeoff.points import Point
-
-INTERVAL = (2.5, 97.5)
-"""Percentiles at the ends of an interval."""
 
 Key = tuple[str, str, str, str]
 """(level, name, method, measure)."""
@@ -39,22 +38,20 @@ def add_intervals(
     """
     settings, values = _table(points, metrics)
     prompts = values.shape[1]
-    draws = np.random.default_rng(seed).multinomial(
-        prompts, np.full(prompts, 1 / prompts), size=resamples
-    )
+    drawn = draws(np.random.default_rng(seed), prompts, resamples)
     present = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        means = np.einsum("spk,rp->rsk", np.where(present, values, 0.0), draws) / np.einsum(
-            "spk,rp->rsk", present.astype(float), draws
+        means = np.einsum("spk,rp->rsk", np.where(present, values, 0.0), drawn) / np.einsum(
+            "spk,rp->rsk", present.astype(float), drawn
         )
     names = [m.name for m in metrics]
     replicates = []
     for table in means:
-        drawn = {
+        figures = {
             s: dict(zip(names, row, strict=True))
             for s, row in zip(settings, table.tolist(), strict=True)
         }
-        spaces = build_spaces(drawn, metrics, analysis.references, analysis.n)
+        spaces = build_spaces(figures, metrics, analysis.references, analysis.n)
         valid = [s for s in spaces if not s.problem]
         replicates.append(measure(valid, analysis.grids, analysis.rule))
     return dataclasses.replace(
@@ -94,11 +91,9 @@ def intervals(levels: Levels, replicates: Sequence[Levels]) -> dict[Key, tuple[f
         drawn = [r[level, name] for r in replicates if (level, name) in r]
         for method, cells in table.items():
             for measure_name in cells:
-                values = np.array([d[method][measure_name] for d in drawn])
-                values = values[~np.isnan(values)]
-                if values.size:
-                    low, high = np.percentile(values, INTERVAL)
-                    found[level, name, method, measure_name] = (float(low), float(high))
+                low, high = ends(np.array([d[method][measure_name] for d in drawn]))
+                if not math.isnan(low):
+                    found[level, name, method, measure_name] = (low, high)
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from baco.reporting.tables import Table, inert
+from baco.reporting.tables import Table, inert, number
 from baco.tradeoff.analysis import MEASURES, Analysis, Levels, combine
 from baco.tradeoff.bootstrap import Key, combined_intervals
 
@@ -109,17 +109,12 @@ def _rows(
     ]
 
 
-def number(figure: Figure, measure: str, *, percent: bool = False) -> str:
+def cell(figure: Figure, measure: str, *, percent: bool = False) -> str:
     """A cell: three decimals, or per cent with one; the interval in brackets; a dash for none."""
     scale, digits = (100, 1) if percent else (1, 3)
-    value = figure.values[measure]
-    if math.isnan(value):
-        return "-"
-    text = f"{value * scale:.{digits}f}"
-    if measure in figure.intervals:
-        low, high = figure.intervals[measure]
-        text += f" [{low * scale:.{digits}f}, {high * scale:.{digits}f}]"
-    return text
+    ends = figure.intervals.get(measure, (math.nan, math.nan))
+    value, low, high = (scale * v for v in (figure.values[measure], *ends))
+    return number(value, digits, low, high, none="-")
 
 
 def as_table(rows: Sequence[Figure]) -> Table:
@@ -133,7 +128,7 @@ def as_table(rows: Sequence[Figure]) -> Table:
     texts = len(head) - len(COLUMNS)
     for at, f in enumerate(rows):
         body.append(
-            [*([f.dataset] if several else []), f.name, f.method, *(number(f, m) for m in COLUMNS)]
+            [*([f.dataset] if several else []), f.name, f.method, *(cell(f, m) for m in COLUMNS)]
         )
         if at and (f.dataset, f.name) != (rows[at - 1].dataset, rows[at - 1].name):
             rules.add(at)

@@ -198,3 +198,43 @@ def test_the_bundled_pair_comes_calibrated(router: str):
     assert made.reach[0] == 0
     assert made.reach[1] > 0.75
     assert made.prompts == 58
+
+
+def test_the_usual_folders_are_where_they_always_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`platformdirs` finds what earlier versions wrote, on each platform."""
+    from platformdirs.macos import MacOS
+    from platformdirs.unix import Unix
+    from platformdirs.windows import Windows
+
+    import baco.calibration.curve
+    import baco.metrics.cache
+
+    for name in ("BACO_HOME", "BACO_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    folders = {"XDG_DATA_HOME": "d", "XDG_CACHE_HOME": "c", "LOCALAPPDATA": "w"}
+    for name, folder in folders.items():
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    seen = {}
+    for system in (Unix, MacOS, Windows):
+        for module, what in (
+            (baco.calibration.curve, "user_data_path"), (baco.metrics.cache, "user_cache_path"),
+        ):  # fmt: skip
+            monkeypatch.setattr(
+                module, what, lambda *a, _s=system, _w=what, **k: getattr(_s(*a, **k), _w)
+            )
+        seen[system] = (baco.calibration.curve.home(), baco.metrics.cache.cache_folder())
+    assert seen[Unix] == (tmp_path / "d" / "baco", tmp_path / "c" / "baco")
+    assert seen[Windows] == (tmp_path / "w" / "baco", tmp_path / "w" / "baco")
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for system, data, cache in (
+        (Unix, ".local/share", ".cache"),
+        (MacOS, "Library/Application Support", "Library/Caches"),
+    ):
+        given = {"appname": "baco", "appauthor": False, "opinion": False}
+        assert system(**given).user_data_path == tmp_path / data / "baco"
+        assert system(**given).user_cache_path == tmp_path / cache / "baco"

@@ -388,3 +388,24 @@ def test_a_dry_run_counts_one_side_of_a_single_model(capsys):
     both, one = rows(capsys.readouterr().out)
     assert one["memory_of_weights_bytes"] * 2 == both["memory_of_weights_bytes"]
     assert one["passes_in_lock_step"] * 2 == both["passes_in_lock_step"]
+
+
+def test_a_router_of_ones_own_by_its_name(capsys, tmp_path, monkeypatch):
+    (tmp_path / "routes_of_cli_test.py").write_text(
+        "def route(view, gamma):\n    return view.aligned.top_prob < gamma\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "routes_of_cli_test:route"
+    made = {}
+    for given in (
+        (f"{name}@0.3",), (name, "--gamma", "0.3"), (name, "--control", "0.3"), (f"{name}@0",),
+    ):  # fmt: skip
+        assert generate(ASK, "-n", "1", "--json", "--router", *given) == 0
+        (made[given],) = rows(capsys.readouterr().out)
+    first, *same, never = made.values()
+    assert (first["router"], first["gamma"]) == (name, 0.3)
+    assert same == [first, first]
+    assert never["base_share"] == 0 < first["base_share"]
+    assert generate(ASK, "--router", name) == 2
+    assert "has a threshold, and none is given" in capsys.readouterr().err

@@ -66,3 +66,19 @@ def test_whole_groups_need_their_size(random_pair):
     with pytest.raises(InputError, match="sample 3 is asked of groups of 3"):
         check(random_pair, replace(setting, n=3), [Task(ASK, 0), Task(ASK, 3)])
     check(random_pair, replace(setting, n=4), [Task(ASK, 3)])
+
+
+def test_a_threshold_that_a_router_needs_and_has_not(random_pair):
+    import baco
+
+    def route(view, gamma):
+        return view.aligned.top_prob < gamma
+
+    mine = baco.router(route, name="mine")
+    with pytest.raises(InputError, match=r"'mine' has a threshold, and none is given.*mine@0\.3"):
+        random_pair.generate("Name a fruit.", n=1, router=mine)
+    some = {"n": 2, "max_new_tokens": 8}
+    given = random_pair.generate("Name a fruit.", router=mine, gamma=0.4, **some)
+    assert [sample.gamma for sample in given] == [0.4, 0.4]
+    again = random_pair.generate("Name a fruit.", router=baco.router(route, gamma=0.4), **some)
+    assert [sample.text for sample in given] == [sample.text for sample in again]

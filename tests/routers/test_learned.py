@@ -18,7 +18,7 @@ from baco.engine.reference_rules import learned_features, learned_level, learned
 from baco.engine.router import View
 from baco.engine.scores import Context, score
 from baco.errors import InputError
-from baco.routers import names_file, parse
+from baco.routers import is_local, parse
 from baco.routers.learned import FEATURES, Learned, features, strangers
 from support.engines import fake_pair, run
 from support.views import HALF, SURE, VOCABULARY, WORDS, view
@@ -116,9 +116,9 @@ def test_it_is_a_rule_like_any_other(file: str) -> None:
     assert parse(file).gamma == 0.4
     assert parse(f"punc>{file}@0.3").gamma == 0.3
     assert hash(router)
-    assert names_file(file)
-    assert names_file(f"punc>{file}@0.3")
-    assert not names_file("punc>p@0.3")
+    assert is_local(file)
+    assert is_local(f"punc>{file}@0.3")
+    assert not is_local("punc>p@0.3")
     assert parse(f"{file}@1").decide(view(HALF, SURE))[0]
     with pytest.raises(InputError, match=r"threshold 1\.5 is out of range"):
         parse(f"{file}@1.5")

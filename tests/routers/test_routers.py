@@ -11,7 +11,7 @@ from baco.engine import Warp
 from baco.engine.router import View
 from baco.engine.scores import Context, score
 from baco.errors import InputError, UnknownNameError
-from baco.routers import CASCADES, ROUTERS, Schedule, judge, parse
+from baco.routers import CASCADES, ROUTERS, Schedule, custom, judge, parse
 from support.views import COMMA, HALF, SURE, THE, VOCABULARY, WORDS, view
 
 
@@ -191,3 +191,102 @@ def test_thresholds_are_infinite_where_they_say_so() -> None:
     assert ROUTERS["h"].high == math.inf
     assert ROUTERS["h"].span == "[0, inf]"
     assert ROUTERS["punc"].span == "none"
+
+
+# --- users' own functions ------------------------------------------------------------------------
+
+OWN = """
+from dataclasses import replace
+
+from baco.routers import ROUTERS
+
+def route(view, gamma):
+    'Base speaks where the aligned model is less than gamma sure.'
+    return view.aligned.top_prob < gamma
+
+def usual(view, gamma=0.4):
+    return route(view, gamma)
+
+def plain(view):
+    return view.aligned.top_prob < 0.4
+
+bounded = replace(ROUTERS["p-a"], name="mine", default=0.2)
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own_routes.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("spec", "gamma", "name"),
+    [
+        ("my_own_routes:route@0.3", 0.3, "my_own_routes:route"),
+        ("my_own_routes:usual", 0.4, "my_own_routes:usual"),
+        ("my_own_routes:plain", None, "my_own_routes:plain"),
+        ("my_own_routes:bounded", 0.2, "my_own_routes:bounded"),
+        ("punc>my_own_routes:route@0.3", 0.3, "punc>my_own_routes:route"),
+    ],
+)
+def test_functions_of_ones_own_by_name(spec: str, gamma: float | None, name: str) -> None:
+    router = parse(spec)
+    assert (router.name, router.gamma) == (name, gamma)
+    assert parse(router.spec).spec == router.spec
+    assert router.reads <= {"base", "aligned"}
+
+
+@pytest.mark.usefixtures("own")
+def test_the_threshold_of_ones_own_function() -> None:
+    for gamma, base in ((0.3, False), (0.6, True)):
+        assert base_speaks(f"my_own_routes:route@{gamma}", SURE, HALF) is base
+        assert bool(parse("my_own_routes:route", gamma).decide(view(SURE, HALF))[0]) is base
+    moving = parse("my_own_routes:route@step:0.9,0.1/5")
+    assert moving.gamma == 0.9
+    assert str(moving.schedules[0]) == "step:0.9,0.1/5"
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("my_own_routes:nothing", "has no function 'nothing'"),
+        ("my_own_routes:number", "is int and no router"),
+        ("no_such_module_here:f", "cannot be imported"),
+        ("my_own_routes:", "is not module:function"),
+        ("my_own_routes:plain@0.3", "takes no threshold"),
+        ("my_own_routes:bounded@3", "out of range"),
+        ("my_own_routes:route@nan", "out of range|schedule"),
+    ],
+)
+def test_wrong_functions_of_ones_own(spec: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse(spec)
+
+
+@pytest.mark.usefixtures("own")
+def test_diversity_controls_only_what_has_bounds() -> None:
+    from baco.calibration import Axis
+
+    for name, words in (("route", "has no bounds"), ("plain", "takes no threshold")):
+        with pytest.raises(InputError, match=words):
+            Axis.of(f"my_own_routes:{name}")
+    assert Axis.of("my_own_routes:bounded").high == 1
+
+
+def test_a_function_in_python_has_a_threshold_too() -> None:
+    def route(view: View, gamma: torch.Tensor) -> torch.Tensor:
+        return view.aligned.top_prob < gamma
+
+    bare = custom(route, name="mine", reads=["aligned"])
+    assert bare.gamma is None
+    assert [bare.with_gamma(g).gamma for g in (0.3, 0.6)] == [0.3, 0.6]
+    assert custom(route, gamma="linear:0.5..0.1/100").gamma == 0.5
+    assert bool(custom(route, gamma=0.6).decide(view(SURE, HALF))[0])
+    assert not bool(custom(route, gamma=0.3).decide(view(SURE, HALF))[0])
+    with pytest.raises(InputError, match="takes no threshold"):
+        custom(lambda view: view.asked, gamma=0.3)

@@ -86,6 +86,8 @@ CORPUS = [
     ({**OK, "router": "p-pun"}, "did you mean"),
     ({**OK, "router": "/etc/passwd.json"}, "files are not served"),
     ({**OK, "router": "punc>router.json@0.4"}, "files are not served"),
+    ({**OK, "router": "json:loads"}, "functions are not served"),
+    ({**OK, "router": "punc>os:system@0.4"}, "functions are not served"),
     ({**OK, "router": ""}, "router"),
     ({**OK, "router": "punc", "diversity": 0.5}, "threshold"),
     ({**OK, "router": "judge"}, "judge"),

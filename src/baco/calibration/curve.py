@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
-import sys
 from bisect import bisect_right
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from platformdirs import user_data_path
 
 from baco.errors import InputError
 
@@ -205,6 +207,12 @@ class Axis:
                 f"router {bound.name!r} takes no threshold, so diversity cannot control it",
                 hint="use a router with a threshold, such as p-punc",
             )
+        if math.isinf(rule.low):
+            raise InputError(
+                f"the threshold of router {bound.name!r} has no bounds, so diversity cannot "
+                "control it",
+                hint="give gamma; or make it a baco.routers.Rule with low, high and up",
+            )
         return cls(rule.low, rule.high, rule.up)
 
     def gamma(self, place: float) -> float:
@@ -286,11 +294,7 @@ def home() -> Path:
     """Returns the folder for what BaCo keeps of this user: `BACO_HOME`, or the usual place."""
     if given := os.environ.get("BACO_HOME"):
         return Path(given)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "baco"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "baco"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "baco"
+    return user_data_path("baco", appauthor=False)
 
 
 def _slug(text: str) -> str:

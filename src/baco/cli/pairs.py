@@ -10,7 +10,7 @@ import typer
 from baco.cli.table import print_json, print_table
 from baco.errors import InputError
 from baco.models.known import BUNDLED, KnownPair, known_pair, known_pairs
-from baco.user_functions import load_function
+from baco.registry import load_function
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -45,7 +45,8 @@ def routers(
         "fc>h@2 is h-fc with γ = 2.\n"
         "Look-ahead: p-ahead3, p-ahead-sentence; each word costs that many passes more.\n"
         "γ may move: linear:0.5..0.1/100, step:0.5,0.2/20 (tokens), sentence:0.5,0.2/1.\n"
-        "A file made by baco router train is a router too: --router router.json@0.4."
+        "A file made by baco router train is a router too: --router router.json@0.4; and so is a "
+        "function of yours: --router my_rules:route@0.3 (docs/routers.md)."
     )
 
 

@@ -140,6 +140,8 @@ class Rule:
         """The threshold's range as text, such as ``[0, 1]``."""
         if self.low is None or self.high is None:
             return "none"
+        if math.isinf(self.low):
+            return "any number"
         return f"[{self.low:g}, {'inf' if math.isinf(self.high) else f'{self.high:g}'}]"
 
     def check(self, gamma: float) -> None:

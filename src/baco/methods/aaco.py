@@ -27,7 +27,7 @@ from baco.methods.base import Done, Method, Sampling, Setting, Task, Update
 from baco.methods.models import ALONE, run_baco
 from baco.methods.running import run
 from baco.prompts import Conversation, Prompt, as_json, conversation_of, question_of
-from baco.user_functions import number_of
+from baco.registry import number_of
 
 if TYPE_CHECKING:
     from baco.models.sides import Models

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from baco.engine.session import TURN
 from baco.errors import BacoError
 from baco.group import Sample
-from baco.user_functions import load_function
+from baco.registry import load_function
 
 if TYPE_CHECKING:
     from baco.methods.base import Update

@@ -95,6 +95,13 @@ def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
             f"which the pair {pair.name!r} does not have",
             hint=f"routers that would do: {', '.join(able_ones) or 'none'}",
         )
+    router = setting.router
+    for rule, given in zip(router.rules, router.schedules, strict=True) if router else ():
+        if rule.has_threshold and given is None:
+            raise InputError(
+                f"the router {rule.name!r} has a threshold, and none is given",
+                hint=f"for example {rule.name}@0.3",
+            )
     if method.rewords and any(is_raw(task.prompt) for task in tasks):
         raise InputError(
             f"the method {method.name!r} puts a question into other words, and raw text has none",

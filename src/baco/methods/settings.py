@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from baco.engine.loop import draft_is_useless
 from baco.engine.partner import Lookahead, Partner
 from baco.engine.router import Router
+from baco.engine.schedule import Schedule
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.methods.base import COLDEST, HOTTEST, METHODS, Method, Sampling, Setting, split_spec
@@ -166,7 +167,11 @@ def _router(
     router = DEFAULT_ROUTER if router is None else router
     if diversity is None:
         if isinstance(router, Router):
-            return router if gamma is None else parse(router.spec, gamma)
+            if gamma is None:
+                return router
+            if router.gamma is None:
+                return router.with_gamma(Schedule.parse(gamma) if isinstance(gamma, str) else gamma)
+            return parse(router.spec, gamma)
         return parse(router, gamma)
     if gamma is not None:
         raise InputError("diversity and gamma are both given", hint="give one of the two")

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 from baco.errors import InputError
 
@@ -19,11 +20,7 @@ def cache_folder() -> Path:
     """Folder of BaCo's caches: ``$BACO_CACHE``, or ``baco`` in the platform's cache folder."""
     if named := os.environ.get("BACO_CACHE"):
         return Path(named).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "baco"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "baco"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "baco"
+    return user_cache_path("baco", appauthor=False, opinion=False)
 
 
 def content_key(kind: str, parts: Sequence[str]) -> bytes:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
 
 import torch
 
-from baco.engine.router import Router, Rule, View
+from baco.engine.router import BOTH, Router, Rule, View
 from baco.engine.schedule import Schedule
 from baco.errors import InputError, UnknownNameError, clipped
-from baco.registry import Registry
+from baco.registry import Registry, load_object
 from baco.routers import ahead, combine, content, judge, learned, logit
 
 __all__ = ["CASCADES", "ROUTERS", "Router", "Rule", "Schedule", "View", "custom", "parse"]
@@ -35,8 +39,8 @@ def names() -> list[str]:
 
 
 def _rule_named(name: str, load: Callable[[str], Rule]) -> Rule:
-    """Looks a rule up; `p-top3` and `p-ahead3` make rules of numbers, a file a learned one."""
-    if name.endswith(learned.SUFFIX):
+    """Looks a rule up; `p-top3` and `p-ahead3` make rules of numbers."""
+    if _is_local(name):
         return load(name)
     looking = ahead.named(name)
     if looking is not None:
@@ -53,20 +57,47 @@ def _rule_named(name: str, load: Callable[[str], Rule]) -> Rule:
     return ROUTERS[name]
 
 
+def _is_local(name: str) -> bool:
+    """Whether a name is that of a file or of a function."""
+    return name.endswith(learned.SUFFIX) or ":" in name
+
+
+def load_local(name: str) -> Rule:
+    """Makes a rule of a file that `baco router train` wrote, or of a user's own function.
+
+    Args:
+        name: A path that ends in ``.json``, or ``module:name``: a function (see `custom`) or a
+            `Rule`; modules of the current folder are found too.
+
+    Raises:
+        InputError: If there is no such thing.
+    """
+    if name.endswith(learned.SUFFIX):
+        return learned.load(name)
+    found = load_object(name, "router")
+    if isinstance(found, Rule):
+        return replace(found, name=name)
+    if not callable(found):
+        raise InputError(
+            f"{name} is {type(found).__name__} and no router", hint="name a function or a Rule"
+        )
+    return _own_rule(found, name, BOTH)
+
+
 def parse(
     spec: str,
     gamma: float | str | Schedule | None = None,
     *,
-    load: Callable[[str], Rule] = learned.load,
+    load: Callable[[str], Rule] = load_local,
 ) -> Router:
     """Makes a router from its spec string.
 
     Args:
         spec: ``name``, ``name@threshold``, or a cascade such as ``punc>p@0.3``. A threshold is
             a number or a schedule (`Schedule.parse`). A name that ends in ``.json`` is the file
-            of a learned router.
+            of a learned router, and ``module:name`` a function or a rule of your own.
         gamma: The threshold, when the spec gives none. Without either, the rule's default.
-        load: What makes a rule of a file's path, where the path must not be opened here.
+        load: What makes a rule of such a name, where it must not be opened or imported here.
 
     Returns:
         The router.
@@ -114,10 +145,10 @@ def _split(part: str) -> tuple[str, str, str]:
     return (file[1], file[2], file[3]) if file else part.partition("@")
 
 
-def names_file(spec: str) -> bool:
-    """Whether a spec names a file; a server must not read files that its clients name."""
+def is_local(spec: str) -> bool:
+    """Whether a spec names a file or a function; a server opens none that its clients name."""
     return len(spec) <= MOST_CHARACTERS and any(
-        _split(part.strip())[0].endswith(learned.SUFFIX) for part in spec.split(">")
+        _is_local(_split(part.strip())[0]) for part in spec.split(">")
     )
 
 
@@ -131,33 +162,54 @@ def _set(
 
 
 def custom(
-    function: Callable[[View], torch.Tensor],
+    function: Callable[..., torch.Tensor],
     *,
     name: str = "custom",
-    reads: Iterable[str] = ("base", "aligned"),
+    reads: Iterable[str] = BOTH,
+    gamma: float | str | Schedule | None = None,
 ) -> Router:
     """Wraps a function as a router.
 
     Args:
         function: Takes a `View` of n rows, returns bool [n], True where base speaks. It must
-            be a pure function of the view.
+            be a pure function of the view. With a second parameter it has a threshold, which
+            it gets there for each row, float64 [n]; that parameter's default is the threshold's.
         name: The name shown in results.
         reads: The sides whose scores it looks at; fewer sides need fewer forward passes.
+        gamma: The threshold: a number, or a schedule as in specs.
 
     Returns:
         The router.
 
     Raises:
-        InputError: If `reads` names anything but ``base`` and ``aligned``.
+        InputError: If `reads` names anything but ``base`` and ``aligned``, or a threshold is given
+            to a function that takes none.
     """
     sides = frozenset(reads)
-    if not sides <= {"base", "aligned"}:
+    if not sides <= BOTH:
         raise InputError(f"a router cannot read {sorted(sides)}", hint="use 'base', 'aligned'")
-    rule = Rule(
+    rule = _own_rule(function, name, sides)
+    default = None if rule.default is None else Schedule.constant(rule.default)
+    router = Router(name, (rule,), (default,))
+    if gamma is None:
+        return router
+    return router.with_gamma(Schedule.parse(gamma) if isinstance(gamma, str) else gamma)
+
+
+def _own_rule(function: Any, name: str, reads: frozenset[str]) -> Rule:
+    """Makes a rule of a function of a view, and perhaps of a threshold."""
+    words = (inspect.getdoc(function) or "a function").partition("\n")[0]
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) < 2:
+        return Rule(name, words, lambda view, _: function(view), reads, reach="its own")
+    default = parameters[1].default
+    return Rule(
         name,
-        getattr(function, "__doc__", None) or "a function",
-        lambda view, _: function(view),
-        sides,
+        words,
+        function,
+        reads,
+        low=-math.inf,
+        high=math.inf,
+        default=None if default is inspect.Parameter.empty else float(default),
         reach="its own",
     )
-    return Router(name, (rule,), (None,))

@@ -34,8 +34,8 @@ from baco.prompts import (
     identity,
     question_of,
 )
+from baco.registry import load_function, number_of
 from baco.routers.learned import FEATURES, QUANTILES, Learned, features
-from baco.user_functions import load_function, number_of
 
 if TYPE_CHECKING:
     from baco.models.sides import Models

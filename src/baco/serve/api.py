@@ -17,7 +17,7 @@ from baco.errors import BacoError, clipped
 from baco.prompts import conversation_of
 from baco.routers import CASCADES, ROUTERS, parse
 from baco.serve.admission import Aside, Place, Turns
-from baco.serve.errors import ApiError, api_error, refuse_files
+from baco.serve.errors import ApiError, api_error, refuse_local
 from baco.serve.openai import ChatFormat, CompletionFormat, Format, collect, stream
 from baco.serve.pairs import DEFAULT_ROUTER, PRESETS, model_named
 from baco.serve.schemas import Bool, ChatRequest, CompletionRequest, TokenizeRequest
@@ -402,7 +402,7 @@ def _calibrated(request: Request, pair: str, router: str) -> tuple[Host, str]:
     host = _service(request).hosts.get(pair)
     if host is None:
         raise ApiError(404, f"the pair {clipped(pair)!r} is not served", param="pair")
-    refuse_files(router)
+    refuse_local(router)
     return host, parse(router).name
 
 

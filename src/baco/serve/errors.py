@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from baco.errors import BacoError, InputError, UnsupportedError, clipped
-from baco.routers import names_file
+from baco.routers import is_local
 
 log = logging.getLogger("baco.serve")
 
@@ -78,16 +78,17 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, headers)
 
 
-def refuse_files(router: str) -> None:
-    """Refuses router specs that name files: a server reads no files that its clients name.
+def refuse_local(router: str) -> None:
+    """Refuses router specs that name files or functions: a server opens none for its clients.
 
     Raises:
         ApiError: 400.
     """
-    if names_file(router):
+    if is_local(router):
+        what = "function" if ":" in router.partition("@")[0] else "file"
         raise ApiError(
             400,
-            f"router {clipped(router)!r} is a file, and files are not served; use p-punc",
+            f"router {clipped(router)!r} is a {what}, and {what}s are not served; use p-punc",
             param="router",
             code="unsupported",
         )

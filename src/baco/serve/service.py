@@ -20,7 +20,7 @@ from baco.methods.needs import check
 from baco.methods.settings import make_setting
 from baco.prompts import Conversation, conversation_of, raw_prompt
 from baco.serve.calibrator import Calibrator
-from baco.serve.errors import ApiError, refuse_files
+from baco.serve.errors import ApiError, refuse_local
 from baco.serve.pairs import Model, check_pairs, model_named
 from baco.serve.schemas import ChatRequest, CompletionRequest
 from baco.serve.scorer import SCORED
@@ -235,7 +235,7 @@ class Service:
                 )
             diversity = model.diversity
         if request.router is not None:
-            refuse_files(request.router)
+            refuse_local(request.router)
         temperature = request.temperature
         if temperature is not None and 0 < temperature < COLDEST:
             raise ApiError(

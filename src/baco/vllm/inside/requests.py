@@ -195,6 +195,11 @@ def _parse(spec: str, contents: Sequence[str], gamma: Any = None) -> Router:
     left = list(contents)
 
     def load(name: str) -> Rule:
+        if not name.endswith(learned.SUFFIX):
+            raise InputError(
+                f"the router {name!r} is a function, and functions that requests name are not run",
+                hint="register its rule under the entry point baco.routers, and name it",
+            )
         if not left:
             raise InputError(
                 f"the router {name!r} is a file, and files that requests name are not opened",

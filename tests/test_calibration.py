@@ -204,21 +204,22 @@ def test_the_usual_folders_are_where_they_always_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`platformdirs` finds what earlier versions wrote, on each platform."""
+    from platformdirs import windows
     from platformdirs.macos import MacOS
     from platformdirs.unix import Unix
-    from platformdirs.windows import Windows
 
     import baco.calibration.curve
     import baco.metrics.cache
 
     for name in ("BACO_HOME", "BACO_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    folders = {"XDG_DATA_HOME": "d", "XDG_CACHE_HOME": "c", "LOCALAPPDATA": "w"}
+    folders = {"XDG_DATA_HOME": "d", "XDG_CACHE_HOME": "c"}
     for name, folder in folders.items():
         monkeypatch.setenv(name, str(tmp_path / folder))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    local = {"CSIDL_LOCAL_APPDATA": str(tmp_path / "w")}
+    monkeypatch.setattr(windows, "get_win_folder", local.__getitem__)
     seen = {}
-    for system in (Unix, MacOS, Windows):
+    for system in (Unix, windows.Windows):
         for module, what in (
             (baco.calibration.curve, "user_data_path"), (baco.metrics.cache, "user_cache_path"),
         ):  # fmt: skip
@@ -227,7 +228,7 @@ def test_the_usual_folders_are_where_they_always_were(
             )
         seen[system] = (baco.calibration.curve.home(), baco.metrics.cache.cache_folder())
     assert seen[Unix] == (tmp_path / "d" / "baco", tmp_path / "c" / "baco")
-    assert seen[Windows] == (tmp_path / "w" / "baco", tmp_path / "w" / "baco")
+    assert seen[windows.Windows] == (tmp_path / "w" / "baco", tmp_path / "w" / "baco")
     for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))

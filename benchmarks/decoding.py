@@ -19,7 +19,7 @@ from baco.engine.router import Router
 from baco.methods.base import Done, tasks_for
 from baco.methods.nudging import CHUNK
 from baco.methods.settings import make_setting
-from baco.methods.writing import Ask, Writer
+from baco.methods.writing import Writer, WriteRequest
 from baco.models.hf import HFPartner
 from baco.pair import Pair
 from baco.prompts import Conversation
@@ -202,7 +202,7 @@ def nudging_run(pair: Pair, prompts: Sequence[Conversation], n: int) -> Run:
     seconds, tokens, passes, drawn, chunks = 0.0, 0, 0, 0, 0
     write = Writer.write
 
-    def counting(self: Writer, asks: Sequence[Ask]) -> Any:
+    def counting(self: Writer, asks: Sequence[WriteRequest]) -> Any:
         nonlocal chunks
         chunks += sum(not ask.given for ask in asks)  # the rest of a chunk is no chunk of its own
         return write(self, asks)

@@ -180,13 +180,13 @@ def draft_rows(pair: Pair, asked: Sequence[Conversation], share: float) -> list[
 
 def lora_rows(asked: Sequence[Conversation]) -> list[dict[str, Any]]:
     """A LoRA pair: one pass serves both sides; and the bytes of its weights."""
-    from baco.models.memory import Job, need_of
+    from baco.models.memory import Workload, need_of
 
     rows = []
     for name in ("tiny", "tiny-lora"):
         pair = baco.load(name)
         made = decode(pair, asked, parse(MAIN), 1, partial(Engine, pair.base, pair.aligned))
-        need = need_of((pair.base, pair.aligned), Job([(20, 20)], 1, LIMIT))
+        need = need_of((pair.base, pair.aligned), Workload([(20, 20)], 1, LIMIT))
         assert need is not None
         rows.append({"pair": name, "passes": made.per_step, "weights_bytes": need.weights})
     return rows

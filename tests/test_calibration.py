@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco import calibration
-from baco.calibration import Axis, Curve, Effort, Knot, UncalibratedError
+from baco.calibration import Curve, Effort, Knot, ThresholdAxis, UncalibratedError
 from baco.errors import InputError, UnknownNameError
 from baco.models.sides import Side
 from baco.pair import Pair
@@ -22,7 +22,7 @@ PROMPTS = ["a cat", "the dog", "on the mat", "sat", "a mat", "the"]
 
 
 def curve(shares: list[float], router: str = "rand", **more: object) -> Curve:
-    axis = Axis.of(router)
+    axis = ThresholdAxis.of(router)
     last = len(shares) - 1
     knots = tuple(Knot(axis.gamma(i / last), s, s) for i, s in enumerate(shares))
     fields = {
@@ -65,7 +65,7 @@ def test_isotonic_is_monotone_keeps_the_mean_and_leaves_what_is_monotone(values:
 
 @pytest.mark.parametrize("router", ["rand", "p", "p-punc", "h", "h-punc", "pr", "hr", "p-topk"])
 def test_places_and_thresholds_are_each_others_inverse(router: str):
-    axis = Axis.of(router)
+    axis = ThresholdAxis.of(router)
     for i in range(17):
         assert axis.place(axis.gamma(i / 16)) == pytest.approx(i / 16)
 
@@ -77,7 +77,7 @@ def test_places_and_thresholds_are_each_others_inverse(router: str):
 def test_more_diversity_is_never_less_base(shares: list[float], asked: list[float]):
     for router in ("p", "h"):
         made = curve(shares, router)
-        axis = Axis.of(router)
+        axis = ThresholdAxis.of(router)
         found = [made.gamma(d) for d in asked]
         places = [axis.place(gamma) for gamma, _ in found]
         assert all(a <= b + 1e-9 for a, b in pairwise(places))

@@ -1,4 +1,4 @@
-"""The rooms of the package: no circle among imports of any kind, and few loose files."""
+"""The rooms of the package: no circle among imports, few loose files, names with one meaning."""
 
 from __future__ import annotations
 
@@ -76,3 +76,19 @@ def test_circles_are_found() -> None:
 def test_few_files_stand_loose_at_the_top() -> None:
     loose = [path.name for path in ROOT.glob("*.py")]
     assert len(loose) < 10, loose
+
+
+ALLOWED_TWICE: dict[str, str] = {}
+"""Names of classes that stand at the top of more than one module, each with the reason."""
+
+
+def test_a_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module)
+    assert len(places) > 300
+    twice = {name: found for name, found in places.items() if len(found) > 1}
+    assert {name: found for name, found in twice.items() if name not in ALLOWED_TWICE} == {}
+    assert set(ALLOWED_TWICE) <= set(twice), "these are not doubled any more"

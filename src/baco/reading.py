@@ -29,7 +29,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _OBJECT = re.compile(r'\s*\{\s*"[^"]*"\s*:')
 
 
-class Row(NamedTuple):
+class FileRow(NamedTuple):
     """One row of a file.
 
     Attributes:
@@ -41,7 +41,7 @@ class Row(NamedTuple):
     value: Any
 
 
-def read_rows(file: str | Path, *, plain: bool = False) -> list[Row]:
+def read_rows(file: str | Path, *, plain: bool = False) -> list[FileRow]:
     """Reads a file; its name's ending says how, and its content where that says nothing.
 
     Args:
@@ -74,7 +74,7 @@ def read_rows(file: str | Path, *, plain: bool = False) -> list[Row]:
         return list(_table(text, name, TABLES[suffix]))
     if plain and suffix not in JSON and not _is_json(text, name, suffix):
         lines = enumerate(text.split("\n"), 1)
-        return [Row(f"{name}, line {n}", line) for n, line in lines if line.strip()]
+        return [FileRow(f"{name}, line {n}", line) for n, line in lines if line.strip()]
     return list(_json_rows(text, name))
 
 
@@ -154,7 +154,7 @@ def _is_json(text: str, name: str, suffix: str) -> bool:
         return suffix != ".txt" and bool(_OBJECT.match(line))
 
 
-def _json_rows(text: str, name: str) -> Iterator[Row]:
+def _json_rows(text: str, name: str) -> Iterator[FileRow]:
     """Rows of JSON Lines, of an array, or of objects one after another."""
     start = _after_space(text, 0)
     if text[start : start + 1] == "[":
@@ -172,7 +172,7 @@ def _json_rows(text: str, name: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             where = f"{name}, line {number}"
-            yield Row(where, parse_json(line, where))
+            yield FileRow(where, parse_json(line, where))
 
 
 def _after_space(text: str, place: int) -> int:
@@ -181,7 +181,7 @@ def _after_space(text: str, place: int) -> int:
     return found.end() if found else place
 
 
-def _array(text: str, start: int, name: str) -> Iterator[Row]:
+def _array(text: str, start: int, name: str) -> Iterator[FileRow]:
     """Items of an array, each with its own line."""
     place, line, seen = start + 1, text.count("\n", 0, start) + 1, start
     while True:
@@ -191,7 +191,7 @@ def _array(text: str, start: int, name: str) -> Iterator[Row]:
         if text[place : place + 1] == "]":
             break
         value, place = _value(text, place, where, name)
-        yield Row(where, value)
+        yield FileRow(where, value)
         place = _after_space(text, place)
         line, seen = line + text.count("\n", seen, place), place
         mark = text[place : place + 1]
@@ -207,14 +207,14 @@ def _array(text: str, start: int, name: str) -> Iterator[Row]:
         raise InputError(f"{name}, line {line}: not valid JSON: text after the array's end")
 
 
-def _stream(text: str, start: int, name: str) -> Iterator[Row]:
+def _stream(text: str, start: int, name: str) -> Iterator[FileRow]:
     """Objects one after another, each over several lines."""
     place, line, seen = start, 1, 0
     while place < len(text):
         line, seen = line + text.count("\n", seen, place), place
         where = f"{name}, line {line}"
         value, place = _value(text, place, where, name)
-        yield Row(where, value)
+        yield FileRow(where, value)
         place = _after_space(text, place)
 
 
@@ -260,7 +260,7 @@ def _value(text: str, place: int, where: str, file: str = "") -> tuple[Any, int]
 # -- tables -------------------------------------------------------------------------------------
 
 
-def _table(text: str, name: str, delimiter: str) -> Iterator[Row]:
+def _table(text: str, name: str, delimiter: str) -> Iterator[FileRow]:
     """Rows of CSV or TSV, by the names of the first line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names: list[str] = []
@@ -283,12 +283,12 @@ def _table(text: str, name: str, delimiter: str) -> Iterator[Row]:
                     hint="the first line names the columns; cells with commas stand in quotes",
                 )
             else:
-                yield Row(where, dict(zip(names, cells, strict=True)))
+                yield FileRow(where, dict(zip(names, cells, strict=True)))
     except csv.Error as error:
         raise InputError(f"{name}, line {reader.line_num}: not valid CSV: {error}") from None
 
 
-def _parquet(data: bytes, name: str) -> list[Row]:
+def _parquet(data: bytes, name: str) -> list[FileRow]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -299,13 +299,13 @@ def _parquet(data: bytes, name: str) -> list[Row]:
     except (OSError, pyarrow.ArrowInvalid) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"cannot read {name} as Parquet: {reason}") from error
-    return [Row(f"{name}, row {i}", row) for i, row in enumerate(table.to_pylist(), 1)]
+    return [FileRow(f"{name}, row {i}", row) for i, row in enumerate(table.to_pylist(), 1)]
 
 
 # -- rows ---------------------------------------------------------------------------------------
 
 
-def as_object(row: Row) -> dict[str, Any]:
+def as_object(row: FileRow) -> dict[str, Any]:
     """Takes a row that must be an object.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 from baco.bench import run as running
 from baco.bench.plan import Plan
-from baco.bench.run import Local, Worker, prepare
+from baco.bench.run import BenchWorker, Local, prepare
 from baco.bench.store import Store
 from baco.models.sides import Side
 from baco.pair import Pair
@@ -86,7 +86,7 @@ def begin(path: Path, wanted: Plan) -> None:
 def work(path: Path, wanted: Plan) -> list[running.Failure]:
     """Runs a plan in this process."""
     begin(path, wanted)
-    return Worker(wanted, path, load).run()
+    return BenchWorker(wanted, path, load).run()
 
 
 def content(path: Path) -> list[tuple[Any, ...]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from baco.bench.compare import Options
+from baco.bench.compare import ReportOptions
 from baco.bench.report import make_report, write_report
 from baco.bench.store import Store
 
@@ -30,7 +30,7 @@ TOO_WIDE = "() => document.documentElement.scrollWidth > innerWidth"
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_the_page_in_chromium(tmp_path: Path, width: int, scheme: str) -> None:
     with Store(make_store(tmp_path / "run.sqlite")) as store:
-        report = make_report(store, Options(bootstrap=10), with_models=False)
+        report = make_report(store, ReportOptions(bootstrap=10), with_models=False)
     page_file = write_report(report, tmp_path / "out")[0]
     asked: list[str] = []
     errors: list[str] = []

@@ -23,7 +23,7 @@ from baco.bench import run as running
 from baco.bench.executors import RESTARTS, RayMaker, execute
 from baco.bench.generate import Failed, Made, Pull
 from baco.bench.plan import read_plan
-from baco.bench.run import Local, Worker, prepare
+from baco.bench.run import BenchWorker, Local, prepare
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from support import workers
@@ -203,7 +203,7 @@ def test_towards_the_end_nobody_takes_more_than_a_share(store: Path) -> None:
             given = iter([jobs])
             return super().make(lambda rows: next(given, ()) or pull(rows))
 
-    Worker(plan(), store, lambda name, wanted: Greedy(fake_pair(), wanted), peers=2).run()
+    BenchWorker(plan(), store, lambda name, wanted: Greedy(fake_pair(), wanted), peers=2).run()
     assert claimed[0] == 72  # of 144
 
 
@@ -274,7 +274,7 @@ def with_ray(store: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch, count: 
     """Runs the plan of a store on actors."""
     monkeypatch.setattr(executors, "load_pair", lambda name, plan: fake_pair())
     monkeypatch.setattr(running, "FLUSH_SAMPLES", 1)
-    Worker(plan(), store, lambda name, plan: RayMaker(ray, name, plan, count, 2)).run()
+    BenchWorker(plan(), store, lambda name, plan: RayMaker(ray, name, plan, count, 2)).run()
 
 
 def test_actors_take_gpus_and_their_batches_stay_open(

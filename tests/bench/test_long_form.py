@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baco.bench.compare import Options
+from baco.bench.compare import ReportOptions
 from baco.bench.report import make_report, write_report
 from baco.bench.score import score_store
 from baco.bench.store import SampleKey, Store
@@ -110,7 +110,7 @@ def test_from_a_plan_to_the_figure(
         asked = len(stub.requests)
         score_store(store, store.plan, offline=True)
         assert len(stub.requests) == asked, "annotations are kept"
-        report = make_report(store, Options(bootstrap=0), with_models=False)
+        report = make_report(store, ReportOptions(bootstrap=0), with_models=False)
     (section,) = report.sections
     comparison = section.comparison
     setting = ("baco p-punc", "0.6")

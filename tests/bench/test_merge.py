@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from baco.bench.merge import merge_stores
-from baco.bench.run import Part, Worker, unmade
+from baco.bench.run import BenchWorker, Part, unmade
 from baco.bench.store import Store
 from baco.errors import InputError
 
@@ -19,7 +19,7 @@ from .fake import begin, content, load, plan, work
 def filled(path: Path, part: Part) -> Path:
     """A store with one part of the plan."""
     begin(path, plan())
-    Worker(plan(), path, load, part=part).run()
+    BenchWorker(plan(), path, load, part=part).run()
     return path
 
 

@@ -13,7 +13,7 @@ from baco.bench.score import score_store
 from baco.bench.store import Store
 from baco.cli.metrics import app as metrics
 from baco.errors import InputError
-from baco.study.design import Options, design
+from baco.study.design import DesignOptions, design
 from baco.study.groups import read_groups
 
 from .fake import begin, plan, work
@@ -59,5 +59,5 @@ def test_a_study_from_a_bench_run(tmp_path: Path) -> None:
     assert all(math.isfinite(g.quality) and g.quality == g.scores["dist_1"] for g in other)
     with pytest.raises(InputError, match="unknown method 'alined'"):
         read_groups(path, name="alined")
-    made = design(groups, Options(4, 3, 10.0, 1, 1, None, 0), ("aligned", "baco p-punc"))
+    made = design(groups, DesignOptions(4, 3, 10.0, 1, 1, None, 0), ("aligned", "baco p-punc"))
     assert len(made.items) == 4

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from baco.bench.compare import Options, compare
+from baco.bench.compare import ReportOptions, compare
 from baco.bench.findings import difference, findings
 from baco.bench.report import make_report, page, read_looks, write_report
 from baco.bench.results import read_results
@@ -38,7 +38,7 @@ def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(store_path: Path):
     with Store(store_path) as store:
-        return make_report(store, Options(bootstrap=40), with_models=False)
+        return make_report(store, ReportOptions(bootstrap=40), with_models=False)
 
 
 def means(path: Path, records: set[str] | None = None) -> dict[tuple[str, str, str], float]:
@@ -187,7 +187,7 @@ def test_the_opposite_is_not_confirmed(tmp_path: Path, monkeypatch: pytest.Monke
     with Store(make_store(tmp_path / "run.sqlite")) as store:
         (comparison,), _ = read_results(store)
         looks, _ = read_looks(store, comparison)
-        figures = compare(comparison, ["BaCo"], Options(bootstrap=40))
+        figures = compare(comparison, ["BaCo"], ReportOptions(bootstrap=40))
         verdicts = {f.claim: f.verdict for f in findings(figures, looks)}
     assert figures.chosen[0].curve == "baco rand"
     assert verdicts["p-punc has more Coverage than rand on semantic spaces"] == "not confirmed"
@@ -233,14 +233,14 @@ def test_points_can_be_judged_by_tradeoff(report, store_path: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_the_same_store_gives_the_same_report(report, store_path: Path) -> None:
     with Store(store_path) as store:
-        again = make_report(store, Options(bootstrap=40), with_models=False)
+        again = make_report(store, ReportOptions(bootstrap=40), with_models=False)
     assert page(again) == page(report)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     path = make_store(tmp_path / "s.sqlite", unfinished="baco rand", unscored="self_bleu")
     with Store(path) as store:
-        report = make_report(store, Options(bootstrap=0), with_models=False)
+        report = make_report(store, ReportOptions(bootstrap=0), with_models=False)
     section = report.sections[0]
     reasons = {d.what: d.why for d in section.discarded}
     assert reasons["baco rand 0.2"] == "finished on 23 of 24 prompts"
@@ -253,7 +253,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_without_references_nothing_can_be_compared(tmp_path: Path) -> None:
     path = make_store(tmp_path / "s.sqlite", plan=PLAN + 'base = "base@3"\n')
     with Store(path) as store, pytest.raises(InputError, match="no base reference"):
-        make_report(store, Options(bootstrap=0), with_models=False)
+        make_report(store, ReportOptions(bootstrap=0), with_models=False)
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -262,7 +262,7 @@ def test_from_a_few_prompts_nothing_can_be_told(tmp_path: Path, limit: int) -> N
     with Store(path) as store:
         (comparison,), _ = read_results(store)
         looks, _ = read_looks(store, comparison)
-        figures = compare(comparison, ["BaCo"], Options(bootstrap=5))
+        figures = compare(comparison, ["BaCo"], ReportOptions(bootstrap=5))
     assert {f.verdict for f in findings(figures, looks)} == {"cannot be told"}
     assert any("halved" in p.why for p in figures.problems) == (limit == 1)
 
@@ -274,7 +274,7 @@ def test_a_run_without_scores_still_shows_its_samples(tmp_path: Path) -> None:
     database.commit()
     database.close()
     with Store(path) as store:
-        report = make_report(store, Options(bootstrap=0), with_models=False)
+        report = make_report(store, ReportOptions(bootstrap=0), with_models=False)
     section = report.sections[0]
     assert section.figures.everything is None
     assert len([d for d in section.discarded if "baco bench score" in d.why]) == 6
@@ -290,7 +290,7 @@ def test_two_datasets_are_averaged(tmp_path: Path) -> None:
     second = '[[datasets]]\ndataset = "tiny"\nname = "again"\nlimit = 8\n[[methods]]'
     path = make_store(tmp_path / "s.sqlite", plan=PLAN.replace("[[methods]]", second, 1))
     with Store(path) as store:
-        report = make_report(store, Options(bootstrap=10), with_models=False)
+        report = make_report(store, ReportOptions(bootstrap=10), with_models=False)
     values = [
         s.figures.headline.levels["average", "overall"]["BaCo (best)"]["coverage"]
         for s in report.sections

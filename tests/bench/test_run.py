@@ -21,13 +21,13 @@ import torch
 from baco.bench import run as running
 from baco.bench import store as storing
 from baco.bench.datasets import load_dataset
-from baco.bench.generate import Failed, Job, Made, Pull
-from baco.bench.run import Local, Worker, prepare
+from baco.bench.generate import Failed, GroupJob, Made, Pull
+from baco.bench.run import BenchWorker, Local, prepare
 from baco.bench.store import Store
 from baco.engine.loop import Engine
 from baco.errors import BacoError, InputError
 from baco.models import memory
-from baco.models.memory import Job as MemoryJob
+from baco.models.memory import Workload as MemoryJob
 from baco.models.memory import need_of
 from baco.models.sides import Side
 from baco.pair import Pair
@@ -81,7 +81,7 @@ def die(path: Path, statements: int) -> None:
             self._db.set_trace_callback(count)
 
     running.Store = Doomed  # type: ignore[misc]  # this process ends soon
-    Worker(plan(), path, load).run()
+    BenchWorker(plan(), path, load).run()
 
 
 def test_killed_at_twenty_moments(
@@ -106,7 +106,7 @@ def test_killed_at_twenty_moments(
         with Store(path) as store:
             counted.append(sum(store.counts().values()))
     assert len(set(counted)) > 5  # some of them were killed while they wrote
-    assert Worker(plan(), path, load).run() == []
+    assert BenchWorker(plan(), path, load).run() == []
     assert content(path) == undisturbed
 
 
@@ -124,7 +124,7 @@ def test_two_processes_share_the_work(
         waited = False
 
         def make(self, pull: Pull) -> Iterator[Made | Failed]:
-            def pull_and_wait(rows: int) -> list[Job]:
+            def pull_and_wait(rows: int) -> list[GroupJob]:
                 jobs = pull(rows)
                 if not self.waited:
                     self.waited = True
@@ -134,7 +134,7 @@ def test_two_processes_share_the_work(
             return super().make(pull_and_wait)
 
     def take_part() -> None:
-        Worker(plan(), path, lambda name, wanted: Patient(fake_pair(), wanted)).run()
+        BenchWorker(plan(), path, lambda name, wanted: Patient(fake_pair(), wanted)).run()
 
     children = [fork(take_part) for _ in range(2)]
     assert [result(child) for child in children] == [0, 0]
@@ -213,7 +213,7 @@ def test_a_failing_group_does_not_stop_the_rest(
         return replace(side, encode=encode)
 
     pair = Pair.from_sides("fake", *map(narrow, fake_pair().sides))
-    failures = Worker(plan(), path, lambda name, wanted: Local(pair, wanted)).run()
+    failures = BenchWorker(plan(), path, lambda name, wanted: Local(pair, wanted)).run()
     assert [failure.record for failure in failures] == [undisturbed[3][1]] * 6
     assert "the context window 64" in failures[0].message
     assert content(path) == [group for group in undisturbed if group[1] != undisturbed[3][1]]
@@ -241,7 +241,7 @@ def test_a_failing_engine_does_not_stop_the_rest(
         return script(seen)
 
     pair.base.script = failing
-    failures = Worker(plan(), path, lambda name, wanted: Local(pair, wanted)).run()
+    failures = BenchWorker(plan(), path, lambda name, wanted: Local(pair, wanted)).run()
     assert {failure.message for failure in failures} == {"ValueError: the moon is full"}
     assert {failure.record for failure in failures} == {undisturbed[3][1]}
     found = {(cell, record): samples for cell, record, samples in content(path)}
@@ -276,7 +276,7 @@ def test_memory_bounds_the_rows_of_all_cells(
         return events
 
     monkeypatch.setattr(Engine, "step", watched)
-    assert Worker(wanted, path, lambda name, wanted: Local(random_pair, wanted)).run() == []
+    assert BenchWorker(wanted, path, lambda name, wanted: Local(random_pair, wanted)).run() == []
     assert 1 <= max(seen) <= 2
     with Store(path) as store:
         assert sum(store.counts().values()) == 3 * 4
@@ -298,7 +298,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_there(
     with monkeypatch.context() as patch:
         patch.setattr(running, "Store", Small)
         with pytest.raises(BacoError, match=r"cannot write the store .* full"):
-            Worker(plan(), path, load).run()
+            BenchWorker(plan(), path, load).run()
     with Store(path) as store:
         assert 0 < sum(store.counts().values()) < 6 * 8 * 3
     assert work(path, plan()) == []

@@ -13,10 +13,10 @@ from baco.bench.export import export, sample_rows
 from baco.bench.score import generations, score_store, scorer_of
 from baco.bench.status import matrix, progress
 from baco.bench.store import Store
-from baco.bench.watch import Rate, line, table
+from baco.bench.watch import Speed, line, table
 from baco.errors import BacoError, InputError
 from baco.metrics import score as plain
-from baco.metrics.passes import Options
+from baco.metrics.passes import ScoringOptions
 
 from .fake import plan, work
 
@@ -89,12 +89,12 @@ def test_what_cannot_be_computed_is_said_and_the_rest_goes_on(path: Path) -> Non
 
 
 def test_a_scorer_word_changes_with_what_decides_values(random_folders: tuple[Path, Path]) -> None:
-    one, two = (Options(str(folder)) for folder in random_folders)
+    one, two = (ScoringOptions(str(folder)) for folder in random_folders)
     assert scorer_of("dist_1", one) == scorer_of("dist_1", two)
     for name in ("ppl", "semantic_entropy@tiny", "ead_1"):
         assert scorer_of(name, one) != scorer_of(name, two)
     with pytest.raises(BacoError, match="needs the aligned model"):
-        scorer_of("ppl", Options())
+        scorer_of("ppl", ScoringOptions())
 
 
 def test_status_and_lines(path: Path) -> None:
@@ -105,7 +105,7 @@ def test_status_and_lines(path: Path) -> None:
         assert (curve, cells) == ("base", [("0.7", "✓"), ("1", "✓")])
         store.fail(found[0].cell.key, store.records(found[0].cell)[0].id, "no")
         assert progress(store)[0].shown == "✗ 8/8"
-    rate = Rate()
+    rate = Speed()
     rate.add(0.0, 0)
     assert rate.value == 0
     rate.add(2.0, 10)

@@ -8,7 +8,7 @@ import torch
 import baco
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
-from baco.models.memory import Job, need_of
+from baco.models.memory import Workload, need_of
 from baco.routers import parse
 from support.engines import run
 
@@ -85,6 +85,6 @@ def test_memory_is_predicted() -> None:
     run(Engine(pair.base, pair.aligned), asked)
     used = torch.cuda.max_memory_allocated() - before
     lengths = (len(asked[0].base_prompt), len(asked[0].aligned_prompt))
-    need = need_of((pair.base, pair.aligned), Job([lengths], 20, 60, lags=False))
+    need = need_of((pair.base, pair.aligned), Workload([lengths], 20, 60, lags=False))
     assert need is not None
     assert used <= need.at(20, weights=False)[pair.aligned.device]

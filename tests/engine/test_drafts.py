@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from baco.engine import Engine, Request, Warp, reference
-from baco.engine.drafts import Ask, PromptLookup
+from baco.engine.drafts import DraftQuery, PromptLookup
 from baco.engine.noise import row_key
 from baco.errors import InputError
 from baco.partners.fake import FakePartner
@@ -68,8 +68,8 @@ def test_a_perfect_small_model_is_counted_at_its_size() -> None:
     assert engine.stats.draft_cost == pytest.approx(engine.drafter.passes / 10)
 
 
-def ask(*text: int, room: int = 4) -> Ask:
-    return Ask(0, text, 0, 0, 0, Warp(), room)
+def ask(*text: int, room: int = 4) -> DraftQuery:
+    return DraftQuery(0, text, 0, 0, 0, Warp(), room)
 
 
 def test_prompt_lookup() -> None:

@@ -10,7 +10,7 @@ from baco.engine import Engine, Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.errors import UnsupportedError
 from baco.models.lora import LoraPartner, lora_partners
-from baco.models.memory import Job, need_of
+from baco.models.memory import Workload, need_of
 from baco.routers import parse
 from support.engines import random_pair, run, small_vocabulary
 
@@ -99,7 +99,7 @@ def test_memory_is_one_model_an_adapter_and_two_caches() -> None:
     assert len(apart_slots) == 2
     assert sum(slots) == sum(apart_slots)
     for pair, weighed in ((lora, weights), (two, apart_weights)):
-        need = need_of((pair.base, pair.aligned), Job([(4, 3)], 3, 20))
+        need = need_of((pair.base, pair.aligned), Workload([(4, 3)], 3, 20))
         assert need is not None
         assert weighed <= need.weights <= 1.01 * weighed
 

@@ -266,14 +266,14 @@ def test_a_row_goes_on_in_another_engine(random_pair: Pair) -> None:
 def test_memory_bounds_shared_engines(random_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs get no more rows than fit, in one engine and in two; the samples are the same."""
     from baco.models import memory
-    from baco.models.memory import Job, need_of
+    from baco.models.memory import Workload, need_of
 
     tasks = tasks_for(PROMPTS[:1], 4)
     settings = [make_setting(router="p@0.5", max_new_tokens=20, seed=seed) for seed in (0, 1)]
     settings.append(make_setting(method="aligned", max_new_tokens=20))
     expected = [samples_of(random_pair.run(tasks, setting)) for setting in settings]
     lengths = tuple(len(ids) for ids in random_pair.prompt_ids(PROMPTS[0]))
-    need = need_of((random_pair.base, random_pair.aligned), Job([lengths], 8, 20))
+    need = need_of((random_pair.base, random_pair.aligned), Workload([lengths], 8, 20))
     assert need is not None
     room = int(need.at(3, weights=False)[torch.device("cpu")] / memory._SPARE) + 1
     monkeypatch.setattr(memory, "available_memory", lambda _: room)

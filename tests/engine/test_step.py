@@ -11,7 +11,7 @@ from scipy import stats
 
 from baco.engine import ALIGNED, BASE, Warp, noise
 from baco.engine.router import Router, View
-from baco.engine.scores import Context, Nucleus, Scores, Stretch, score
+from baco.engine.scores import Context, Nucleus, SideScores, Stretch, score
 from baco.engine.step import Choice, step
 from baco.engine.units import START, State
 from baco.routers import CASCADES, ROUTERS, parse
@@ -29,13 +29,13 @@ def spread(seed: int, scale: float = 1.2, end: float = 0.0) -> torch.Tensor:
     return torch.tensor(logits)
 
 
-def one(logits: torch.Tensor, how: Warp) -> Scores:
+def one(logits: torch.Tensor, how: Warp) -> SideScores:
     return score(logits[None], how, VOCABULARY)
 
 
-def many(scores: Scores) -> Scores:
+def many(scores: SideScores) -> SideScores:
     nucleus = Nucleus(*(x.expand(N, -1) for x in scores.nucleus))
-    return Scores(scores.raw.expand(N, -1), nucleus, scores.ends)
+    return SideScores(scores.raw.expand(N, -1), nucleus, scores.ends)
 
 
 def ahead(side: int, depth: int, asked: torch.Tensor) -> Stretch:
@@ -48,8 +48,8 @@ def ahead(side: int, depth: int, asked: torch.Tensor) -> Stretch:
 
 
 def emit(
-    base: Scores,
-    aligned: Scores,
+    base: SideScores,
+    aligned: SideScores,
     router: Router,
     source: int,
     how: Warp,
@@ -64,8 +64,8 @@ def emit(
 
 
 def law(
-    base: Scores,
-    aligned: Scores,
+    base: SideScores,
+    aligned: SideScores,
     p_base: float,
     source: int,
     how: Warp,
@@ -129,7 +129,7 @@ SPECS = [*sorted({*ROUTERS, *CASCADES} - {"judge"}), f"{LEARNED}@0.5"]
 WARPS = [Warp(), Warp(top_p=1.0), Warp(temperature=0.7, top_k=6, min_p=0.05)]
 
 
-def share_of(router: Router, base: Scores, aligned: Scores) -> float:
+def share_of(router: Router, base: SideScores, aligned: SideScores) -> float:
     """The chance that a router goes to base here: 0 or 1, but for `rand`."""
     if router.name == "rand":
         assert router.gamma is not None

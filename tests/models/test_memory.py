@@ -14,7 +14,7 @@ from baco.engine import Engine, Request, Warp
 from baco.engine.noise import row_key
 from baco.models import memory
 from baco.models.hf import HFPartner
-from baco.models.memory import Job, need_of
+from baco.models.memory import Workload, need_of
 from baco.routers import parse
 from support.engines import fake_pair, random_pair
 
@@ -37,7 +37,7 @@ def never_ending(partner: HFPartner) -> HFPartner:
     return HFPartner(partner.model, known[id(old)])
 
 
-def peak(sides: tuple[HFPartner, HFPartner], job: Job, spec: str) -> int:
+def peak(sides: tuple[HFPartner, HFPartner], job: Workload, spec: str) -> int:
     """Bytes that a run allocates at its worst moment, on top of the weights."""
     requests = [
         Request(tuple(range(5, 5 + base)), tuple(range(5, 5 + aligned)), parse(spec),
@@ -70,8 +70,8 @@ def peak(sides: tuple[HFPartner, HFPartner], job: Job, spec: str) -> int:
 def test_what_is_predicted_is_what_is_used(prompts, rows, limit, lookahead):
     pair = baco.load("tiny")
     sides = (never_ending(pair.base), never_ending(pair.aligned))
-    job = Job(prompts, rows, limit, lookahead, lags=False)
-    peak(sides, Job(prompts, 1, 40, lookahead), "pr@0.5")  # tables that are made once
+    job = Workload(prompts, rows, limit, lookahead, lags=False)
+    peak(sides, Workload(prompts, 1, 40, lookahead), "pr@0.5")  # tables that are made once
     used = peak(sides, job, "pr@0.5")
     need = need_of(sides, job)
     assert need is not None
@@ -83,7 +83,7 @@ def test_what_is_predicted_is_what_is_used(prompts, rows, limit, lookahead):
 def test_without_filters():
     pair = baco.load("tiny")
     sides = (never_ending(pair.base), never_ending(pair.aligned))
-    job = Job([(20, 30)], 6, 40, "auto", lags=False, filtered=False)
+    job = Workload([(20, 30)], 6, 40, "auto", lags=False, filtered=False)
     peak(sides, job, "pr@0.5")
     used = peak(sides, job, "pr@0.5")
     need = need_of(sides, job)
@@ -96,7 +96,7 @@ def test_without_filters():
 def test_architectures(architecture):
     sides = tuple(never_ending(side) for side in random_pair(architecture, torch.float32))
     # Random models agree so seldom that long drafts would not be made.
-    job = Job([(12, 15)], 8, 50, 2, lags=False)
+    job = Workload([(12, 15)], 8, 50, 2, lags=False)
     peak(sides, job, "pr@0.5")
     used = peak(sides, job, "pr@0.5")
     need = need_of(sides, job)
@@ -112,7 +112,7 @@ def test_a_draft_model_counts():
     assert isinstance(small, HFPartner)
     draft = HFPartner(small.model, sides[1].vocabulary)
     draft.parameters = 1  # so that it is always asked, for as far as may be
-    job = Job([(20, 30)], 6, 40, "auto", lags=False, draft=draft)
+    job = Workload([(20, 30)], 6, 40, "auto", lags=False, draft=draft)
     peak(sides, job, "pr@0.5")
     used = peak(sides, job, "pr@0.5")
     need, without = need_of(sides, job), need_of(sides, job._replace(draft=None))
@@ -129,7 +129,7 @@ def test_a_draft_model_counts():
 @pytest.mark.parametrize("name", ["tiny", "tiny-lora"])
 def test_shapes_alone_are_enough(name):
     whole, hollow = baco.load(name), baco.load(name, shapes_only=True)
-    job = Job([(20, 30)], 10, 100)
+    job = Workload([(20, 30)], 10, 100)
     needs = [need_of((pair.base, pair.aligned), job) for pair in (whole, hollow)]
     assert hollow.base.model.device == torch.device("meta")
     assert needs[0].at(10) == needs[1].at(10)
@@ -142,14 +142,14 @@ def test_shapes_alone_are_enough(name):
 def test_quantised_weights_are_smaller():
     full = baco.load("tiny", shapes_only=True, dtype="bfloat16")
     half = baco.load("tiny", shapes_only=True, dtype="bfloat16", load_in_8bit=True)
-    job = Job([(20, 30)], 10, 100)
+    job = Workload([(20, 30)], 10, 100)
     sizes = [need_of((p.base, p.aligned), job).weights for p in (full, half)]
     assert sizes[0] / 2 < sizes[1] < sizes[0]
 
 
 def test_how_many_rows_fit():
     pair = baco.load("tiny", shapes_only=True)
-    need = need_of((pair.base, pair.aligned), Job([(20, 30)], 100, 100))
+    need = need_of((pair.base, pair.aligned), Workload([(20, 30)], 100, 100))
     for rows in (1, 7, 99):
         exact = int(need.at(rows, weights=False)[CPU] / memory._SPARE) + 1
         assert need.rows_within({CPU: exact}, 100) == rows
@@ -162,10 +162,10 @@ def test_two_devices_are_counted_apart():
     pair = baco.load("tiny", shapes_only=True)
     far = torch.device("cuda:1")
     pair.base.place = far
-    need = need_of((pair.base, pair.aligned), Job([(20, 30)], 10, 100))
+    need = need_of((pair.base, pair.aligned), Workload([(20, 30)], 10, 100))
     here = need.at(10)
     assert set(here) == {CPU, far}
-    alone = need_of((pair.base, pair.base), Job([(20, 30)], 10, 100))
+    alone = need_of((pair.base, pair.base), Workload([(20, 30)], 10, 100))
     assert here[far] < alone.at(10)[far] + alone.at(10)[CPU]
     assert need.rows_within({far: here[far] // 2}, 10, weights=True) < 10
 
@@ -175,7 +175,7 @@ def test_a_batch_that_would_not_fit_is_split(random_pair, monkeypatch, caplog):
     whole = random_pair.generate("Name a fruit.", n=8, **ask)
     lengths = tuple(len(ids) for ids in random_pair.prompt_ids(whole[0].conversation))
     sides = (random_pair.base, random_pair.aligned)
-    need = need_of(sides, Job([lengths], 8, 20))
+    need = need_of(sides, Workload([lengths], 8, 20))
     room = int(need.at(3, weights=False)[CPU] / memory._SPARE) + 1
     engines = []
     real = Engine.__init__
@@ -196,8 +196,8 @@ def test_a_batch_that_would_not_fit_is_split(random_pair, monkeypatch, caplog):
 
 def test_partners_of_unknown_size_are_not_bounded():
     sides = fake_pair()
-    assert need_of(sides, Job([(2, 2)], 4, 10)) is None
-    assert memory.rows_that_fit(sides, Job([(2, 2)], 4, 10), 256) == 256
+    assert need_of(sides, Workload([(2, 2)], 4, 10)) is None
+    assert memory.rows_that_fit(sides, Workload([(2, 2)], 4, 10), 256) == 256
 
 
 def test_available_memory_is_asked_of_the_system():

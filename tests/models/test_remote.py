@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import baco
-from baco.cli.job import Job
+from baco.cli.job import GenerateJob
 from baco.engine import Request, Warp, reference
 from baco.engine.noise import row_key
 from baco.engine.scores import score
@@ -194,7 +194,7 @@ def test_the_share_of_uncertain_decisions_is_said(capsys: pytest.CaptureFixture[
 
     def said(top: int) -> str:
         pair = remote(servers(), top_logprobs=top)
-        Job(pair, setting, prompts, 2, None, None, True, None).run({})
+        GenerateJob(pair, setting, prompts, 2, None, None, True, None).run({})
         return " ".join(capsys.readouterr().err.split())
 
     told = re.search(r"([\d.]+)% of the base side's decisions are uncertain \((\d+) of (\d+)\)",

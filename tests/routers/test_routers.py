@@ -270,12 +270,12 @@ def test_wrong_functions_of_ones_own(spec: str, words: str) -> None:
 
 @pytest.mark.usefixtures("own")
 def test_diversity_controls_only_what_has_bounds() -> None:
-    from baco.calibration import Axis
+    from baco.calibration import ThresholdAxis
 
     for name, words in (("route", "has no bounds"), ("plain", "takes no threshold")):
         with pytest.raises(InputError, match=words):
-            Axis.of(f"my_own_routes:{name}")
-    assert Axis.of("my_own_routes:bounded").high == 1
+            ThresholdAxis.of(f"my_own_routes:{name}")
+    assert ThresholdAxis.of("my_own_routes:bounded").high == 1
 
 
 def test_a_function_in_python_has_a_threshold_too() -> None:

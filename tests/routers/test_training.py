@@ -19,8 +19,8 @@ from baco.prompts import conversation_of
 from baco.routers import parse
 from baco.routers.learned import FEATURES, Learned
 from baco.routers.training import (
-    Plan,
-    State,
+    TrainingPlan,
+    TrainingState,
     different_good_answers,
     load_reward,
     settings_of,
@@ -29,7 +29,7 @@ from baco.routers.training import (
 from support.engines import WORDS, words_vocabulary
 
 VOCABULARY = words_vocabulary()
-PLAN = Plan(iterations=8, n=5, max_new_tokens=8, start=0.4, step=0.3)
+PLAN = TrainingPlan(iterations=8, n=5, max_new_tokens=8, start=0.4, step=0.3)
 UNSURE = {" dog": 0.5, " cats": 0.5}
 SURE = {" mat": 1.0}
 
@@ -69,7 +69,7 @@ def view(base: dict[str, float]) -> View:
 
 
 def test_it_learns_what_pays() -> None:
-    told: list[State] = []
+    told: list[TrainingState] = []
     learned = train(toy(), ["a", "b", "c"], rate, name="mine", plan=PLAN, progress=told.append)
     about = dict(learned.training)
     assert about["last_reward"] > about["first_reward"] + 2
@@ -88,7 +88,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     whole = train(toy(), ["a", "b"], rate, plan=PLAN)
     kept: list[str] = []
 
-    def progress(state: State) -> None:
+    def progress(state: TrainingState) -> None:
         kept.append(state.to_json())
         if state.iteration == 3:
             raise KeyboardInterrupt
@@ -96,13 +96,13 @@ def test_a_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(toy(), ["a", "b"], rate, plan=PLAN, progress=progress)
     settings = settings_of(toy(), [conversation_of(p) for p in "ab"], "", PLAN, tuple(FEATURES))
-    state = State.from_json(kept[-1], settings)
+    state = TrainingState.from_json(kept[-1], settings)
     assert state is not None
     assert state.iteration == 3
     assert train(toy(), ["a", "b"], rate, plan=PLAN, state=state) == whole
-    assert State.from_json(kept[-1], "another") is None
-    assert State.from_json("{", settings) is None
-    assert State.from_json("[]", settings) is None
+    assert TrainingState.from_json(kept[-1], "another") is None
+    assert TrainingState.from_json("{", settings) is None
+    assert TrainingState.from_json("[]", settings) is None
 
 
 def test_few_features_are_enough() -> None:
@@ -126,7 +126,7 @@ def test_it_serves_as_a_router(tmp_path: Path) -> None:
 
 
 def test_another_pair_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    learned = train(toy(), ["a"], rate, plan=Plan(iterations=1, n=2, max_new_tokens=4))
+    learned = train(toy(), ["a"], rate, plan=TrainingPlan(iterations=1, n=2, max_new_tokens=4))
     path = tmp_path / "mine.json"
     path.write_text(learned.to_json())
     pair = toy()
@@ -147,12 +147,12 @@ def test_another_pair_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixt
 )
 def test_bad_rewards(reward, message: str) -> None:
     with pytest.raises(BacoError, match=message):
-        train(toy(), ["a"], reward, plan=Plan(iterations=1, n=2, max_new_tokens=4))
+        train(toy(), ["a"], reward, plan=TrainingPlan(iterations=1, n=2, max_new_tokens=4))
 
 
 def test_answers_of_one_word_teach_nothing() -> None:
     with pytest.raises(BacoError, match="the router was never asked"):
-        train(toy(), ["a"], rate, plan=Plan(iterations=1, n=2, max_new_tokens=1))
+        train(toy(), ["a"], rate, plan=TrainingPlan(iterations=1, n=2, max_new_tokens=1))
 
 
 def test_no_prompts() -> None:
@@ -171,7 +171,7 @@ def test_no_prompts() -> None:
 )
 def test_bad_plans(options: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Plan(**options)  # type: ignore[arg-type]
+        TrainingPlan(**options)  # type: ignore[arg-type]
 
 
 def test_different_good_answers_count_once() -> None:
@@ -202,7 +202,7 @@ def test_rewards_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_diversity_is_refused_for_learned_routers() -> None:
     path = Path(__file__).parent / "learned.json"
-    from baco.calibration import Axis
+    from baco.calibration import ThresholdAxis
 
     with pytest.raises(InputError, match="was learned, so diversity does not control it"):
-        Axis.of(parse(str(path)))
+        ThresholdAxis.of(parse(str(path)))

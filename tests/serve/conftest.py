@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from baco.calibration import Axis, Curve, Knot, save
+from baco.calibration import Curve, Knot, ThresholdAxis, save
 from baco.errors import InputError
 from baco.pair import Pair
 from baco.routers import CASCADES, ROUTERS
@@ -35,7 +35,7 @@ class Client(TestClient):
 
 def made_up_curve(pair: Pair, router: str) -> Curve:
     """A curve that was not measured: shares are the places on the axis."""
-    axis = Axis.of(router)
+    axis = ThresholdAxis.of(router)
     knots = tuple(Knot(axis.gamma(i / 8), i / 8, i / 8) for i in range(9))
     return Curve(pair.name, pair.revision, router, knots, 1, 1, 1, 1.0, 0.9, "made-up", "0")
 

@@ -21,7 +21,7 @@ from baco.group import Sample
 from baco.methods import METHODS
 from baco.methods.filters import Filter
 from baco.models import memory
-from baco.models.memory import Job, need_of
+from baco.models.memory import Workload, need_of
 from baco.pair import Pair
 from baco.prompts import conversation_of
 from baco.serve import Settings, create_app
@@ -118,7 +118,7 @@ def test_memory_bounds_the_rows_of_all_requests(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = tuple(len(ids) for ids in pair.prompt_ids(conversation_of(QUESTION)))
-    need = need_of((pair.base, pair.aligned), Job([lengths], 12, 16))
+    need = need_of((pair.base, pair.aligned), Workload([lengths], 12, 16))
     assert need is not None
     room = int(need.at(2, weights=False)[torch.device("cpu")] / memory._SPARE) + 1
     expected = [pair.generate(QUESTION, n=4, seed=i, max_new_tokens=16, gamma=0.3) for i in (0, 1)]

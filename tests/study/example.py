@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from baco.study.design import Options, design
+from baco.study.design import DesignOptions, design
 from baco.study.groups import read_groups
 from baco.study.protocol import protocol
 from baco.study.store import Study
@@ -102,7 +102,7 @@ def make_study(
 ) -> Study:
     """A study of the two methods with some annotators."""
     groups = [group for path in write_groups(folder) for group in read_groups(path)]
-    plan = design(groups, Options(prompts=prompts, bins=1, shortest=1, seed=seed))
+    plan = design(groups, DesignOptions(prompts=prompts, bins=1, shortest=1, seed=seed))
     study = Study.create(
         folder / "study.sqlite",
         plan,

@@ -148,13 +148,13 @@ def test_a_study_without_votes_can_be_reported(tmp_path):
 
 
 def test_three_methods(tmp_path):
-    from baco.study.design import Options, design
-    from baco.study.groups import Group, Response
+    from baco.study.design import DesignOptions, design
+    from baco.study.groups import Response, StudyGroup
     from baco.study.protocol import protocol
     from baco.study.store import Study
 
     groups = [
-        Group(
+        StudyGroup(
             name,
             "",
             f"p{at}",
@@ -163,7 +163,7 @@ def test_three_methods(tmp_path):
         for name in ("one", "two", "three")
         for at in range(6)
     ]
-    plan = design(groups, Options(prompts=6, bins=1, shortest=1))
+    plan = design(groups, DesignOptions(prompts=6, bins=1, shortest=1))
     study = Study.create(tmp_path / "s.sqlite", plan, title="Three", seed=0, protocol=protocol())
     rehearse(study, 3, Raters(win_rate=0.9, ties=0.0))
     report = analyse(study)

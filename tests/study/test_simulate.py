@@ -7,8 +7,8 @@ import pytest
 
 from baco.errors import InputError
 from baco.study.analysis import analyse
-from baco.study.design import Options, design
-from baco.study.groups import Group, Response
+from baco.study.design import DesignOptions, design
+from baco.study.groups import Response, StudyGroup
 from baco.study.protocol import DIVERSITY, protocol
 from baco.study.simulate import Raters, power, rehearse
 from baco.study.store import Study, Vote
@@ -17,11 +17,11 @@ from baco.study.store import Study, Vote
 def big_study(path, prompts=150):
     """A study with many prompts, so that sampling error is small."""
     groups = [
-        Group(name, "", f"p{at}", tuple(Response(f"{name} {at} {i}") for i in range(3)))
+        StudyGroup(name, "", f"p{at}", tuple(Response(f"{name} {at} {i}") for i in range(3)))
         for name in ("old", "new")
         for at in range(prompts)
     ]
-    options = Options(prompts=prompts, bins=1, shortest=1, tolerance=None)
+    options = DesignOptions(prompts=prompts, bins=1, shortest=1, tolerance=None)
     plan = design(groups, options)
     return Study.create(path, plan, title="Big", seed=0, protocol=protocol())
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from baco.bench.generate import Failed, Made, Pull
 from baco.bench.plan import Plan
-from baco.bench.run import Local, Part, Worker
+from baco.bench.run import BenchWorker, Local, Part
 from baco.bench.store import Store
 
 
@@ -43,4 +43,4 @@ def child(path: Path, part: Part, peers: int, errors: Any) -> None:
 
     with Store(path) as store:
         plan = store.plan
-    Worker(plan, path, load, part=part, peers=peers).run()
+    BenchWorker(plan, path, load, part=part, peers=peers).run()

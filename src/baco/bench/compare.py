@@ -21,7 +21,7 @@ LEVELS = ("lexical", "semantic", "overall")
 
 
 @dataclass(frozen=True)
-class Options:
+class ReportOptions:
     """How figures are computed.
 
     Attributes:
@@ -82,7 +82,7 @@ class Figures:
 
 
 def compare(
-    comparison: Comparison, best_of: Sequence[str], options: Options | None = None
+    comparison: Comparison, best_of: Sequence[str], options: ReportOptions | None = None
 ) -> Figures:
     """Computes all figures of a comparison.
 
@@ -94,7 +94,7 @@ def compare(
     Returns:
         The figures.
     """
-    options = options or Options()
+    options = options or ReportOptions()
     problems: list[Discarded] = []
 
     def attempt(
@@ -227,7 +227,7 @@ def _analyse(
     curves: Mapping[str, str],
     records: Sequence[Record] | None,
     compared: Sequence[str] | None,
-    options: Options,
+    options: ReportOptions,
     bootstrap: int,
 ) -> Analysis:
     points = comparison.points(curves, records)
@@ -283,7 +283,7 @@ def averaged_spaces(analysis: Analysis) -> list[Space]:
     return mine or list(analysis.spaces)
 
 
-def analyse_curves(comparison: Comparison, options: Options) -> Analysis:
+def analyse_curves(comparison: Comparison, options: ReportOptions) -> Analysis:
     """Analyses all curves of the main pair on all prompts.
 
     Raises:

@@ -12,7 +12,7 @@ BYTES_PER_SAMPLE, BYTES_PER_TOKEN = 400, 12
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PlanEstimate:
     """What a plan needs in all.
 
     Attributes:
@@ -44,7 +44,7 @@ class Estimate:
     speed: str
 
 
-def estimate(plan: Plan, prompts: Mapping[str, int], known: int = 0) -> Estimate:
+def estimate(plan: Plan, prompts: Mapping[str, int], known: int = 0) -> PlanEstimate:
     """Estimates what a plan needs.
 
     Args:
@@ -71,7 +71,7 @@ def estimate(plan: Plan, prompts: Mapping[str, int], known: int = 0) -> Estimate
         forwards += int(made * each * models)
     rate = plan.run.tokens_per_second
     left = tokens * (1 - known / samples) if samples else 0.0
-    return Estimate(
+    return PlanEstimate(
         cells,
         samples,
         known,
@@ -101,7 +101,7 @@ def _memory(plan: Plan) -> float | None:
     return weights + plan.run.max_rows * length * plan.run.cache_bytes_per_token / 1e9
 
 
-def rows(found: Estimate) -> list[tuple[str, str]]:
+def rows(found: PlanEstimate) -> list[tuple[str, str]]:
     """The estimate as (what, how much), for people."""
     return [
         ("cells", f"{found.cells:,}"),

@@ -16,10 +16,10 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baco.bench.generate import Failed, Job, Made, Pull, make
+from baco.bench.generate import Failed, GroupJob, Made, Pull, make
 from baco.bench.places import Place, found_devices, on_nodes, places
 from baco.bench.plan import Plan
-from baco.bench.run import WHOLE, Part, Worker, load_pair, unmade
+from baco.bench.run import WHOLE, BenchWorker, Part, load_pair, unmade
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError, missing_extra
 
@@ -61,7 +61,7 @@ def execute(
     with Store(path) as store:
         plan = store.plan
     if executor == "local":
-        Worker(plan, path, part=part).run()
+        BenchWorker(plan, path, part=part).run()
     elif executor == "processes":
         _processes(path, part, places(plan, found_devices(), workers))
     else:
@@ -142,7 +142,7 @@ def _child(path: Path, part: Part, peers: int, errors: Any) -> None:
     try:
         with Store(path) as store:
             plan = store.plan
-        Worker(plan, path, part=part, peers=peers).run()
+        BenchWorker(plan, path, part=part, peers=peers).run()
     except BacoError as error:
         errors.put((error.message, error.hint))
     except KeyboardInterrupt:
@@ -171,7 +171,7 @@ def _ray(plan: Plan, path: Path, part: Part, workers: int | None) -> None:
         def load(name: str, wanted: Plan) -> RayMaker:
             return RayMaker(ray, name, wanted, count, gpus)
 
-        Worker(plan, path, load, part=part).run()
+        BenchWorker(plan, path, load, part=part).run()
     finally:
         if ours:
             ray.shutdown()
@@ -188,7 +188,7 @@ class Remote:
     def __init__(self, name: str, plan: Plan) -> None:
         self._name = name
         self._plan = plan
-        self._given: deque[Job] = deque()
+        self._given: deque[GroupJob] = deque()
         self._wants = 0
         self._making: Iterator[Made | Failed] | None = None
 
@@ -200,7 +200,7 @@ class Remote:
         """The revision of the pair, which is loaded."""
         return self._pair.revision
 
-    def exchange(self, jobs: Sequence[Job]) -> tuple[list[Made | Failed], int]:
+    def exchange(self, jobs: Sequence[GroupJob]) -> tuple[list[Made | Failed], int]:
         """Takes jobs, and works on all that it has until something is made.
 
         Args:
@@ -221,9 +221,9 @@ class Remote:
         self._making = None  # nothing is left
         return out, self._plan.run.max_rows
 
-    def _pull(self, rows: int) -> list[Job]:
+    def _pull(self, rows: int) -> list[GroupJob]:
         """Hands on what was given; what is asked beyond a full batch is no need."""
-        jobs: list[Job] = []
+        jobs: list[GroupJob] = []
         while rows > 0 and self._given:
             jobs.append(self._given.popleft())
             rows -= len(jobs[-1].places)
@@ -247,11 +247,11 @@ class _Hand:
     actor: Any
     number: int
     wants: int
-    held: dict[tuple[str, str], Job] = field(default_factory=dict)
-    fresh: list[Job] = field(default_factory=list)
+    held: dict[tuple[str, str], GroupJob] = field(default_factory=dict)
+    fresh: list[GroupJob] = field(default_factory=list)
     lives: int = RESTARTS
 
-    def give(self, job: Job) -> None:
+    def give(self, job: GroupJob) -> None:
         """Adds a job."""
         self.held[job.cell.key, job.record.id] = job
         self.fresh.append(job)
@@ -330,7 +330,7 @@ class RayMaker:
 
         Every actor works on jobs of its own, and gets more as soon as it has room.
         """
-        spare: deque[Job] = deque()
+        spare: deque[GroupJob] = deque()
         busy: dict[Any, _Hand] = {}
         idle = list(self._hands)
         while True:
@@ -362,7 +362,7 @@ class RayMaker:
             idle.append(hand)
 
 
-def _deal(hands: Sequence[_Hand], spare: deque[Job], pull: Pull) -> None:
+def _deal(hands: Sequence[_Hand], spare: deque[GroupJob], pull: Pull) -> None:
     """Gives jobs to actors that have room, always to the one with the most."""
     room = sum(max(0, hand.wants) for hand in hands)
     jobs = [spare.popleft() for _ in range(len(spare) if hands else 0)]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from baco.pair import Pair
 
 
-class Job(NamedTuple):
+class GroupJob(NamedTuple):
     """Samples of one group that are to be made.
 
     Attributes:
@@ -47,7 +47,7 @@ class Made(NamedTuple):
         last: Whether all samples of the job are made now.
     """
 
-    job: Job
+    job: GroupJob
     sample: Sample
     last: bool
 
@@ -55,11 +55,11 @@ class Made(NamedTuple):
 class Failed(NamedTuple):
     """The samples of a job could not be made, and why."""
 
-    job: Job
+    job: GroupJob
     message: str
 
 
-Pull = Callable[[int], Sequence[Job]]
+Pull = Callable[[int], Sequence[GroupJob]]
 """(rows) -> jobs of about so many samples; none if there is nothing to do at present."""
 
 
@@ -70,7 +70,7 @@ class _Jobs:
         jobs: The jobs.
     """
 
-    def __init__(self, jobs: list[Job]) -> None:
+    def __init__(self, jobs: list[GroupJob]) -> None:
         self._jobs = jobs
         self._owners = [number for number, job in enumerate(jobs) for _ in job.places]
         self.missing = [set(job.places) for job in jobs]
@@ -92,7 +92,7 @@ class _Jobs:
                 yield Made(self._jobs[job], update.sample, not self.missing[job])
 
     @property
-    def left(self) -> list[Job]:
+    def left(self) -> list[GroupJob]:
         """What is not made yet."""
         return [
             job if job.cell.whole_group else job._replace(places=tuple(sorted(missing)))
@@ -139,7 +139,7 @@ def _task(record: Record, place: int) -> Task:
     return Task(record.prompt, place, tuple(record.extra.get("paraphrases", ())))
 
 
-def _by_halves(pair: Pair, plan: Plan, jobs: list[Job]) -> Iterator[Made | Failed]:
+def _by_halves(pair: Pair, plan: Plan, jobs: list[GroupJob]) -> Iterator[Made | Failed]:
     """Makes jobs on engines of their own; what fails is split until it is one job that fails."""
     if not jobs:
         return

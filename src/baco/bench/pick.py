@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baco.bench.cells import Cell
-from baco.bench.compare import Options, analyse_curves, averaged_spaces, own_curves, router_curves
+from baco.bench.compare import (
+    ReportOptions,
+    analyse_curves,
+    averaged_spaces,
+    own_curves,
+    router_curves,
+)
 from baco.bench.plan import SamplingPlan
 from baco.bench.results import Comparison
 from baco.bench.samples import Floats, Look
@@ -119,7 +125,7 @@ def pick(comparison: Comparison, looks: Mapping[Setting, Look], wish: Wish, seed
     metric = _metric(comparison, wish.quality)
     curves = own_curves(comparison) if wish.base_share is None else router_curves(comparison)
     settings = [s for curve in curves for s in comparison.curves[curve]]
-    analysis = analyse_curves(comparison, Options(bootstrap=0))
+    analysis = analyse_curves(comparison, ReportOptions(bootstrap=0))
     quality, goodness, diversity = _tables(comparison, analysis, metric, settings)
     settings = [s for s in settings if s in quality]
     if not settings:

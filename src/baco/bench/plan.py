@@ -20,13 +20,13 @@ Control = float | str | None
 """A method's control: a number, a schedule as text, or None for its default."""
 
 
-class Table(BaseModel):
+class PlanTable(BaseModel):
     """A table of the file: unknown keys are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DatasetPlan(Table):
+class DatasetPlan(PlanTable):
     """A dataset, see `baco.bench.datasets`.
 
     Attributes:
@@ -56,7 +56,7 @@ class DatasetPlan(Table):
         return Source(self.dataset, self.title, self.source, self.options)
 
 
-class SamplingPlan(Table):
+class SamplingPlan(PlanTable):
     """How samples are drawn, see `baco.methods.settings.make_setting`.
 
     What is None is what suits the method: as a rule temperature 1, top-p 0.9 and no min-p.
@@ -72,7 +72,7 @@ class SamplingPlan(Table):
     turn_rule: bool = True
 
 
-class MethodPlan(Table):
+class MethodPlan(PlanTable):
     """One curve: a method, its router if it has one, and a grid of controls.
 
     Attributes:
@@ -99,7 +99,7 @@ class MethodPlan(Table):
         return self.name or (f"{self.method} {self.router}" if self.router else self.method)
 
 
-class MetricsPlan(Table):
+class MetricsPlan(PlanTable):
     """The spaces (every diversity metric against every quality metric) and the models they need.
 
     Attributes:
@@ -137,7 +137,7 @@ class MetricsPlan(Table):
         return list(dict.fromkeys([*self.diversity, *self.quality, *self.extra]))
 
 
-class RunPlan(Table):
+class RunPlan(PlanTable):
     """Where and how models run: what changes speed only, but for engine and precision.
 
     Attributes:
@@ -167,7 +167,7 @@ class RunPlan(Table):
     measured_on: str = ""
 
 
-class ReportPlan(Table):
+class ReportPlan(PlanTable):
     """What the report compares.
 
     Attributes:
@@ -182,7 +182,7 @@ class ReportPlan(Table):
     best_of: list[str] = []
 
 
-class Plan(Table):
+class Plan(PlanTable):
     """A whole plan.
 
     Attributes:
@@ -233,7 +233,7 @@ class Plan(Table):
         return name.partition(",")[2].strip() or name
 
 
-TABLES: dict[str, type[Table]] = {
+TABLES: dict[str, type[PlanTable]] = {
     "datasets": DatasetPlan,
     "methods": MethodPlan,
     "metrics": MetricsPlan,

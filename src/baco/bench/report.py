@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from baco.bench import plots, tables
-from baco.bench.compare import Figures, Options, compare, own_curves, router_curves
+from baco.bench.compare import Figures, ReportOptions, compare, own_curves, router_curves
 from baco.bench.examples import STYLE, examples, groups_of, shown_setting
 from baco.bench.findings import Finding, findings
 from baco.bench.results import Comparison, Discarded, read_results
@@ -82,7 +82,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """A whole report.
 
     Attributes:
@@ -104,12 +104,12 @@ class Report:
 
 def make_report(
     store: Store,
-    options: Options | None = None,
+    options: ReportOptions | None = None,
     *,
     with_models: bool = True,
     notes: str = "",
     say: Callable[[str], None] = lambda _: None,
-) -> Report:
+) -> BenchReport:
     """Computes everything that a report shows.
 
     Args:
@@ -125,7 +125,7 @@ def make_report(
     Raises:
         InputError: If the store holds nothing that can be compared.
     """
-    options = options or Options()
+    options = options or ReportOptions()
     comparisons, problems = read_results(store)
     if not comparisons:
         reasons = "; ".join(f"{p.what}: {p.why}" for p in problems)
@@ -146,7 +146,7 @@ def make_report(
         + ".",
         f"Intervals: {options.bootstrap} resamples of the prompts; Coverage rule '{options.rule}'.",
     ]
-    return Report(
+    return BenchReport(
         plan.name or "Bench",
         [plan.about, *about] if plan.about else about,
         sections,
@@ -159,7 +159,7 @@ def make_report(
 def _section(
     store: Store,
     comparison: Comparison,
-    options: Options,
+    options: ReportOptions,
     with_models: bool,
     say: Callable[[str], None],
 ) -> Section:
@@ -339,7 +339,7 @@ def slug(text: str) -> str:
 # -- the page -----------------------------------------------------------------------------------
 
 
-def page(report: Report) -> str:
+def page(report: BenchReport) -> str:
     """The report as one page that loads nothing from elsewhere."""
     several = len(report.sections) > 1
     body = [f"<h1>{escape(report.title)}</h1>"]
@@ -431,7 +431,7 @@ def _shown(table: Table) -> str:
 # -- the folder ---------------------------------------------------------------------------------
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
+def write_report(report: BenchReport, folder: Path) -> list[Path]:
     """Writes the page, and every table and plot as files of their own.
 
     With several comparisons each has a folder of its own within the folder.

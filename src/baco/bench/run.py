@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from baco.bench.beside import beside
 from baco.bench.cells import Cell, cells_of, pair_revision
 from baco.bench.datasets import load_dataset
-from baco.bench.generate import Failed, Job, Made, Pull, cost_of, make
+from baco.bench.generate import Failed, GroupJob, Made, Pull, cost_of, make
 from baco.bench.plan import Plan
 from baco.bench.records import Dataset, Record
 from baco.bench.store import SampleKey, Span, Store
@@ -179,7 +179,7 @@ def unmade(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
     ]
 
 
-class Worker:
+class BenchWorker:
     """One process's part in a run.
 
     Args:
@@ -306,9 +306,9 @@ class Worker:
         self._store.fail(job.cell.key, job.record.id, failed.message)
         self._store.release(self.owner, [(job.cell.key, job.record.id)])
 
-    def _pull(self, rows: int) -> list[Job]:
+    def _pull(self, rows: int) -> list[GroupJob]:
         """Claims groups of about so many samples that nobody else works on."""
-        jobs: list[Job] = []
+        jobs: list[GroupJob] = []
         if self._peers > 1 and (rows := min(rows, self._fair_share() - self._mine)) <= 0:
             if self._mine > 0:
                 return jobs
@@ -333,7 +333,7 @@ class Worker:
             self._share = (now, max(1, -(-left // self._peers)))
         return self._share[1]
 
-    def _claim(self, count: int, rows: int, jobs: list[Job]) -> list[Job]:
+    def _claim(self, count: int, rows: int, jobs: list[GroupJob]) -> list[GroupJob]:
         """Claims from the next `count` groups; others' go to those that are held by others."""
         asked = [self._todo.popleft() for _ in range(count)]
         keys = [(cell.key, record.id) for cell, record in asked]
@@ -347,7 +347,7 @@ class Worker:
                 self._held.append((cell, record))
             elif rows > 0:
                 places = range(cell.n) if cell.whole_group else missing
-                jobs.append(Job(cell, record, tuple(places)))
+                jobs.append(GroupJob(cell, record, tuple(places)))
                 rows -= len(jobs[-1].places)
                 self._mine += len(jobs[-1].places)
             else:

@@ -13,7 +13,7 @@ from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache
 from baco.metrics.groups import Generations
-from baco.metrics.passes import Options, Passes
+from baco.metrics.passes import Passes, ScoringOptions
 from baco.metrics.score import named_after_model, score
 from baco.metrics.spec import METRICS, STAND_INS, resolve
 
@@ -129,9 +129,9 @@ class _Scorer:
         self._outcome.skipped[name] = str(error)
         self._say(f"{name} cannot be computed: {error}")
 
-    def _options(self, aligned: str) -> Options:
+    def _options(self, aligned: str) -> ScoringOptions:
         metrics = self._plan.metrics
-        return Options(
+        return ScoringOptions(
             aligned,
             metrics.models,
             metrics.device,
@@ -178,14 +178,14 @@ def _judge(plan: Plan, offline: bool) -> Judge | None:
             return None
         from baco.metrics.local import LocalJudge
 
-        options = Options(device=metrics.device, dtype=metrics.dtype, offline=offline)
+        options = ScoringOptions(device=metrics.device, dtype=metrics.dtype, offline=offline)
         return LocalJudge(metrics.judge_model, options)
     from baco.metrics.chat import ChatJudge
 
     return ChatJudge(metrics.judge_url, metrics.judge_model, key_env=metrics.judge_key_env)
 
 
-def scorer_of(name: str, options: Options) -> str:
+def scorer_of(name: str, options: ScoringOptions) -> str:
     """Returns a word that changes when the value of a metric may change.
 
     Args:

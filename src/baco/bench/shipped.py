@@ -9,7 +9,7 @@ from typing import NamedTuple
 from baco.errors import UnknownNameError
 
 
-class Task(NamedTuple):
+class TaskValues(NamedTuple):
     """What a task of the paper puts into the template.
 
     Attributes:
@@ -27,7 +27,7 @@ class Task(NamedTuple):
     prompt_tokens: int
 
 
-class Models(NamedTuple):
+class PairValues(NamedTuple):
     """What a pair puts into the template.
 
     Attributes:
@@ -48,21 +48,21 @@ class Models(NamedTuple):
 
 
 TASKS = {
-    "noveltybench": Task(
+    "noveltybench": TaskValues(
         "the 100 curated prompts of NoveltyBench",
         'dataset = "noveltybench"\nname = "NoveltyBench"\nsize = 100',
         max_new_tokens=512,
         mean_tokens=250,
         prompt_tokens=40,
     ),
-    "wildchat": Task(
+    "wildchat": TaskValues(
         "the 1,000 WildChat prompts that NoveltyBench uses",
         'dataset = "wildchat"\nname = "WildChat"\nsize = 1000',
         max_new_tokens=512,
         mean_tokens=350,
         prompt_tokens=80,
     ),
-    "narrative": Task(
+    "narrative": TaskValues(
         "stories to be continued from title and sketch",
         "# The stories come from the repository PlusLabNLP/Narrative-Discourse: name their folder "
         'here.\ndataset = "narrative"\nname = "Narrative-Discourse"\n'
@@ -77,9 +77,9 @@ _H100 = "a guess for one H100 with 80 GB, not measured"
 _CORES = "a guess for eight CPU cores, not measured"
 
 PAIRS = {
-    "llama-3-8b": Models("the paper's main pair", "bfloat16", 131072, 2000, 262144, _H100),
-    "olmo-2-7b": Models("the paper's second pair", "bfloat16", 32768, 1500, 1048576, _H100),
-    "smollm2-135m": Models(
+    "llama-3-8b": PairValues("the paper's main pair", "bfloat16", 131072, 2000, 262144, _H100),
+    "olmo-2-7b": PairValues("the paper's second pair", "bfloat16", 32768, 1500, 1048576, _H100),
+    "smollm2-135m": PairValues(
         "a small pair for a first try on any machine", "auto", 131072, 200, 92160, _CORES
     ),
 }

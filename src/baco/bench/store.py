@@ -64,7 +64,7 @@ VERSION = len(MIGRATIONS)
 _BUSY_SECONDS = 60.0
 
 
-class Score(NamedTuple):
+class MetricValue(NamedTuple):
     """The value of one metric on one group.
 
     Attributes:
@@ -502,7 +502,7 @@ class Store:
                 ],
             )
 
-    def scores(self, cell: Cell, metric: str | None = None) -> Iterator[Score]:
+    def scores(self, cell: Cell, metric: str | None = None) -> Iterator[MetricValue]:
         """Values on the groups of a cell that the plan asks for, the newest scorer last.
 
         Args:
@@ -518,7 +518,7 @@ class Store:
             (cell.fingerprint, cell.key, cell.n, metric, metric),
         )
         for record, name, made_by, value in rows:
-            yield Score(cell.key, record, name, made_by, math.nan if value is None else value)
+            yield MetricValue(cell.key, record, name, made_by, math.nan if value is None else value)
 
 
 def _sample(

@@ -30,7 +30,7 @@ _SHOWN = 20
 """Curves in the live table; those at work come first."""
 
 
-class Rate:
+class Speed:
     """Samples a second over the last looks."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ def watching(
 def _live(path: Path, console: Console, over: threading.Event) -> None:
     from rich.live import Live
 
-    rate = Rate()
+    rate = Speed()
     with Store(path) as store, Live(console=console, transient=True) as live:
         while not over.is_set():
             started = time.monotonic()
@@ -123,7 +123,7 @@ def _live(path: Path, console: Console, over: threading.Event) -> None:
 
 
 def _lines(path: Path, say: Callable[[str], object], over: threading.Event) -> None:
-    rate = Rate()
+    rate = Speed()
     with Store(path) as store:
         while True:
             found = progress(store)

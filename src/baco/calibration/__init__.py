@@ -11,10 +11,10 @@ Paper: §4 (controls of each method), §6.4 (moving along the quality-diversity 
 from __future__ import annotations
 
 from baco.calibration.curve import (
-    Axis,
     CalibrationInfo,
     Curve,
     Knot,
+    ThresholdAxis,
     UncalibratedError,
     find,
     home,
@@ -34,11 +34,11 @@ from baco.calibration.measure import (
 
 __all__ = [
     "QUICK",
-    "Axis",
     "CalibrationInfo",
     "Curve",
     "Effort",
     "Knot",
+    "ThresholdAxis",
     "UncalibratedError",
     "find",
     "for_quality",

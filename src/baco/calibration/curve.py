@@ -98,7 +98,7 @@ class Curve:
         low, high = knots[above - 1], knots[above]
         if low.share == diversity:
             return low.gamma, low.share
-        axis = Axis.of(self.router)
+        axis = ThresholdAxis.of(self.router)
         a, b = axis.place(low.gamma), axis.place(high.gamma)
         part = (diversity - low.share) / (high.share - low.share)
         if b - a <= 2 * SMALLEST_STEP:
@@ -172,7 +172,7 @@ class CalibrationInfo:
 
 
 @dataclass(frozen=True)
-class Axis:
+class ThresholdAxis:
     """Places of a router's thresholds on [0, 1], so that more is more base.
 
     Attributes:
@@ -186,7 +186,7 @@ class Axis:
     up: bool
 
     @classmethod
-    def of(cls, router: str | Router) -> Axis:
+    def of(cls, router: str | Router) -> ThresholdAxis:
         """Returns the axis of a router's control.
 
         Raises:
@@ -270,7 +270,7 @@ def resolve(
             hint="leave out one of the two",
         )
     bound = bound_to(router)
-    axis = Axis.of(bound)
+    axis = ThresholdAxis.of(bound)
     curve = curve or find(pair.name, pair.revision, bound.name)
     if curve is None:
         if diversity not in (0, 1):

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from baco.calibration.curve import SMALLEST_STEP, Axis, Curve, Knot, bound_to
+from baco.calibration.curve import SMALLEST_STEP, Curve, Knot, ThresholdAxis, bound_to
 from baco.errors import InputError
 from baco.prompts import Conversation, Prompt, conversation_of, identity
 
@@ -99,7 +99,7 @@ def measure(
 
     effort = effort or Effort()
     bound = bound_to(router)
-    axis = Axis.of(bound)
+    axis = ThresholdAxis.of(bound)
     given: list[Prompt | Conversation] = list(
         prompts_for(pair.name) if prompts is None else prompts
     )

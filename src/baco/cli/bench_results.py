@@ -37,7 +37,7 @@ def write_report(
         with_models: Whether pairs may be loaded.
         notes: A text to put on the page.
     """
-    from baco.bench.compare import Options
+    from baco.bench.compare import ReportOptions
     from baco.bench.report import make_report
     from baco.bench.report import write_report as write
     from baco.bench.store import Store
@@ -55,7 +55,7 @@ def write_report(
     with Store(path) as store:
         report = make_report(
             store,
-            Options(bootstrap, seed, rule),
+            ReportOptions(bootstrap, seed, rule),
             with_models=with_models,
             notes=text,
             say=lambda line: typer.echo(line, err=True),

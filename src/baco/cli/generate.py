@@ -262,7 +262,7 @@ def generate(
         # A dry run leaves no file behind, but asks one that is there what is missing.
         used = output if output and (output.exists() or not dry_run) else None
         file = stack.enter_context(Output(used)) if used else None
-        from baco.cli.job import Job, load_pair
+        from baco.cli.job import GenerateJob, load_pair
 
         loaded = load_pair(
             pair,
@@ -279,7 +279,9 @@ def generate(
             from baco.routers.judges import http_judge
 
             loaded.pair.judge = http_judge(loaded.pair, judge)
-        job = Job(loaded.pair, loaded.setting, conversations, n, keep, file, as_json, show_sources)
+        job = GenerateJob(
+            loaded.pair, loaded.setting, conversations, n, keep, file, as_json, show_sources
+        )
         if dry_run:
             job.show_plan()
             return

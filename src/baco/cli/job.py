@@ -64,7 +64,7 @@ def load_pair(
 
 
 @dataclass
-class Job:
+class GenerateJob:
     """Samples to make, and where they go.
 
     Attributes:
@@ -161,7 +161,7 @@ class Job:
 class _Sink:
     """Takes samples as they are finished; prints them in order."""
 
-    def __init__(self, job: Job, tasks: list[Task]) -> None:
+    def __init__(self, job: GenerateJob, tasks: list[Task]) -> None:
         self._job = job
         self._tasks = tasks
         self._waiting: dict[int, Sample] = {}

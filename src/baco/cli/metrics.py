@@ -149,9 +149,9 @@ def score_file(
         )
     elif judge_model:
         from baco.metrics.local import LocalJudge
-        from baco.metrics.passes import Options
+        from baco.metrics.passes import ScoringOptions
 
-        options = Options(device=device, dtype=dtype, offline=offline)
+        options = ScoringOptions(device=device, dtype=dtype, offline=offline)
         judge = LocalJudge(judge_model, options, retries=judge_retries)
     try:
         scores = score(

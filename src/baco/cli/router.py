@@ -58,7 +58,13 @@ def train(
     from baco.cli.inputs import read_prompts
     from baco.models.known import known_pair
     from baco.routers.learned import FEATURES, SUFFIX
-    from baco.routers.training import BUNDLED_REWARD, Plan, State, load_reward, settings_of
+    from baco.routers.training import (
+        BUNDLED_REWARD,
+        TrainingPlan,
+        TrainingState,
+        load_reward,
+        settings_of,
+    )
 
     if output.suffix != SUFFIX:
         raise InputError(
@@ -80,7 +86,7 @@ def train(
     if input_file is None and not bundled:
         raise InputError("there are no training prompts", hint="name a file: --input prompts.txt")
     function = load_reward(name)
-    plan = Plan(
+    plan = TrainingPlan(
         iterations=iterations,
         n=n,
         max_new_tokens=max_new_tokens,
@@ -110,13 +116,15 @@ def train(
     part = output.with_name(f".{output.name}.part")
     state = None
     if part.is_file():
-        state = State.from_json(part.read_text(encoding="utf-8", errors="replace"), settings)
+        state = TrainingState.from_json(
+            part.read_text(encoding="utf-8", errors="replace"), settings
+        )
     if state is not None:
         typer.echo(f"going on after step {state.iteration} of {iterations}", err=True)
     done = 0 if state is None else state.iteration
     bar = Bar((iterations - done + 1) * len(conversations) * n)
 
-    def keep(now: State) -> None:
+    def keep(now: TrainingState) -> None:
         _write(part, now.to_json())
         with bar.aside():
             line = f"step {now.iteration:3} of {iterations}: mean reward {now.rewards[-1]:.3f}"

@@ -69,12 +69,12 @@ def create(
     url: Url = LOCAL,
 ) -> None:
     """Pick prompts and responses, matched and balanced, and invite annotators."""
-    from baco.study.design import Options, design
+    from baco.study.design import DesignOptions, design
     from baco.study.groups import read_groups, read_scores, with_scores
     from baco.study.protocol import protocol
     from baco.study.store import Study
 
-    options = Options(
+    options = DesignOptions(
         prompts, responses, None if unmatched else tolerance, bins, shortest, max_words, seed
     )
     groups = []

@@ -16,9 +16,9 @@ import torch
 
 from baco.engine.batch import Row
 from baco.engine.partner import Partner
-from baco.engine.prefix_cache import Spent, Texts
+from baco.engine.prefix_cache import CachedTexts, Spent
 from baco.engine.request import ALIGNED, BASE, Cost
-from baco.engine.scores import Look, Scores, Stretch, score
+from baco.engine.scores import Look, SideScores, Stretch, score
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 
@@ -60,7 +60,7 @@ def follow(
         going, last = going[fits], None if last is None else last[fits]
         if not len(going):
             break
-        scores: Scores = score(read(going, last), _PLAIN, vocabulary)
+        scores: SideScores = score(read(going, last), _PLAIN, vocabulary)
         last = scores.top_token
         if k == 0:
             top_prob, entropy = (scores.raw.new_zeros(n, width) for _ in range(2))
@@ -84,7 +84,7 @@ class Ahead:
     """
 
     def __init__(self, base: Partner, aligned: Partner) -> None:
-        self._texts = {BASE: Texts(base), ALIGNED: Texts(aligned)}
+        self._texts = {BASE: CachedTexts(base), ALIGNED: CachedTexts(aligned)}
 
     def passes(self, side: int) -> int:
         """Returns the passes of a side so far."""

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 
 from baco.engine.partner import Partner
-from baco.engine.prefix_cache import Texts
+from baco.engine.prefix_cache import CachedTexts
 from baco.engine.router import ALONE
 from baco.engine.scores import Context, score
 from baco.engine.step import step
@@ -20,7 +20,7 @@ from baco.engine.warp import Warp
 from baco.errors import InputError
 
 
-class Ask(NamedTuple):
+class DraftQuery(NamedTuple):
     """A row that could use a guess.
 
     Attributes:
@@ -57,7 +57,7 @@ class Drafter(Protocol):
         """Passes made so far."""
         ...
 
-    def guess(self, asks: Sequence[Ask]) -> list[list[int]]:
+    def guess(self, asks: Sequence[DraftQuery]) -> list[list[int]]:
         """Guesses the next tokens of some rows: at most `room` each, none where unsure."""
         ...
 
@@ -80,7 +80,7 @@ class PromptLookup:
         self.cost = 0.0
         self.passes = 0
 
-    def guess(self, asks: Sequence[Ask]) -> list[list[int]]:
+    def guess(self, asks: Sequence[DraftQuery]) -> list[list[int]]:
         """Guesses the tokens after the latest earlier occurrence of each text's last tokens."""
         return [self._after(ask.text)[: ask.room] for ask in asks]
 
@@ -107,7 +107,7 @@ class ModelDrafter:
     def __init__(self, partner: Partner, parameters: int) -> None:
         self.partner = partner
         self.cost = partner.parameters / max(parameters, 1)
-        self._texts = Texts(partner)
+        self._texts = CachedTexts(partner)
         self._own = ALONE
 
     @property
@@ -115,7 +115,7 @@ class ModelDrafter:
         """Passes made so far."""
         return self._texts.passes
 
-    def guess(self, asks: Sequence[Ask]) -> list[list[int]]:
+    def guess(self, asks: Sequence[DraftQuery]) -> list[list[int]]:
         """Decodes ahead for all rows at once."""
         logits = self._texts.read([(ask.row, ask.text) for ask in asks])
         out: list[list[int]] = [[] for _ in asks]
@@ -132,7 +132,7 @@ class ModelDrafter:
                 out[i].append(token)
         return out
 
-    def _step(self, ask: Ask, k: int, state: int, logits: torch.Tensor) -> tuple[int, int]:
+    def _step(self, ask: DraftQuery, k: int, state: int, logits: torch.Tensor) -> tuple[int, int]:
         """One token of one row, and the unit state after it."""
 
         def vector(value: int) -> torch.Tensor:

@@ -27,13 +27,13 @@ from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend, blend
 from baco.engine.costs import Costs
-from baco.engine.drafts import Ask, Draft, make_drafter
+from baco.engine.drafts import Draft, DraftQuery, make_drafter
 from baco.engine.partner import Lookahead, Partner
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Request
 from baco.engine.router import ALONE, Router
-from baco.engine.scores import Context, Nucleus, Scores
-from baco.engine.side import Side, Strand, run_together, score_window
+from baco.engine.scores import Context, Nucleus, SideScores
+from baco.engine.side import EngineSide, Strand, run_together, score_window
 from baco.engine.step import Choice, step
 from baco.engine.warp import Warp, nucleus
 from baco.errors import BacoError, InputError, UnsupportedError
@@ -158,8 +158,8 @@ class Engine:
         self.vocabulary = aligned.vocabulary
         window = score_window(self.longest)
         self.sides = (
-            Side(aligned, 1, window, strands[0]),
-            Side(base, 0, window, strands[1]),
+            EngineSide(aligned, 1, window, strands[0]),
+            EngineSide(base, 0, window, strands[1]),
         )
         self.policy = Policy(Costs((aligned, base)), self.longest, together=self._together)
         self._ahead = Ahead(base, aligned)
@@ -433,7 +433,9 @@ class Engine:
         assert base is not None
         if how:
             raw = blend(base.raw, aligned.raw, how)
-            base = aligned = Scores(raw, Nucleus(*nucleus(raw, warps[1])), self.vocabulary.is_end)
+            base = aligned = SideScores(
+                raw, Nucleus(*nucleus(raw, warps[1])), self.vocabulary.is_end
+            )
         knows = router.needs_history or router.looks_ahead
         members = [self._rows[i] for i in rows] if knows else []
         choice = Decided.of(
@@ -582,7 +584,7 @@ class Engine:
             tip = t + int(batch.drafted[i])
             text = (*row.request.aligned_prompt, *row.tokens, *batch.tokens[i, t:tip].tolist())
             asks.append(
-                Ask(row.number, text, row.request.key, tip, int(batch.tip_state[i]),
+                DraftQuery(row.number, text, row.request.key, tip, int(batch.tip_state[i]),
                     row.request.warp, int(room[i]))
             )  # fmt: skip
         batch.widen(max(ask.t + ask.room for ask in asks) + 2)
@@ -593,7 +595,7 @@ class Engine:
             self._rows[i].cost += spent
             self._take(i, ask, guesses)
 
-    def _take(self, i: int, ask: Ask, guesses: list[int]) -> None:
+    def _take(self, i: int, ask: DraftQuery, guesses: list[int]) -> None:
         """Adds a third party's guesses to the draft of row i, up to an end token."""
         batch, device = self._batch, self.vocabulary.is_end.device
         state = torch.tensor([ask.state], device=device)

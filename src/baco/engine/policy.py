@@ -60,7 +60,7 @@ class Rate:
         self.value += _FADES * (self._start - self.value)
 
 
-class Plan(NamedTuple):
+class StateValues(NamedTuple):
     """What the states of a row are worth, in tokens, beyond one whose next position nobody scored.
 
     A side that has scored a row's next position alone *leads* it, with 0 to `longest` guesses.
@@ -83,7 +83,7 @@ def plan(
     accepts: Sequence[float],
     lock_step: float,
     longest: int,
-) -> Plan:
+) -> StateValues:
     """Finds the schedule of most tokens per cost, and what a row is worth on its way.
 
     A round: one side leads k times, the other checks its k guesses in one pass. If all were right
@@ -123,7 +123,9 @@ def plan(
         more = np.append(np.diff(worth), 0)
         more[0] = 0  # without a guess of its own there is nothing to feed it
         led_on.append(more)
-    return Plan(rate, (worths[0], worths[1]), (checked[0], checked[1]), (led_on[0], led_on[1]))
+    return StateValues(
+        rate, (worths[0], worths[1]), (checked[0], checked[1]), (led_on[0], led_on[1])
+    )
 
 
 class Policy:

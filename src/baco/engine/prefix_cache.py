@@ -29,7 +29,7 @@ class Spent(NamedTuple):
     prefilled: bool = False
 
 
-class Texts:
+class CachedTexts:
     """The texts of some rows on one partner.
 
     Args:

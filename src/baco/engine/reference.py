@@ -22,7 +22,7 @@ from baco.engine.partner import Partner
 from baco.engine.reference_rules import decide, margin_ahead, margin_of, rollout
 from baco.engine.request import ALIGNED, BASE, Finish, Request
 from baco.engine.router import View
-from baco.engine.scores import Context, Nucleus, Scores, Stretch
+from baco.engine.scores import Context, Nucleus, SideScores, Stretch
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
@@ -302,10 +302,10 @@ def _route(
     """Asks the router about one row."""
     device = vocabulary.is_end.device
 
-    def scores(side: int) -> Scores:
+    def scores(side: int) -> SideScores:
         with np.errstate(divide="ignore"):
             log_raw, log_p = np.log(raw[side]), np.log(p[side])
-        return Scores(
+        return SideScores(
             torch.tensor(log_raw, device=device)[None],
             Nucleus(
                 torch.arange(len(log_p), device=device)[None],

@@ -17,7 +17,7 @@ import torch
 from baco.engine import noise
 from baco.engine.partner import Level
 from baco.engine.schedule import Schedule
-from baco.engine.scores import Context, Look, Scores, Stretch
+from baco.engine.scores import Context, Look, SideScores, Stretch
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import InputError, UnsupportedError
 
@@ -42,8 +42,8 @@ class View:
         ahead: Lets a side write on, for rules that look ahead; None where unneeded.
     """
 
-    base: Scores
-    aligned: Scores
+    base: SideScores
+    aligned: SideScores
     vocabulary: Vocabulary
     context: Context
     asked: torch.Tensor

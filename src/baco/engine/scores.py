@@ -30,7 +30,7 @@ class Nucleus(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class SideScores:
     """What one partner says about the next token of each row.
 
     Attributes:
@@ -91,10 +91,10 @@ class Scores:
         """The mean of the k largest raw probabilities: float [n]."""
         return self.raw.topk(min(k, self.raw.shape[-1]), -1).values.exp().mean(-1)
 
-    def rows(self, index: torch.Tensor) -> Scores:
+    def rows(self, index: torch.Tensor) -> SideScores:
         """Returns the scores of some rows (an index or a mask)."""
         nucleus = Nucleus(*(x[index] for x in self.nucleus))
-        return Scores(self.raw[index], nucleus, self.ends, partial=self.partial)
+        return SideScores(self.raw[index], nucleus, self.ends, partial=self.partial)
 
 
 def score(
@@ -104,7 +104,7 @@ def score(
     *,
     partial: bool = False,
     of: str = "the model",
-) -> Scores:
+) -> SideScores:
     """Turns a partner's raw logits into P and P~.
 
     Args:
@@ -133,7 +133,7 @@ def score(
     # One bad logit makes its whole row NaN here. Filters would turn that into an index of -1.
     if raw.amax(-1).isnan().any():
         raise not_finite(of)
-    return Scores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end, partial=partial)
+    return SideScores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end, partial=partial)
 
 
 class Context(NamedTuple):

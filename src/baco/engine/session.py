@@ -56,7 +56,7 @@ def finish(steps: Generator[object, None, R]) -> R:
             return result
 
 
-class Wanted(NamedTuple):
+class EngineKey(NamedTuple):
     """An engine that runs may share."""
 
     base: Partner
@@ -65,7 +65,7 @@ class Wanted(NamedTuple):
     draft: Draft = None
 
 
-class Memory(Protocol):
+class RowLimits(Protocol):
     """Bounds the rows of a session's engines; see `baco.models.memory.Memory`."""
 
     def rows(
@@ -80,7 +80,7 @@ class Memory(Protocol):
 
 
 @dataclass(eq=False)
-class Row:
+class SessionRow:
     """One row of a run.
 
     Attributes:
@@ -109,13 +109,13 @@ class Hub:
         job: What it is opened for.
     """
 
-    def __init__(self, wanted: Wanted, session: Session[Any], job: Any) -> None:
+    def __init__(self, wanted: EngineKey, session: Session[Any], job: Any) -> None:
         self._wanted = wanted
         self._session = session
         self._jobs: dict[Port, Any] = {}
-        self._rows: dict[int, Row] = {}
-        self._inside: dict[int, Row] = {}
-        self._queue: deque[Row] = deque()
+        self._rows: dict[int, SessionRow] = {}
+        self._inside: dict[int, SessionRow] = {}
+        self._queue: deque[SessionRow] = deque()
         self._numbers = itertools.count()
         self._past = NOTHING
         self._most = session.rows(wanted, [job], busy=False)
@@ -161,7 +161,7 @@ class Hub:
         request.limit_within(
             (self._wanted.base.context_window, self._wanted.aligned.context_window)
         )
-        row = Row(next(self._numbers), port, request)
+        row = SessionRow(next(self._numbers), port, request)
         self._rows[row.number] = row
         self._queue.append(row)
         return row.number
@@ -205,7 +205,7 @@ class Hub:
         self._inside.clear()
         self._queue.clear()
 
-    def _tell(self, row: Row, event: Event) -> None:
+    def _tell(self, row: SessionRow, event: Event) -> None:
         row.begun.tokens.extend(event.tokens)
         row.begun.sources.extend(event.sources)
         row.begun.begins.extend(event.begins)
@@ -216,7 +216,7 @@ class Hub:
             self._inside.pop(event.row, None)
         row.port.mail.append(event._replace(row=row.number, cost=cost))
 
-    def _fail(self, row: Row, error: Exception) -> None:
+    def _fail(self, row: SessionRow, error: Exception) -> None:
         """Ends a row, and the run that it belongs to, with an error."""
         del self._rows[row.number]
         row.port.error = row.port.error or error
@@ -236,11 +236,11 @@ class Hub:
             self._sift(rows)
         self._queue.extendleft(row for row in reversed(rows) if row.number in self._rows)
 
-    def _sift(self, rows: Sequence[Row]) -> None:
+    def _sift(self, rows: Sequence[SessionRow]) -> None:
         """Takes rows one step further; those that an engine fails on, even alone, are ended."""
         engine = self._open()
-        events: list[tuple[Row, Event]] = []
-        tried: dict[int, Row] = {}
+        events: list[tuple[SessionRow, Event]] = []
+        tried: dict[int, SessionRow] = {}
         try:
             for row in rows:
                 row.inside = engine.submit(row.request, row.begun)
@@ -262,7 +262,7 @@ class Hub:
             self._tell(row, event)
         self._retire(engine, [row for row in rows if row.number in self._rows])
 
-    def _retire(self, engine: Decoder, rows: Iterable[Row]) -> None:
+    def _retire(self, engine: Decoder, rows: Iterable[SessionRow]) -> None:
         """Takes rows out of an engine that is given up, and keeps the account."""
         for row in rows:
             spent = None
@@ -284,7 +284,7 @@ class Port:
 
     Args:
         hub: The shared engine.
-        job: What the run has to do, as `Memory` knows it.
+        job: What the run has to do, as `RowLimits` knows it.
         alone: Whether the run steps the engine itself.
     """
 
@@ -359,12 +359,12 @@ class Seat:
         self._session = session
         self._ports: list[Port] = []
 
-    def port(self, wanted: Wanted, job: Any) -> Port:
+    def port(self, wanted: EngineKey, job: Any) -> Port:
         """Returns a port of the engine that is wanted.
 
         Args:
             wanted: The engine.
-            job: What it is for, as the session's `Memory` knows it.
+            job: What it is for, as the session's `RowLimits` knows it.
         """
         port = Port(self._session.hub(wanted, job), job, self._session.alone)
         self._ports = [p for p in self._ports if not p.closed]
@@ -439,11 +439,13 @@ class Session(Generic[T]):
         alone: Whether a single run steps its engines itself, and `cycle` is not called.
     """
 
-    def __init__(self, max_rows: int, memory: Memory | None = None, *, alone: bool = False) -> None:
+    def __init__(
+        self, max_rows: int, memory: RowLimits | None = None, *, alone: bool = False
+    ) -> None:
         self.alone = alone
         self._max_rows = max_rows
         self._memory = memory
-        self._hubs: dict[Wanted, Hub] = {}
+        self._hubs: dict[EngineKey, Hub] = {}
         self._new: list[Run[T]] = []
         self._runs: dict[Run[T], None] = {}
 
@@ -452,7 +454,7 @@ class Session(Generic[T]):
         """Whether there is nothing to do."""
         return not self._new and not self._runs
 
-    def stats(self) -> Iterator[tuple[Wanted, Stats]]:
+    def stats(self) -> Iterator[tuple[EngineKey, Stats]]:
         """Yields what each engine has done so far."""
         for wanted, hub in tuple(self._hubs.items()):
             yield wanted, hub.stats
@@ -512,19 +514,19 @@ class Session(Generic[T]):
 
     # --- for seats and hubs --------------------------------------------------------------------
 
-    def hub(self, wanted: Wanted, job: Any) -> Hub:
+    def hub(self, wanted: EngineKey, job: Any) -> Hub:
         """Returns the engine that is wanted; it is made when first asked for."""
         if wanted not in self._hubs:
             self._hubs[wanted] = Hub(wanted, self, job)
         return self._hubs[wanted]
 
-    def rows(self, wanted: Wanted, jobs: Sequence[Any], *, busy: bool) -> int:
+    def rows(self, wanted: EngineKey, jobs: Sequence[Any], *, busy: bool) -> int:
         """How many rows an engine may decode at a time, for all that it has to do."""
         if self._memory is None:
             return self._max_rows
         return self._memory.rows((wanted.base, wanted.aligned), jobs, self._max_rows, busy=busy)
 
-    def idle_now(self, wanted: Wanted) -> None:
+    def idle_now(self, wanted: EngineKey) -> None:
         """An engine has nothing to do."""
         if self._memory is not None:
             self._memory.leave((wanted.base, wanted.aligned))

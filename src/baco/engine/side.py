@@ -11,7 +11,7 @@ import torch
 from baco.engine.batch import Integers
 from baco.engine.partner import Partner, RowCache
 from baco.engine.request import Request
-from baco.engine.scores import Nucleus, Scores, score
+from baco.engine.scores import Nucleus, SideScores, score
 from baco.engine.warp import Warp, in_order
 
 UNOPENED = -1
@@ -39,7 +39,7 @@ class Ring(NamedTuple):
     ids: torch.Tensor | None
 
     @classmethod
-    def empty(cls, lines: int, like: Scores) -> Ring:
+    def empty(cls, lines: int, like: SideScores) -> Ring:
         """Makes a ring for scores of some shape and kind."""
         v, k = like.raw.shape[1], like.nucleus.ids.shape[1]
         return cls(
@@ -73,7 +73,7 @@ class Ring(NamedTuple):
         log_probs = pad(self.log_probs, missing, value=-torch.inf)
         return Ring(self.raw, log_probs, pad(self.ids, missing))
 
-    def write(self, at: torch.Tensor, scores: Scores) -> None:
+    def write(self, at: torch.Tensor, scores: SideScores) -> None:
         """Puts scores into some lines; there must be room."""
         self.raw.index_copy_(0, at, scores.raw)
         ids, log_probs = scores.nucleus
@@ -96,7 +96,7 @@ class Ring(NamedTuple):
         return Nucleus(self.ids[at], log_probs)
 
 
-class Side:
+class EngineSide:
     """What the loop knows of one partner; row i here is row i of the batch.
 
     Position p of a row is the place of its p-th response token. A partner that was fed p
@@ -278,7 +278,7 @@ class Side:
             groups.setdefault(self._warps[i], []).append(k)
         return [(how, np.array(ks)) for how, ks in groups.items()]
 
-    def scores(self, rows: Integers, positions: Integers) -> Scores | None:
+    def scores(self, rows: Integers, positions: Integers) -> SideScores | None:
         """Returns what the partner said of one position per row; None before it ever ran.
 
         Rows that it has not scored there hold nonsense.
@@ -287,17 +287,17 @@ class Side:
             return None
         at = self._on_device(rows * self.window + positions % self.window)
         ends = self.partner.vocabulary.is_end
-        return Scores(self._ring.raw, self._ring.read(at), ends, at, self._partial)
+        return SideScores(self._ring.raw, self._ring.read(at), ends, at, self._partial)
 
 
 def run_together(
-    sides: Sequence[Side],
+    sides: Sequence[EngineSide],
     cache: RowCache,
     tokens: Integers,
     t: Integers,
     until: Integers,
 ) -> None:
-    """Runs both sides in one forward pass of shared weights; arguments as for `Side.run`.
+    """Runs both sides in one forward pass of shared weights; arguments as for `EngineSide.run`.
 
     Row i of side k is row 2 i + k of the shared cache. The pass counts once, on the first side.
     """

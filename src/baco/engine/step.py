@@ -28,7 +28,7 @@ import torch
 from baco.engine import noise
 from baco.engine.request import ALIGNED, BASE
 from baco.engine.router import Router, View
-from baco.engine.scores import LOG_0, Context, Look, Nucleus, Scores
+from baco.engine.scores import LOG_0, Context, Look, Nucleus, SideScores
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, nucleus
 
@@ -109,8 +109,8 @@ def unit_ends(nucleus: Nucleus, begins: torch.Tensor, context: Context) -> torch
 
 
 def step(
-    base: Scores,
-    aligned: Scores,
+    base: SideScores,
+    aligned: SideScores,
     context: Context,
     router: Router,
     how: tuple[Warp, Warp],
@@ -236,7 +236,7 @@ def _without_ends(
     to_base: torch.Tensor,
     speaker: Nucleus,
     source: Nucleus,
-    scores: tuple[Scores, Scores],
+    scores: tuple[SideScores, SideScores],
     context: Context,
     how: tuple[Warp, Warp],
     vocabulary: Vocabulary,

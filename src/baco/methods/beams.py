@@ -51,7 +51,7 @@ class Beam(NamedTuple):
 
 
 @dataclass
-class Group:
+class BeamGroup:
     """The beams of one group.
 
     Attributes:
@@ -74,7 +74,7 @@ class Group:
     steps: int = 0
 
     @classmethod
-    def of(cls, beams: int, drawn: bool) -> Group:
+    def of(cls, beams: int, drawn: bool) -> BeamGroup:
         """Makes a group before its first step."""
         return cls(drawn, [()] * beams, [0.0] + [_NEVER] * (beams - 1))
 
@@ -124,7 +124,7 @@ class Search(NamedTuple):
         passes: Forward passes.
     """
 
-    groups: list[Group]
+    groups: list[BeamGroup]
     passes: int
 
 
@@ -168,7 +168,7 @@ def searching(
     is_end = vocabulary.is_end.tolist()
     width = max(2, 1 + sum(is_end)) * beams
     how = warp or Warp(top_p=1)
-    state = [Group.of(beams, bool(keys)) for _ in range(groups)]
+    state = [BeamGroup.of(beams, bool(keys)) for _ in range(groups)]
     rows = groups * beams
     cache = partner.new_cache()
     cache.add(rows)

@@ -27,7 +27,7 @@ from baco.engine.units import START
 from baco.methods.base import Chunk, Done, Method, Setting, Task, Update
 from baco.methods.outcome import sample_of, too_short
 from baco.methods.reader import Reader
-from baco.methods.writing import Ask, Reply, Writer, text_of
+from baco.methods.writing import Reply, Writer, WriteRequest, text_of
 from baco.models.sides import answer_ids
 from baco.prompts import identity
 
@@ -53,18 +53,18 @@ THRESHOLD = 0.4
 """The published recommendation for γ."""
 
 
-class Step(NamedTuple):
+class NudgingStep(NamedTuple):
     """What an answer needs to go on: one side writes."""
 
     side: int
-    ask: Ask
+    ask: WriteRequest
 
 
 End = Literal["stop", "length"]
 
 
 @dataclass
-class Answer:
+class NudgedAnswer:
     """One answer on its way.
 
     Attributes:
@@ -90,7 +90,7 @@ class Answer:
         """The answer so far."""
         return "".join(text for text, _ in self.parts)
 
-    def write(self) -> Generator[Step, Reply, End]:
+    def write(self) -> Generator[NudgingStep, Reply, End]:
         """Writes the answer.
 
         Yields:
@@ -125,16 +125,18 @@ class Answer:
         text = self.text
         return self.count(text) < self.limit and not any(s in text for s in self.stop)
 
-    def _ask(self, side: int, text: str, count: int, *, floor: float = 0.0) -> Step:
-        ask = Ask(self.row, text, count, start=self.asked * CHUNK, floor=floor)
+    def _ask(self, side: int, text: str, count: int, *, floor: float = 0.0) -> NudgingStep:
+        ask = WriteRequest(self.row, text, count, start=self.asked * CHUNK, floor=floor)
         self.asked += 1
-        return Step(side, ask)
+        return NudgingStep(side, ask)
 
     def _add(self, text: str, side: int) -> None:
         if text:
             self.parts.append((text, side))
 
-    def _accept(self, words: Sequence[str]) -> Generator[Step, Reply, tuple[str, Step | None]]:
+    def _accept(
+        self, words: Sequence[str]
+    ) -> Generator[NudgingStep, Reply, tuple[str, NudgingStep | None]]:
         """Takes the words of a proposal.
 
         Returns:
@@ -149,7 +151,7 @@ class Answer:
             accepted += word
         return "".join(words[:-1]) if len(words) > 1 else accepted, None
 
-    def _rest(self, first: Ask, reply: Reply) -> Step | None:
+    def _rest(self, first: WriteRequest, reply: Reply) -> NudgingStep | None:
         """Returns the rest of a chunk whose first token is known; None if not even that stays."""
         if reply.over or reply.top_prob < self.gamma:
             return None
@@ -160,9 +162,9 @@ class Answer:
             given=reply.tokens,
             floor=self.gamma,
         )
-        return Step(BASE, ask)
+        return NudgingStep(BASE, ask)
 
-    def _follow(self, step: Step) -> Generator[Step, Reply, None]:
+    def _follow(self, step: NudgingStep) -> Generator[NudgingStep, Reply, None]:
         """Lets the base model write chunk by chunk."""
         while True:
             reply = yield step
@@ -217,13 +219,13 @@ def without_repeats(text: str) -> str:
 # --- many answers at once ---------------------------------------------------------------------
 
 
-class Draw(NamedTuple):
+class NudgingDraw(NamedTuple):
     """One draw of one task: its answer, the generator that writes it, what it waits for."""
 
     task: int
     attempt: int
-    answer: Answer
-    steps: Generator[Step, Reply, End]
+    answer: NudgedAnswer
+    steps: Generator[NudgingStep, Reply, End]
     spent: Cost
     drawn: int
 
@@ -244,8 +246,8 @@ class Nudging:
         self._writers = {BASE: Writer(pair.sides[0], warp), ALIGNED: Writer(pair.sides[1], warp)}
         self._side = pair.sides[1]
         self._boundary = pair.sides[0].boundary if setting.sampling.turn_rule else ""
-        self._draws: dict[int, Draw] = {}
-        self._steps: dict[int, Step] = {}
+        self._draws: dict[int, NudgingDraw] = {}
+        self._steps: dict[int, NudgingStep] = {}
         self._rows = 0
         self._tokens = 0
 
@@ -279,14 +281,14 @@ class Nudging:
             writer.add(row, prompt, key)
         room = self._side.partner.context_window - self._writers[ALIGNED].prompt_length(row)
         gamma = self._setting.control
-        answer = Answer(
+        answer = NudgedAnswer(
             row,
             THRESHOLD if gamma is None else float(gamma),
             min(sampling.max_new_tokens, room),
             lambda text: len(answer_ids(self._side, text)),
             sampling.stop,
         )
-        self._draws[row] = Draw(task, attempt, answer, answer.write(), spent, drawn)
+        self._draws[row] = NudgingDraw(task, attempt, answer, answer.write(), spent, drawn)
         yield from self._advance(row, None)
 
     def _turn(self) -> Iterator[Update]:
@@ -348,7 +350,7 @@ class Nudging:
             aligned_prompt_tokens=min(length[ALIGNED], aligned.tokens) if aligned.prefilled else 0,
         )
 
-    def _read(self, answer: Answer, end: End) -> tuple[Reader, End]:
+    def _read(self, answer: NudgedAnswer, end: End) -> tuple[Reader, End]:
         """Reads an answer as tokens of the aligned side, repeated ends taken off."""
         side, sampling = self._side, self._setting.sampling
         text = without_repeats(answer.text)

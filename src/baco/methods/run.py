@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from baco.engine.noise import row_key
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
-from baco.engine.session import TURN, Seat, Session, Wanted
+from baco.engine.session import TURN, EngineKey, Seat, Session
 from baco.errors import InputError
 from baco.group import Sample
 from baco.methods.accounting import tell
 from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
 from baco.methods.outcome import Find, cut, failed, sample_of, too_short
 from baco.methods.reader import Reader
-from baco.models.memory import Job, Memory
+from baco.models.memory import Memory, Workload
 from baco.prompts import Conversation, identity, in_short, is_raw
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Row:
+class DrawnRow:
     """One draw of one task.
 
     Attributes:
@@ -42,7 +42,7 @@ class Row:
     cost: Cost | None
 
 
-def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> Job:
+def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> Workload:
     """What a setting has to do, for predicting its memory.
 
     Args:
@@ -55,7 +55,7 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> J
     warp = setting.sampling.warp
     filtered = warp.top_p < 1 or warp.top_k > 0 or warp.min_p > 0 or warp.temperature == 0
     limit = setting.sampling.max_new_tokens
-    return Job(prompts, rows, limit, setting.lookahead, lags, filtered, setting.draft)
+    return Workload(prompts, rows, limit, setting.lookahead, lags, filtered, setting.draft)
 
 
 def new_session(max_rows: int, *, alone: bool = False) -> Session[Update]:
@@ -112,12 +112,12 @@ class Decoding:
         self._find = find
         self._room = room
         self._requests: dict[Conversation, Request] = {}
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, DrawnRow] = {}
         self._waiting = deque(Draw(i, 0, task.spent) for i, task in enumerate(tasks))
         job = self._job()  # it reads every prompt, so that one that does not fit is found at once
         seat = setting.seat or Seat(new_session(setting.max_rows, alone=True))
         partners = (sides[0].partner, sides[1].partner)
-        self._engine = seat.port(Wanted(*partners, setting.lookahead, setting.draft), job)
+        self._engine = seat.port(EngineKey(*partners, setting.lookahead, setting.draft), job)
 
     def updates(self) -> Iterator[Update]:
         """Decodes everything.
@@ -137,7 +137,7 @@ class Decoding:
         finally:
             self._engine.close()
 
-    def _job(self) -> Job:
+    def _job(self) -> Workload:
         """What there is to do, for predicting its memory."""
         windows = (self._sides[0].partner.context_window, self._sides[1].partner.context_window)
         for prompt, task in {task.asked or task.prompt: task for task in self._tasks}.items():
@@ -157,7 +157,7 @@ class Decoding:
         key = row_key(sampling.seed, identity(task.prompt), task.index, draw.attempt)
         row = self._engine.submit(replace(self._request(task.asked or task.prompt), key=key))
         may_restart = draw.attempt < MAX_ATTEMPTS - 1
-        self._rows[row] = Row(
+        self._rows[row] = DrawnRow(
             draw.task,
             Reader(
                 self._sides[1].token_bytes,
@@ -216,7 +216,7 @@ class Decoding:
         if over:
             yield Done(row.task, self._sample(row, event.finish), event.end)
 
-    def _search(self, row: Row, finish: Finish | None, find: Find) -> Iterator[Update]:
+    def _search(self, row: DrawnRow, finish: Finish | None, find: Find) -> Iterator[Update]:
         """Looks for the answer in what a finished row wrote; asks again where there is none."""
         sample, sampling = self._sample(row, finish), self._setting.sampling
         found = find(sample.text)
@@ -229,7 +229,7 @@ class Decoding:
             sample = cut(sample, found, sampling.stop, sampling.max_new_tokens)
         yield from tell(row.task, sample)
 
-    def _details(self, row: Row) -> dict[str, Any] | None:
+    def _details(self, row: DrawnRow) -> dict[str, Any] | None:
         """What the task says, and what partners that know only top tokens did for the row."""
         task = self._tasks[row.task]
         request = self._request(task.asked or task.prompt)
@@ -246,7 +246,7 @@ class Decoding:
     def _prefixes(prompt: tuple[int, ...], answer: Sequence[int]) -> Iterator[tuple[int, ...]]:
         return ((*prompt, *answer[:end]) for end in range(len(answer) + 1))
 
-    def _sample(self, row: Row, finish: Finish | None) -> Sample:
+    def _sample(self, row: DrawnRow, finish: Finish | None) -> Sample:
         """Makes the sample of a finished row."""
         task = self._tasks[row.task]
         return sample_of(

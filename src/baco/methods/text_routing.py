@@ -41,7 +41,7 @@ VETOES = {"punc": is_formatting, "fc": is_function_word}
 """The aligned model's next unit, as bytes -> whether it is left to the aligned model."""
 
 
-class Step(NamedTuple):
+class TextStep(NamedTuple):
     """What an answer needs to go on: one side continues it."""
 
     side: int
@@ -55,13 +55,13 @@ class Draft(NamedTuple):
     over: bool
 
 
-Next = Generator[Step, TextReply, str | None]
+Next = Generator[TextStep, TextReply, str | None]
 Ending = Literal["stop", "length", "stop_string"]
-Writing = Generator[Step, TextReply, Ending]
+Writing = Generator[TextStep, TextReply, Ending]
 
 
 @dataclass
-class Answer:
+class RoutedAnswer:
     """One answer on its way.
 
     Attributes:
@@ -130,7 +130,7 @@ class Answer:
             how = Warp(temperature=0) if greedy else self.warp
             seed = (self.key + sum(self.asked)) & 0x7FFFFFFF
             self.asked[side] += 1
-            reply = yield Step(side, TextAsk(self.task.prompt, draft.text, CHUNK, how, seed))
+            reply = yield TextStep(side, TextAsk(self.task.prompt, draft.text, CHUNK, how, seed))
             if not reply.text and not reply.over:
                 raise PairError(
                     "a server wrote nothing and did not end the answer",
@@ -181,7 +181,7 @@ def run_text(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[
         writer.endpoint.window(writer.client)
     rules = [rule.name for rule in setting.router.rules]
     answers = {
-        number: Answer(
+        number: RoutedAnswer(
             task,
             rules,
             sampling.warp,
@@ -200,7 +200,7 @@ def run_text(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[
             running[new[0]], replies[new[0]] = new[1].write(), None
         if not running:
             break
-        steps: dict[int, Step] = {}
+        steps: dict[int, TextStep] = {}
         for number, reply in replies.items():
             try:
                 steps[number] = running[number].send(reply)  # type: ignore[arg-type]
@@ -220,7 +220,7 @@ def run_text(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[
     yield Stats(base, aligned, 0, 0, sum(len(a.units) for a in answers.values()))
 
 
-def _sample(answer: Answer, finish: Ending, setting: Setting) -> Sample:
+def _sample(answer: RoutedAnswer, finish: Ending, setting: Setting) -> Sample:
     """Makes the sample of a finished answer; its tokens are units."""
     names = [SOURCE_NAMES[source] for source in answer.sources]
     begins = [True] * len(names)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from baco.engine import noise
-from baco.engine.prefix_cache import Spent, Texts
+from baco.engine.prefix_cache import CachedTexts, Spent
 from baco.engine.scores import score
 from baco.engine.session import TURN, Turn
 from baco.engine.warp import Warp
@@ -23,7 +23,7 @@ from baco.models.sides import Side, answer_ids
 from baco.prompts import Conversation
 
 
-class Token(NamedTuple):
+class WrittenToken(NamedTuple):
     """One token that a model wrote.
 
     Attributes:
@@ -38,7 +38,7 @@ class Token(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ask:
+class WriteRequest:
     """What a side is asked to do.
 
     Attributes:
@@ -55,7 +55,7 @@ class Ask:
     text: str
     count: int
     start: int
-    given: tuple[Token, ...] = ()
+    given: tuple[WrittenToken, ...] = ()
     floor: float = 0.0
 
 
@@ -70,7 +70,7 @@ class Reply(NamedTuple):
             last token.
     """
 
-    tokens: tuple[Token, ...]
+    tokens: tuple[WrittenToken, ...]
     over: str
     top_prob: float
 
@@ -86,7 +86,7 @@ class Writer:
     def __init__(self, side: Side, warp: Warp) -> None:
         self.side = side
         self.warp = warp
-        self.texts = Texts(side.partner)
+        self.texts = CachedTexts(side.partner)
         self.drawn: dict[int, int] = {}
         self._prompts: dict[int, tuple[int, ...]] = {}
         self._keys: dict[int, int] = {}
@@ -118,7 +118,7 @@ class Writer:
         return spent
 
     @torch.inference_mode()
-    def write(self, asks: Sequence[Ask]) -> Generator[Turn, None, list[Reply]]:
+    def write(self, asks: Sequence[WriteRequest]) -> Generator[Turn, None, list[Reply]]:
         """Writes on for some rows together, each at most once; yields a turn before each pass."""
         yield TURN
         new = [ask.row for ask in asks if ask.text and ask.row not in self.texts.spent]
@@ -151,14 +151,14 @@ class Writer:
                 if bool(self.side.partner.vocabulary.is_end[token]):
                     over[i] = "end"
                 else:
-                    tokens[i].append(Token(token, self.side.token_bytes[token], top))
+                    tokens[i].append(WrittenToken(token, self.side.token_bytes[token], top))
         return [Reply(tuple(t), o, p) for t, o, p in zip(tokens, over, last, strict=True)]
 
     def _draw(
         self,
-        asks: Sequence[Ask],
+        asks: Sequence[WriteRequest],
         read: Sequence[tuple[int, ...]],
-        tokens: Sequence[Sequence[Token]],
+        tokens: Sequence[Sequence[WrittenToken]],
         going: Sequence[int],
         k: int,
     ) -> tuple[list[int], list[float]]:
@@ -178,7 +178,7 @@ class Writer:
         return chosen.tolist(), scores.top_prob.tolist()
 
 
-def text_of(tokens: Sequence[Token]) -> str:
+def text_of(tokens: Sequence[WrittenToken]) -> str:
     """Returns the text of some tokens, without a character that is left incomplete at the end."""
     data = b"".join(token.data for token in tokens)
     for cut in range(min(4, len(data) + 1)):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from baco.errors import InputError, PairError, missing_extra
-from baco.metrics.models import TOKENIZERS, Model, find_model
-from baco.metrics.passes import Options
+from baco.metrics.models import TOKENIZERS, FoundModel, find_model
+from baco.metrics.passes import ScoringOptions
 from baco.metrics.spec import Item
 from baco.models.load_lock import LOADING
 from baco.models.sides import ChatTemplate
@@ -31,7 +31,7 @@ SIDE_LIMIT = 128
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
-def device_of(options: Options) -> str:
+def device_of(options: ScoringOptions) -> str:
     """The device to run on: the one asked for, or CUDA, or MPS, or the CPU."""
     import torch
 
@@ -46,14 +46,14 @@ def device_of(options: Options) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def dtype_of(options: Options, large: bool) -> str:
+def dtype_of(options: ScoringOptions, large: bool) -> str:
     """The dtype to load a model in; ``large`` ones are in bfloat16 on a GPU unless asked for."""
     if options.dtype != "auto":
         return options.dtype
     return "bfloat16" if large and device_of(options).startswith("cuda") else "float32"
 
 
-def load_tokenizer(model: Model) -> Any:
+def load_tokenizer(model: FoundModel) -> Any:
     """Loads a model's tokenizer, from where it is known to be if the model has none."""
     from transformers import AutoTokenizer
 
@@ -84,7 +84,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(auto: str, model: Model, options: Options, large: bool) -> Any:
+def _load(auto: str, model: FoundModel, options: ScoringOptions, large: bool) -> Any:
     """Loads a model; one that lacks weights of the part asked for is refused."""
     import torch
     import transformers
@@ -107,7 +107,7 @@ def _load(auto: str, model: Model, options: Options, large: bool) -> Any:
     return made.to(device_of(options)).eval()
 
 
-def load_generator(model: Model, options: Options) -> Any:
+def load_generator(model: FoundModel, options: ScoringOptions) -> Any:
     """Loads a causal language model that writes by its own ``generate``, with no settings of it."""
     import transformers
 
@@ -157,7 +157,7 @@ class Encoder:
             sentence-transformers makes of it.
     """
 
-    def __init__(self, model: Model, options: Options, *, pooler: bool) -> None:
+    def __init__(self, model: FoundModel, options: ScoringOptions, *, pooler: bool) -> None:
         self._size = options.batch_size
         self._pooler = pooler
         if pooler:
@@ -214,7 +214,7 @@ class PairClassifier:
             the longer one until both fit into `PAIR_LIMIT`.
     """
 
-    def __init__(self, model: Model, options: Options, *, sides: bool = False) -> None:
+    def __init__(self, model: FoundModel, options: ScoringOptions, *, sides: bool = False) -> None:
         self.name = model.name
         self._size = options.batch_size
         self._sides = sides
@@ -323,7 +323,7 @@ class RewardModel:
         options: How to run.
     """
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: FoundModel, options: ScoringOptions) -> None:
         self._name = model.name
         self._size = options.batch_size
         self._tokenizer = load_tokenizer(model)
@@ -371,7 +371,7 @@ class Likelihood:
         options: How to run.
     """
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: FoundModel, options: ScoringOptions) -> None:
         self._name = model.name
         self._size = options.batch_size
         self._tokenizer = load_tokenizer(model)
@@ -440,7 +440,7 @@ class Surprise:
         options: How to run.
     """
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: FoundModel, options: ScoringOptions) -> None:
         self._tokenizer = load_tokenizer(model)
         self._model = _load("AutoModelForCausalLM", model, options, large=True)
         self._limit = position_limit(self._model.config, self._tokenizer)

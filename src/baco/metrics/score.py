@@ -13,7 +13,7 @@ from baco.metrics.cache import Cache, cache_folder
 from baco.metrics.groups import SYSTEM, Generations, as_groups
 from baco.metrics.lexical import is_short, on_words
 from baco.metrics.models import BUNDLED, DEFAULTS, ModelUnavailable
-from baco.metrics.passes import NotComputable, Options, Passes
+from baco.metrics.passes import NotComputable, Passes, ScoringOptions
 from baco.metrics.spec import GROUPS, Metric, expand, resolve
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def score(
     names = [name.strip() for name in names if name.strip()]
     asked = {m.name for m in expand([n for n in names if n not in GROUPS] or ["default"])}
     strict = asked if any(n not in GROUPS for n in names) else set()
-    options = Options(
+    options = ScoringOptions(
         aligned, models or {}, device, dtype, batch_size, workers, offline, judge, progress, engine
     )
     folder = cache_folder() if cache is True else Path(cache) if cache else None
@@ -299,7 +299,7 @@ def score(
     return Scores(rows, summaries, skipped, judge.cost if judge else "")
 
 
-def named_after_model(metric: Metric, options: Options) -> Metric:
+def named_after_model(metric: Metric, options: ScoringOptions) -> Metric:
     """Puts a model that is not the default one into the metric's name.
 
     Args:

@@ -17,7 +17,7 @@ from baco.metrics.kernels import (
     vendi,
 )
 from baco.metrics.likelihood import mean_log_likelihoods
-from baco.metrics.models import Model
+from baco.metrics.models import FoundModel
 from baco.metrics.partition import short_rule
 from baco.metrics.passes import NotComputable, Passes, Values
 from baco.metrics.spec import METRICS, Item, Metric, count, log_count, one, zero
@@ -66,7 +66,7 @@ def vendi_emb(groups: Sequence[Generations], passes: Passes, metric: Metric) -> 
 def pair_probabilities(
     pairs: Sequence[Item],
     passes: Passes,
-    model: Model,
+    model: FoundModel,
     labels: Sequence[str],
     *,
     sides: bool = False,

@@ -82,7 +82,7 @@ class Shape:
     window: int
 
 
-class Job(NamedTuple):
+class Workload(NamedTuple):
     """What is to be made.
 
     Attributes:
@@ -170,7 +170,7 @@ class Need:
     """
 
     def __init__(
-        self, sides: tuple[Partner, Partner], shapes: tuple[Shape, Shape], job: Job
+        self, sides: tuple[Partner, Partner], shapes: tuple[Shape, Shape], job: Workload
     ) -> None:
         self.job = job
         self.one_model = sides[0].weights is sides[1].weights
@@ -295,7 +295,7 @@ class Need:
         return low
 
 
-def need_of(sides: tuple[Partner, Partner], job: Job) -> Need | None:
+def need_of(sides: tuple[Partner, Partner], job: Workload) -> Need | None:
     """Predicts what a job needs; None where a partner's sizes are not known or nothing is to do.
 
     Args:
@@ -366,7 +366,9 @@ class Memory:
         self._promised: dict[Sides, dict[Device, int]] = {}
         self._told: dict[Sides, int] = {}
 
-    def rows(self, sides: Sides, jobs: Sequence[Job], limit: int, *, busy: bool = False) -> int:
+    def rows(
+        self, sides: Sides, jobs: Sequence[Workload], limit: int, *, busy: bool = False
+    ) -> int:
         """Bounds the rows that an engine decodes at a time.
 
         Args:
@@ -407,7 +409,7 @@ class Memory:
         self._told.pop(sides, None)
 
 
-def together(jobs: Sequence[Job]) -> Job:
+def together(jobs: Sequence[Workload]) -> Workload:
     """Returns the job that needs, row by row, what the neediest of some jobs does."""
     first = jobs[0]
     return first._replace(
@@ -419,6 +421,6 @@ def together(jobs: Sequence[Job]) -> Job:
     )
 
 
-def rows_that_fit(sides: Sides, job: Job, max_rows: int) -> int:
+def rows_that_fit(sides: Sides, job: Workload, max_rows: int) -> int:
     """Bounds the rows of one job by the memory that is available now, as `Memory.rows`."""
     return Memory().rows(sides, [job], max_rows)

@@ -138,7 +138,7 @@ class BridgedPartner(Partner):
 
     def to_own(self, shared: Sequence[int]) -> list[int]:
         """Shared ids as this side's ids: others' units are decoded and encoded, one by one."""
-        return Reader(self, shared).own()
+        return SideReader(self, shared).own()
 
     def widen(self, logits: torch.Tensor) -> torch.Tensor:
         """Own logits [..., own] over all shared ids [..., shared]."""
@@ -156,7 +156,7 @@ class BridgedPartner(Partner):
         return BridgedCache(self)
 
 
-class Reader:
+class SideReader:
     """Reads shared ids one after another and keeps them as one side's own ids.
 
     Args:
@@ -208,21 +208,21 @@ class BridgedCache:
     def __init__(self, partner: BridgedPartner) -> None:
         self.partner = partner
         self._cache: RowCache = partner.partner.new_cache()
-        self._readers: list[Reader] = []
+        self._readers: list[SideReader] = []
         self._own: list[list[int]] = []
         self._last: list[torch.Tensor | None] = []
 
     def add(self, count: int) -> None:
         """Appends empty rows."""
         self._cache.add(count)
-        self._readers += [Reader(self.partner) for _ in range(count)]
+        self._readers += [SideReader(self.partner) for _ in range(count)]
         self._own += [[] for _ in range(count)]
         self._last += [None] * count
 
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Feeds whole prompts into empty rows."""
         for row, prompt in zip(rows, prompts, strict=True):
-            self._readers[row] = Reader(self.partner, prompt)
+            self._readers[row] = SideReader(self.partner, prompt)
             self._own[row] = self._readers[row].own()
         logits = self._cache.open([self._own[row] for row in rows], rows)
         for row, each in zip(rows, logits, strict=True):
@@ -262,7 +262,7 @@ class BridgedCache:
         """Forgets later shared tokens; the next feed sets the own ids back."""
         for row, length in enumerate(lengths.tolist()):
             if length < len(self._readers[row].shared):
-                self._readers[row] = Reader(self.partner, self._readers[row].shared[:length])
+                self._readers[row] = SideReader(self.partner, self._readers[row].shared[:length])
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the given rows, in this order."""

@@ -51,7 +51,7 @@ _LAST = 3  # the weights of this last part of the iterations (a third) are avera
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How to train.
 
     Attributes:
@@ -95,7 +95,7 @@ class Plan:
 
 
 @dataclass
-class State:
+class TrainingState:
     """Where a training stands; as JSON it lets a killed one go on.
 
     Attributes:
@@ -123,7 +123,7 @@ class State:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str, settings: str) -> State | None:
+    def from_json(cls, text: str, settings: str) -> TrainingState | None:
         """Reads what `to_json` wrote; None if it is damaged or of another training."""
         try:
             state = cls(**json.loads(text))
@@ -175,7 +175,7 @@ def settings_of(
     pair: Models,
     conversations: Sequence[Conversation],
     reward: str,
-    plan: Plan,
+    plan: TrainingPlan,
     names: Sequence[str],
 ) -> str:
     """Returns a word that changes when anything does that decides a training."""
@@ -189,10 +189,10 @@ def train(
     reward: Reward,
     *,
     name: str = "",
-    plan: Plan | None = None,
+    plan: TrainingPlan | None = None,
     names: Sequence[str] = tuple(FEATURES),
-    state: State | None = None,
-    progress: Callable[[State], None] = lambda state: None,
+    state: TrainingState | None = None,
+    progress: Callable[[TrainingState], None] = lambda state: None,
     update: Callable[[Update], None] = lambda update: None,
 ) -> Learned:
     """Trains a router.
@@ -215,7 +215,7 @@ def train(
         InputError: If there is no prompt, or a prompt does not fit.
         BacoError: If the reward fails or gives something else than a finite number.
     """
-    plan = plan or Plan()
+    plan = plan or TrainingPlan()
     conversations = [conversation_of(prompt) for prompt in prompts]  # type: ignore[arg-type]
     if not conversations:
         raise InputError("there are no training prompts", hint="give at least one")
@@ -223,7 +223,7 @@ def train(
     settings = settings_of(pair, conversations, name, plan, names)
     if state is None:
         start = float(np.log(plan.start / (1 - plan.start)))
-        state = State(settings, weights=[0.0] * len(names) + [start])
+        state = TrainingState(settings, weights=[0.0] * len(names) + [start])
     while state.iteration < plan.iterations:
         groups, log = _explore(pair, conversations, plan, names, state, update)
         if not log:
@@ -240,7 +240,7 @@ def train(
     return _finish(pair, conversations, plan, names, state, name, update)
 
 
-def _explorer(names: tuple[str, ...], weights: Sequence[float], state: State) -> Explorer:
+def _explorer(names: tuple[str, ...], weights: Sequence[float], state: TrainingState) -> Explorer:
     mean = np.array(state.mean or [0.0] * len(names))
     scale = np.array(state.scale or [1.0] * len(names))
     return Explorer(names, mean, scale, np.array(weights))
@@ -252,9 +252,9 @@ Log = dict[tuple[int, int], tuple[Floats, bool]]
 def _explore(
     pair: Models,
     conversations: Sequence[Conversation],
-    plan: Plan,
+    plan: TrainingPlan,
     names: tuple[str, ...],
-    state: State,
+    state: TrainingState,
     told: Callable[[Update], None],
     weights: Sequence[float] | None = None,
 ) -> tuple[list[list[str]], Log]:
@@ -275,14 +275,14 @@ def _explore(
     return texts, explorer.log
 
 
-def _seed(plan: Plan, state: State) -> int:
+def _seed(plan: TrainingPlan, state: TrainingState) -> int:
     """Each step has noise of its own."""
     return plan.seed + 7919 * (state.iteration + 1)
 
 
 def _learn(
-    state: State,
-    plan: Plan,
+    state: TrainingState,
+    plan: TrainingPlan,
     conversations: Sequence[Conversation],
     groups: Sequence[Sequence[str]],
     log: Log,
@@ -341,9 +341,9 @@ def _gains(
 def _finish(
     pair: Models,
     conversations: Sequence[Conversation],
-    plan: Plan,
+    plan: TrainingPlan,
     names: tuple[str, ...],
-    state: State,
+    state: TrainingState,
     name: str,
     told: Callable[[Update], None],
 ) -> Learned:

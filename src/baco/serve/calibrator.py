@@ -29,7 +29,7 @@ MOST_CURVES = 64
 
 
 @dataclass
-class Run:
+class CalibrationRun:
     """A calibration in progress.
 
     Attributes:
@@ -69,9 +69,9 @@ class Calibrator:
         self._curves: dict[str, Curve] = {}
         self._measured = 0
         self._lock = threading.Lock()
-        self._queue: deque[tuple[str, Run]] = deque()
+        self._queue: deque[tuple[str, CalibrationRun]] = deque()
         self._thread: threading.Thread | None = None
-        self.runs: dict[str, Run] = {}
+        self.runs: dict[str, CalibrationRun] = {}
 
     def curve(self, router: str) -> Curve | None:
         """Returns the curve of a router if there is one."""
@@ -105,7 +105,7 @@ class Calibrator:
             retry_after=run.retry_after,
         )
 
-    def start(self, router: str) -> Run:
+    def start(self, router: str) -> CalibrationRun:
         """Queues a calibration unless it is running or waiting already.
 
         Args:
@@ -121,7 +121,7 @@ class Calibrator:
                 raise ApiError(500, f"calibration failed: {run.error}", code="calibration_failed")
             if run is None:
                 self._refuse_more()
-                run = self.runs[router] = Run()
+                run = self.runs[router] = CalibrationRun()
                 self._queue.append((router, run))
                 if self._thread is None:
                     self._thread = threading.Thread(
@@ -165,7 +165,7 @@ class Calibrator:
             log.info("calibrating pair %s for router %s", self._pair.name, router)
             self._measure(router, run)
 
-    def _measure(self, router: str, run: Run) -> None:
+    def _measure(self, router: str, run: CalibrationRun) -> None:
         effort = self._effort
         step = 1 / (effort.prompts * effort.samples * effort.thresholds)
 

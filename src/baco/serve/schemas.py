@@ -1,7 +1,7 @@
 """What clients may send: OpenAI's fields that BaCo serves, BaCo's own, and clear refusals.
 
 Null is as good as absent, and a field that BaCo cannot honour is accepted at the values that change
-nothing. What remains is kept by name (`Sampling.unmet`) and refused, or, by a lenient server,
+nothing. What remains is kept by name (`SamplingFields.unmet`) and refused, or, by a lenient server,
 answered with a warning: a client is never answered as if a field had been obeyed.
 """
 
@@ -50,7 +50,7 @@ class StreamOptions(BaseModel):
     )
 
 
-class Sampling(BaseModel):
+class SamplingFields(BaseModel):
     """The fields that both kinds of requests share."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -105,7 +105,9 @@ class Sampling(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _keep_what_is_served(cls, data: Any, handler: ModelWrapValidatorHandler[Sampling]) -> Any:
+    def _keep_what_is_served(
+        cls, data: Any, handler: ModelWrapValidatorHandler[SamplingFields]
+    ) -> Any:
         """Takes fields without effect out, and the names of those that would have one."""
         if not isinstance(data, dict):
             return handler(data)
@@ -237,7 +239,7 @@ class ChatMessage(BaseModel):
         return self.content or ""
 
 
-class ChatRequest(Sampling):
+class ChatRequest(SamplingFields):
     """`POST /v1/chat/completions`."""
 
     neutral: ClassVar[Mapping[str, Any]] = {
@@ -319,7 +321,7 @@ class ChatRequest(Sampling):
 Ids = Annotated[list[Annotated[Int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
 
 
-class CompletionRequest(Sampling):
+class CompletionRequest(SamplingFields):
     """`POST /v1/completions`: raw text that both models continue, without a chat template."""
 
     neutral: ClassVar[Mapping[str, Any]] = {

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
-class Worker(Protocol):
+class WorkerCounts(Protocol):
     """What is counted of a pair's thread."""
 
     @property
@@ -27,11 +27,11 @@ class Worker(Protocol):
         ...
 
 
-class Host(Protocol):
+class HostCounts(Protocol):
     """What is counted of a served pair."""
 
     @property
-    def worker(self) -> Worker:
+    def worker(self) -> WorkerCounts:
         """Its thread."""
         ...
 
@@ -43,7 +43,7 @@ class Telemetry:
         hosts: The served pairs by name.
     """
 
-    def __init__(self, hosts: Mapping[str, Host]) -> None:
+    def __init__(self, hosts: Mapping[str, HostCounts]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "baco_requests", "Requests answered", ["route", "status"], registry=self.registry
@@ -80,7 +80,7 @@ class Telemetry:
 class _Engines(Collector):
     """Reads the engines' own counters when asked."""
 
-    def __init__(self, hosts: Mapping[str, Host]) -> None:
+    def __init__(self, hosts: Mapping[str, HostCounts]) -> None:
         self._hosts = hosts
 
     def collect(self) -> Iterable[Metric]:

@@ -107,7 +107,7 @@ class Correlation(NamedTuple):
     spearman: float
 
 
-class Worker(NamedTuple):
+class AnnotatorWork(NamedTuple):
     """What one annotator did; names stay in the study file."""
 
     label: str
@@ -137,7 +137,7 @@ class Report:
     preferences: list[Preference]
     agreement: list[Agreement]
     correlations: list[Correlation]
-    workers: list[Worker]
+    workers: list[AnnotatorWork]
     comments: list[dict[str, str]]
     design: dict[str, Any] = field(default_factory=dict)
 
@@ -439,7 +439,7 @@ def _correlation(question: str, metric: str, pairs: Sequence[tuple[float, float]
     )
 
 
-def _workers(study: Study, tally: Tally) -> list[Worker]:
+def _workers(study: Study, tally: Tally) -> list[AnnotatorWork]:
     result = []
     for annotator in study.annotators():
         if annotator.withdrawn is not None:
@@ -457,7 +457,7 @@ def _workers(study: Study, tally: Tally) -> list[Worker]:
         )
         clicks = len(study.clicks(annotator.id))
         result.append(
-            Worker(
+            AnnotatorWork(
                 f"A{annotator.id + 1}",
                 annotator.simulated,
                 len(votes),

@@ -14,7 +14,7 @@ from random import Random
 
 
 @dataclass(frozen=True)
-class Screen:
+class PlannedScreen:
     """One prompt as one annotator sees it.
 
     Attributes:
@@ -30,7 +30,7 @@ class Screen:
 
 def screens(
     annotator: int, *, prompts: int, methods: int, responses: int, seed: int
-) -> list[Screen]:
+) -> list[PlannedScreen]:
     """The screens of one annotator, in the order shown.
 
     Args:
@@ -57,7 +57,7 @@ def screens(
     for prompt in range(prompts):
         waiting = [own.sample(range(responses), responses) for _ in range(methods)]
         result.append(
-            Screen(
+            PlannedScreen(
                 prompt,
                 tuple((method, waiting[method].pop()) for method in labels[prompt]),
                 tuple(

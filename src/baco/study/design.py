@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from baco.errors import InputError
-from baco.study.groups import Group, Response, mean_quality
+from baco.study.groups import Response, StudyGroup, mean_quality
 
 DRAWS = 1000
 """Random draws tried before prompts are swapped on purpose."""
@@ -23,7 +23,7 @@ MAX_COMBINATIONS = 100_000
 
 
 @dataclass(frozen=True)
-class Options:
+class DesignOptions:
     """How prompts and responses are chosen.
 
     Attributes:
@@ -94,7 +94,9 @@ class Design:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def design(groups: Sequence[Group], options: Options, methods: Sequence[str] = ()) -> Design:
+def design(
+    groups: Sequence[StudyGroup], options: DesignOptions, methods: Sequence[str] = ()
+) -> Design:
     """Chooses settings, prompts and responses.
 
     Args:
@@ -144,7 +146,7 @@ def design(groups: Sequence[Group], options: Options, methods: Sequence[str] = (
 
 
 def _settings(
-    groups: Sequence[Group], names: Sequence[str]
+    groups: Sequence[StudyGroup], names: Sequence[str]
 ) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """One setting per method: the combination with the closest mean quality (App. G.1)."""
     prompts: dict[tuple[str, str], set[str]] = {}
@@ -186,7 +188,7 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _candidates(
-    table: Mapping[str, Mapping[str, Group]], options: Options
+    table: Mapping[str, Mapping[str, StudyGroup]], options: DesignOptions
 ) -> tuple[list[Item], dict[str, str]]:
     """Draws responses for every prompt that all methods answered often enough."""
     items, reasons = [], {}
@@ -215,7 +217,7 @@ def _candidates(
 
 
 def _stratify(
-    candidates: Sequence[Item], options: Options, reasons: dict[str, str]
+    candidates: Sequence[Item], options: DesignOptions, reasons: dict[str, str]
 ) -> list[list[Item]]:
     """Equal-sized bins by mean length; only the shorter ones are kept."""
     order = sorted(candidates, key=lambda item: (item.words, item.prompt))
@@ -248,7 +250,7 @@ def _quotas(sizes: Sequence[int], total: int) -> list[int]:
 
 
 def _draw(
-    bins: Sequence[Sequence[Item]], names: Sequence[str], options: Options
+    bins: Sequence[Sequence[Item]], names: Sequence[str], options: DesignOptions
 ) -> tuple[list[Item], dict[str, Any]]:
     """Draws evenly from the bins until the methods' mean qualities are within the tolerance.
 

@@ -26,7 +26,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Group:
+class StudyGroup:
     """What one method, at one setting, wrote for one prompt.
 
     Attributes:
@@ -56,7 +56,7 @@ def mean_quality(responses: Sequence[Response], group: Mapping[str, float]) -> f
     return group.get(QUALITY, math.nan)
 
 
-def read_groups(path: Path, *, name: str = "", quality: str = QUALITY) -> list[Group]:
+def read_groups(path: Path, *, name: str = "", quality: str = QUALITY) -> list[StudyGroup]:
     """Reads one file of groups or samples.
 
     Args:
@@ -99,12 +99,12 @@ def read_groups(path: Path, *, name: str = "", quality: str = QUALITY) -> list[G
     if not found:
         raise InputError(f"{path} holds no rows")
     return [
-        Group(*key, tuple(responses[index] for index in sorted(responses)), scores)
+        StudyGroup(*key, tuple(responses[index] for index in sorted(responses)), scores)
         for key, (responses, scores) in found.items()
     ]
 
 
-def _from_store(path: Path, name: str, quality: str) -> list[Group]:
+def _from_store(path: Path, name: str, quality: str) -> list[StudyGroup]:
     """Reads the groups of a bench run: a method is a curve, its setting the control."""
     from baco.bench.store import Store
 
@@ -127,7 +127,7 @@ def _from_store(path: Path, name: str, quality: str) -> list[Group]:
                 if metric in values:
                     values[QUALITY] = values[metric]
                 groups.append(
-                    Group(
+                    StudyGroup(
                         cell.curve,
                         "" if cell.control is None else f"{cell.control}",
                         _words(record.prompt),
@@ -178,8 +178,10 @@ def read_scores(path: Path) -> dict[tuple[str, str], dict[str, float]]:
 
 
 def with_scores(
-    groups: Sequence[Group], scores: Mapping[tuple[str, str], Mapping[str, float]], quality: str
-) -> list[Group]:
+    groups: Sequence[StudyGroup],
+    scores: Mapping[tuple[str, str], Mapping[str, float]],
+    quality: str,
+) -> list[StudyGroup]:
     """Adds scores of whole groups, by (prompt, method), to groups.
 
     Args:

@@ -89,7 +89,7 @@ class Vote(NamedTuple):
     choice: int | None
 
 
-class Response(NamedTuple):
+class StoredResponse(NamedTuple):
     """One response shown in the study."""
 
     id: int
@@ -256,14 +256,14 @@ class Study:
         """Every prompt seen at creation, and what became of it."""
         return [tuple(row) for row in self._read("SELECT prompt, outcome FROM candidates")]
 
-    def responses(self, prompt: int | None = None) -> list[Response]:
+    def responses(self, prompt: int | None = None) -> list[StoredResponse]:
         """The responses, of one prompt or of all."""
         rows = self._read(
             "SELECT id, prompt, method, text, scores FROM responses"
             " WHERE ? IS NULL OR prompt=? ORDER BY id",
             (prompt, prompt),
         )
-        return [Response(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in rows]
+        return [StoredResponse(row[0], row[1], row[2], row[3], json.loads(row[4])) for row in rows]
 
     def group_scores(self) -> dict[tuple[int, int], dict[str, float]]:
         """Automatic scores of each (prompt, method) group as a whole."""

@@ -14,7 +14,7 @@ from functools import cache
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choices:
     """One of several sequences."""
 
     options: tuple[Sequence_, ...]
@@ -29,7 +29,7 @@ class Variable:
     capital: bool
 
 
-Node = str | Choice | Variable
+Node = str | Choices | Variable
 Sequence_ = tuple[Node, ...]
 
 _TOKEN = re.compile(r"[\[\]|]|\{[^}]*\}|[^\[\]|{]+")
@@ -67,7 +67,7 @@ def _parse_sequence(tokens: list[str], at: int, nested: bool) -> tuple[Sequence_
                     raise ValueError(f"missing ']' after {''.join(tokens)!r}")
                 if tokens[at] == "]":
                     break
-            nodes.append(Choice(tuple(options)))
+            nodes.append(Choices(tuple(options)))
         elif token.startswith("{"):
             nodes.append(_variable(token[1:-1]))
         else:
@@ -139,7 +139,7 @@ def variables(pattern: str) -> frozenset[str]:
         for node in nodes:
             if isinstance(node, Variable):
                 found.add(node.name)
-            elif isinstance(node, Choice):
+            elif isinstance(node, Choices):
                 for option in node.options:
                     found |= names(option)
         return found
@@ -162,7 +162,7 @@ def mentions(pattern: str) -> set[frozenset[str]]:
         for node in nodes:
             if isinstance(node, Variable):
                 found = {one | {node.name} for one in found}
-            elif isinstance(node, Choice):
+            elif isinstance(node, Choices):
                 options = {way for option in node.options for way in ways(option)}
                 found = {one | way for one in found for way in options}
         return found
@@ -170,7 +170,7 @@ def mentions(pattern: str) -> set[frozenset[str]]:
     return ways(parse(pattern))
 
 
-class Reader:
+class PatternReader:
     """A compiled set of patterns that reads texts back into the values of their variables.
 
     Args:
@@ -186,7 +186,7 @@ class Reader:
     @classmethod
     def join(
         cls, steps: Sequence[tuple[Sequence[str], bool]], values: Mapping[str, Sequence[str]]
-    ) -> Reader:
+    ) -> PatternReader:
         """Compile a chain of sentences, each one of some patterns.
 
         Args:
@@ -211,7 +211,7 @@ class Reader:
     def _node(self, node: Node) -> str:
         if isinstance(node, str):
             return re.escape(node)
-        if isinstance(node, Choice):
+        if isinstance(node, Choices):
             return "(?:" + "|".join(self._sequence(option) for option in node.options) + ")"
         forms = {write(value, node): value for value in self._values[node.name]}
         group = f"g{len(self.groups)}"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from baco.tiny.grammar import Reader, mentions, variables
+from baco.tiny.grammar import PatternReader, mentions, variables
 from baco.tiny.world import Question, choices, understand
 
 _SENTENCE = re.compile(r"(?<=[.?!])\s+")
@@ -82,12 +82,12 @@ def _parser(prompt: str) -> tuple[Question, _Parser] | None:
     tails = [text for text in kind.tails if variables(text) <= known]
     if kind.roles:
         plan = [tuple(kind.roles[role]) for role in kind.plans[question.slots["count"]]]
-        whole = Reader.join([(patterns, False) for patterns in plan], values)
-        parts = tuple(Reader(patterns, values).reader() for patterns in plan)
+        whole = PatternReader.join([(patterns, False) for patterns in plan], values)
+        parts = tuple(PatternReader(patterns, values).reader() for patterns in plan)
         return question, _Parser(whole.reader(), parts, len(plan), None, len(plan))
-    whole = Reader.join([(lead, False), (tails, True)], values)
-    read_lead = Reader(lead, values).reader()
-    parts = (read_lead, Reader(tails, values).reader())
+    whole = PatternReader.join([(lead, False), (tails, True)], values)
+    read_lead = PatternReader(lead, values).reader()
+    parts = (read_lead, PatternReader(tails, values).reader())
     return question, _Parser(whole.reader(), parts, 1, read_lead, _MAX_SENTENCES)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
-from baco.tiny.grammar import Reader, expand, variables
+from baco.tiny.grammar import PatternReader, expand, variables
 from baco.tiny.kinds import KINDS, Kind
 
 Split = Literal["train", "calibration", "heldout"]
@@ -135,7 +135,7 @@ def prompts(split: Split) -> tuple[Prompt, ...]:
 
 @lru_cache(maxsize=1)
 def _askers() -> list[tuple[Kind, object]]:
-    return [(kind, Reader(tuple(kind.ask), kind.slots).reader()) for kind in KINDS]
+    return [(kind, PatternReader(tuple(kind.ask), kind.slots).reader()) for kind in KINDS]
 
 
 @lru_cache(maxsize=65536)

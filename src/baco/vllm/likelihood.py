@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from baco.metrics.hf import Likelihood, end_of_turn, load_tokenizer, position_limit
-from baco.metrics.models import Model
-from baco.metrics.passes import Options
+from baco.metrics.models import FoundModel
+from baco.metrics.passes import ScoringOptions
 from baco.metrics.spec import Item
 from baco.vllm.load import environment, keep_alive, memory
 
@@ -21,7 +21,7 @@ class VllmLikelihood(Likelihood):
         options: How to run; the batch size is vLLM's own.
     """
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: FoundModel, options: ScoringOptions) -> None:
         environment()
         from vllm import LLM
 

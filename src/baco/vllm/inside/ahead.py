@@ -21,7 +21,7 @@ from baco.vllm.inside.attention import Views, described
 from baco.vllm.inside.pair import SIDE_NAMES
 
 
-class Ahead:
+class PassAhead:
     """Lets the sides of the present pass write on.
 
     Args:

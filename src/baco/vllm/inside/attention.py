@@ -35,7 +35,7 @@ from baco.vllm.inside.rows import Rows, Spans
 _NAMES = ("Aligned", "Base")
 
 
-class View(NamedTuple):
+class SideView(NamedTuple):
     """How one side reads a pass.
 
     Attributes:
@@ -64,7 +64,7 @@ class Views:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self.of: list[View | None] = [None, None]
+        self.of: list[SideView | None] = [None, None]
         self.passes: tuple[dict[Any, CommonAttentionMetadata], ...] = ({}, {})
         self._spans: Spans | None = None
 
@@ -126,7 +126,7 @@ class Views:
 
     def _rewrite(
         self, side: int, common: CommonAttentionMetadata, spans: Spans, block: int
-    ) -> tuple[CommonAttentionMetadata, View]:
+    ) -> tuple[CommonAttentionMetadata, SideView]:
         device = common.seq_lens.device
         pads = self.rows.pads[side]
         counts = spans.after - spans.first
@@ -154,7 +154,7 @@ class Views:
         made = described(
             common, left, seq_lens, table, positions, block, prefilling, len(common.slot_mapping)
         )
-        return made, View(positions, order, {})
+        return made, SideView(positions, order, {})
 
 
 def described(

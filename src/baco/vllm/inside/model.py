@@ -15,7 +15,7 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.model_loader.utils import initialize_model
 
 from baco.engine.request import ALIGNED, BASE
-from baco.vllm.inside.ahead import Ahead, begin_experts
+from baco.vllm.inside.ahead import PassAhead, begin_experts
 from baco.vllm.inside.attention import Views
 from baco.vllm.inside.inputs import Inputs
 from baco.vllm.inside.pair import SIDE_NAMES, Inside
@@ -81,7 +81,7 @@ class BacoForCausalLM(torch.nn.Module):
             )
         ]
         self.make_empty_intermediate_tensors = self.aligned.make_empty_intermediate_tensors
-        self.rows.ahead = Ahead(self.views, sides, vllm_config)
+        self.rows.ahead = PassAhead(self.views, sides, vllm_config)
         self._widths = [inside.configs[name].get_text_config().hidden_size for name in SIDE_NAMES]
         self._dtype = vllm_config.model_config.dtype
         most = vllm_config.scheduler_config.max_num_batched_tokens

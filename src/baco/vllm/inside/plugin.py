@@ -189,7 +189,7 @@ def _hook_requests() -> None:
     EngineCore.preprocess_add_request = preprocess_add_request
 
 
-def asked(request: Any, vllm_config: Any) -> requests.Ask:
+def asked(request: Any, vllm_config: Any) -> requests.ResolvedRequest:
     """Reads all that a request says of its sample.
 
     Args:

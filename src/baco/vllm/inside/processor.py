@@ -20,7 +20,7 @@ from vllm.v1.sample.logits_processor.interface import MoveDirectionality
 from baco.errors import BacoError, InputError
 from baco.vllm.inside import requests
 from baco.vllm.inside.pair import Inside
-from baco.vllm.inside.rows import Row
+from baco.vllm.inside.rows import RequestRow
 
 _ROW = "baco_row"
 
@@ -100,14 +100,14 @@ class BacoProcessor(LogitsProcessor):  # type: ignore[misc]
         return logits.scatter_(1, tokens[:, None], codes[:, None].to(logits))
 
 
-def _row(params: Any, output: list[int]) -> Row:
+def _row(params: Any, output: list[int]) -> RequestRow:
     """Returns the row of a request: a new one, or the one it had before it left the batch.
 
     vLLM keeps a request's parameters for as long as the request lives, preempted or not.
     """
-    row: Row | None = params.__dict__.get(_ROW)
+    row: RequestRow | None = params.__dict__.get(_ROW)
     if row is None or row.output is not output:
-        made = Row(requests.resolved(params.extra_args), output)
+        made = RequestRow(requests.resolved(params.extra_args), output)
         if row is not None:
             made.t, made.state, made.source, made.turns = row.t, row.state, row.source, row.turns
         row = params.__dict__[_ROW] = made

@@ -1,4 +1,4 @@
-"""What a request says: from `SamplingParams.extra_args` (HTTP: `vllm_xargs`) to an `Ask`.
+"""What a request says: `SamplingParams.extra_args` (HTTP: `vllm_xargs`) as a `ResolvedRequest`.
 
 All keys are flat and begin with ``baco_``. Users may give ``baco_router``, ``baco_gamma``,
 ``baco_method``, ``baco_seed``, ``baco_index``, ``baco_base_prompt`` (text) or ``baco_base_ids``;
@@ -57,7 +57,7 @@ _LONGEST = 2**16
 
 
 @dataclass(frozen=True)
-class Program:
+class ProgramSpec:
     """How a row is decoded; rows of one program go through the step together.
 
     Attributes:
@@ -88,7 +88,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Ask:
+class ResolvedRequest:
     """One request, all defaults resolved.
 
     Attributes:
@@ -99,7 +99,7 @@ class Ask:
         block: Size of vLLM's KV blocks, once it is known.
     """
 
-    program: Program
+    program: ProgramSpec
     key: int
     base_prompt: Sequence[int]
     aligned_prompt: Sequence[int]
@@ -169,10 +169,10 @@ def _program(
     turn_rule: bool,
     blend: tuple[Any, ...],
     contents: tuple[str, ...] = (),
-) -> Program:
+) -> ProgramSpec:
     """Makes a program; equal ones are one object."""
     how = Blend(*blend) if blend else None
-    return Program(method, _parse(router, contents), _warps(warps), end_rule, turn_rule, how)
+    return ProgramSpec(method, _parse(router, contents), _warps(warps), end_rule, turn_rule, how)
 
 
 def _warps(numbers: Sequence[Sequence[float]]) -> tuple[Warp, Warp]:
@@ -223,7 +223,7 @@ def _contents(router: Router) -> tuple[str, ...]:
     return tuple(rule.to_json() for rule in rules if isinstance(rule, learned.Learned))
 
 
-def of_request(request: Request, method: str) -> Ask:
+def of_request(request: Request, method: str) -> ResolvedRequest:
     """Makes an ask of what our own engine is given.
 
     Raises:
@@ -242,7 +242,7 @@ def of_request(request: Request, method: str) -> Ask:
             hint="register its rule under the entry point baco.routers, and name it",
         )
     warps = tuple(tuple(_numbers(warp)) for warp in request.warps)
-    return Ask(
+    return ResolvedRequest(
         _program(
             method,
             router.spec,
@@ -284,10 +284,10 @@ def check_router(router: Router) -> None:
         )
 
 
-def resolved(args: Mapping[str, Any]) -> Ask:
-    """Reads what `Ask.args` wrote, and the size of a block (`BLOCK`)."""
+def resolved(args: Mapping[str, Any]) -> ResolvedRequest:
+    """Reads what `ResolvedRequest.args` wrote, and the size of a block (`BLOCK`)."""
     warps = tuple(tuple(warp) for warp in args["baco_warps"])
-    return Ask(
+    return ResolvedRequest(
         _program(
             args["baco_method"],
             args["baco_router"],
@@ -386,7 +386,7 @@ def read(
     warp: Warp,
     seed: int,
     index: int,
-) -> Ask:
+) -> ResolvedRequest:
     """Reads a user's request.
 
     Args:
@@ -413,4 +413,4 @@ def read(
     blend = tuple(args.get("baco_blend", ()))
     both = tuple(tuple(w) for w in warps)
     program = _program(method, asked.spec, both, end_rule, turn_rule, blend, _contents(asked))
-    return Ask(program, key, base_prompt, aligned_prompt)
+    return ResolvedRequest(program, key, base_prompt, aligned_prompt)

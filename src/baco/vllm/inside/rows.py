@@ -10,16 +10,16 @@ import torch
 
 from baco.engine.blend import blend
 from baco.engine.request import ALIGNED, BASE
-from baco.engine.scores import Context, Look, Nucleus, Scores, score
+from baco.engine.scores import Context, Look, Nucleus, SideScores, score
 from baco.engine.step import step
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import nucleus
-from baco.vllm.inside.requests import Ask, Program, codes
+from baco.vllm.inside.requests import ProgramSpec, ResolvedRequest, codes
 
 
 class Looks(Protocol):
-    """Lets a side write on; see `baco.vllm.inside.ahead.Ahead`."""
+    """Lets a side write on; see `baco.vllm.inside.ahead.PassAhead`."""
 
     def over(self, places: torch.Tensor, logits: Sequence[torch.Tensor]) -> Look:
         """Returns the look from where some rows stand."""
@@ -30,7 +30,7 @@ SIDES = (ALIGNED, BASE)
 
 
 @dataclass(eq=False)
-class Row:
+class RequestRow:
     """What is kept of one request for as long as it lives, in and out of the batch.
 
     Attributes:
@@ -45,7 +45,7 @@ class Row:
         turns: Counts their sentences, see `UnitTable.turn`.
     """
 
-    ask: Ask
+    ask: ResolvedRequest
     output: list[int]
     prompts: tuple[torch.Tensor, torch.Tensor] = field(init=False)
     pads: tuple[int, int] = field(init=False)
@@ -94,7 +94,7 @@ class Rows:
         self.base_logits: torch.Tensor | None = None
         self.spans: Spans | None = None
         self.ahead: Looks | None = None
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, RequestRow] = {}
         self._rebuild()
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class Rows:
     def change(
         self,
         removed: Iterable[int],
-        added: Iterable[tuple[int, Row]],
+        added: Iterable[tuple[int, RequestRow]],
         moved: Iterable[tuple[int, int, bool]],
     ) -> None:
         """Follows vLLM's batch.
@@ -147,7 +147,7 @@ class Rows:
         self._source = vector(row.source for row in rows)
         self._turns = vector(row.turns for row in rows)
         self._next: tuple[torch.Tensor, ...] | None = None
-        programs: dict[Program, list[int]] = {}
+        programs: dict[ProgramSpec, list[int]] = {}
         for i, row in enumerate(rows):
             programs.setdefault(row.ask.program, []).append(i)
         self._programs = [
@@ -253,8 +253,8 @@ class Rows:
         return tokens, codes(source, begins, *self.looked)
 
     def _scores(
-        self, program: Program, aligned: torch.Tensor, base: torch.Tensor
-    ) -> tuple[Scores, Scores]:
+        self, program: ProgramSpec, aligned: torch.Tensor, base: torch.Tensor
+    ) -> tuple[SideScores, SideScores]:
         """Scores (aligned, base), or the only side that runs."""
         how_base, how_aligned = program.warps
         if program.method == "baco":
@@ -265,7 +265,7 @@ class Rows:
             if program.blend is None:
                 return both
             raw = blend(both[1].raw, both[0].raw, program.blend)
-            mixed = Scores(raw, Nucleus(*nucleus(raw, how_aligned)), self.vocabulary.is_end)
+            mixed = SideScores(raw, Nucleus(*nucleus(raw, how_aligned)), self.vocabulary.is_end)
             return mixed, mixed
         alone = score(base if program.method == "base" else aligned, how_aligned, self.vocabulary)
         return alone, alone

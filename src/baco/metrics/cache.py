@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from baco.errors import InputError
 
 _CHUNK = 500
-
-
-def cache_folder() -> Path:
-    """Folder of BaCo's caches: ``$BACO_CACHE``, or ``baco`` in the platform's cache folder."""
-    if named := os.environ.get("BACO_CACHE"):
-        return Path(named).expanduser()
-    return user_cache_path("baco", appauthor=False, opinion=False)
 
 
 def content_key(kind: str, parts: Sequence[str]) -> bytes:

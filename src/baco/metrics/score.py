@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baco.errors import BacoError
-from baco.metrics.cache import Cache, cache_folder
+from baco.metrics.cache import Cache
 from baco.metrics.groups import SYSTEM, Generations, as_groups
 from baco.metrics.lexical import is_short, on_words
 from baco.metrics.models import BUNDLED, DEFAULTS, ModelUnavailable
 from baco.metrics.passes import NotComputable, Passes, ScoringOptions
 from baco.metrics.spec import GROUPS, Metric, expand, resolve
+from baco.models.folders import cache_folder
 
 if TYPE_CHECKING:
     from baco.metrics.judge import Judge

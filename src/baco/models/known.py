@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from baco.errors import PairError, UnknownNameError
+from baco.models.fetched import FETCHED, fetched_folder
 
 BUNDLED = "bundled:"
 
@@ -24,7 +25,7 @@ class KnownPair:
     Attributes:
         name: Its name.
         about: One line about it.
-        base: Hub id, or ``bundled:`` and a folder name.
+        base: Hub id; or ``bundled:`` or ``fetched:`` and a model's name.
         aligned: The same for the aligned side; empty if there is an adapter.
         adapter: A LoRA adapter that makes the aligned side out of the base model, or empty.
         licence: The licence of the weights.
@@ -64,11 +65,19 @@ def bundled_folder(name: str = "") -> Path:
 
 
 def locate(source: str) -> str:
-    """Returns where to load from: a Hub id as it is, or the path of bundled weights.
+    """Returns where to load from: a Hub id as it is, or the path of bundled or fetched weights.
 
     Raises:
-        PairError: If the bundled weights are not there.
+        PairError: If bundled weights are not there, or were not fetched yet.
     """
+    if source.startswith(FETCHED):
+        folder = fetched_folder(source)
+        if not folder.is_dir():
+            raise PairError(
+                f"{folder.name} has not been fetched to this machine yet",
+                hint="fetch it once: baco pairs fetch PAIR (pip install 'baco[gguf]')",
+            )
+        return str(folder)
     if not source.startswith(BUNDLED):
         return source
     folder = bundled_folder(source.removeprefix(BUNDLED))
@@ -83,6 +92,8 @@ def locate(source: str) -> str:
 def label_of(source: str) -> str:
     """Returns what to call a source in messages: bundled weights by name, not by path."""
     path = Path(source)
+    if path.parent == fetched_folder(""):
+        return path.name
     return f"the bundled {path.name!r}" if path.parent == bundled_folder() else source
 
 

@@ -1,4 +1,4 @@
-"""The store: what is written can be read, whoever wrote it and whenever they died."""
+"""The store: what is written can be read, by any process and after any crash."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ class _Hand:
         self.wants -= len(job.places)
 
     def take(self, made: Made | Failed) -> None:
-        """Takes note of what it has made."""
+        """Counts what it has made."""
         key = (made.job.cell.key, made.job.record.id)
         if isinstance(made, Failed) or made.last:
             self.held.pop(key, None)

@@ -37,7 +37,7 @@ class Speed:
         self._looks: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
 
     def add(self, at: float, samples: int) -> None:
-        """Takes note of how many samples there are."""
+        """Records how many samples there are."""
         self._looks.append((at, samples))
 
     @property

@@ -11,7 +11,7 @@ partner once over all rows:
 5. Finished rows leave; events tell what came out.
 
 With noise shared between the partners a guess is right whenever both partners' choices coincide,
-whoever the router picks; a result never depends on what was guessed, by whom, or beside which
+whichever the router picks; a result never depends on what was guessed, by whom, or beside which
 other rows.
 """
 

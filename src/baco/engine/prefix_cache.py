@@ -1,7 +1,7 @@
-"""Rows that are read by what they hold: a cache that finds out itself what has changed.
+"""A prefix cache: each row is given as a whole sequence, and only what is new is computed.
 
-Whoever looks at text that may be thrown away again (guesses, look-ahead, NUDGING's proposals) gives
-the whole sequence each time; what it shares with the row's last sequence is not computed again.
+For text that may be discarded again (guesses, look-ahead, NUDGING's proposals): what a sequence
+shares with the row's previous one is not computed again.
 """
 
 from __future__ import annotations

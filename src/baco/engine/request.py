@@ -24,7 +24,7 @@ Finish = Literal["stop", "length"]
 class Request:
     """One sample to decode.
 
-    Rows with equal prompts share one prefill per partner, whoever submitted them.
+    Rows with equal prompts share one prefill per partner, whichever run submitted them.
 
     Attributes:
         base_prompt: Token ids of the base partner's prompt; at least one.

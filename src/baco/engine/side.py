@@ -215,7 +215,7 @@ class EngineSide:
         openings: Sequence[tuple[int, ...]],
         logits: torch.Tensor,
     ) -> None:
-        """Takes note of a prefill: logits [k, v] after the openings."""
+        """Records a prefill: logits [k, v] after the openings."""
         computed = set()
         for i, opening in zip(rows.tolist(), openings, strict=True):
             if opening not in computed:  # rows that open alike share one computation
@@ -235,7 +235,7 @@ class EngineSide:
         return np.take_along_axis(tokens, places, 1), counts
 
     def heard(self, logits: torch.Tensor, counts: Integers) -> None:
-        """Takes note of a feed: logits [n, q, v] after each of the `counts` tokens."""
+        """Records a feed: logits [n, q, v] after each of the `counts` tokens."""
         self.token_rows += int(counts.sum())
         self.row_tokens = self.row_tokens + counts
         self.row_passes = self.row_passes + (counts > 0)

@@ -1,4 +1,4 @@
-"""Diverse beam search: groups of beams, each shying away from the tokens of the groups before.
+"""Diverse beam search: groups of beams, each penalised for the tokens of the groups before.
 
 At every step the groups choose one after another; a token that earlier groups chose at this step
 costs the penalty, once for each beam that chose it (Hamming diversity). The result is that of

@@ -1,8 +1,7 @@
 """What methods need of a pair, and what a pair can do: checked before any work.
 
 A partner that gives `logits` can do everything. One behind an interface may give only the most
-likely tokens with their probabilities (`top-k`), or nothing but `text`. It says so in an attribute
-`gives`; without one it gives logits.
+likely tokens with their probabilities (`top-k`), or nothing but `text`: its `Abilities` say so.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def lacking(pair: Models, router: Router) -> list[str]:
     able, partners = abilities(pair), _partners(pair)
     missing = set()
     for rule in router.rules:
-        if rule.level != "text":  # whoever it is, sides that give only text cannot be sampled
+        if rule.level != "text":  # for either choice: sides that give only text cannot be sampled
             missing |= {f"{side} top-k" for side in partners} - able
         for side in rule.reads:
             known = partners[side].abilities.top

@@ -1,4 +1,4 @@
-"""One way to make samples: whoever asks, all checks happen here, once."""
+"""The one way to make samples: all checks happen here, once, for every caller."""
 
 from __future__ import annotations
 

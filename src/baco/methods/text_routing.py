@@ -1,7 +1,7 @@
 """BaCo on models that give nothing but text: the content routers, unit by unit.
 
-The aligned model's likeliest next unit, as text, is what `punc` and `fc` look at; whoever they name
-writes the next unit, drawn by its server. The first unit is the aligned model's, and an answer ends
+The aligned model's likeliest next unit, as text, is what `punc` and `fc` look at; the model that
+they name writes the next unit, drawn by its server. The first unit is the aligned model's, and an answer ends
 only where the aligned model's likeliest next thing is its end. What differs from tokens: a limit
 counts units; nothing keeps a model from going on with the last word instead of beginning one; and
 where an end is refused, the aligned model's likeliest unit stands in for a second draw.

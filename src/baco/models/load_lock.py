@@ -11,4 +11,4 @@ from __future__ import annotations
 import threading
 
 LOADING = threading.RLock()
-"""Held by whoever loads a model; a load within a load may go on."""
+"""Held while a model is loaded; a load within a load may go on."""

@@ -1,4 +1,4 @@
-"""Trains a router on the user's own prompts and reward; `baco router train` is its door.
+"""Trains a router on the user's own prompts and reward; `baco router train` calls it.
 
 Training explores: a random routing whose chance of base is the learned one, every decision logged
 with its features. Then comes a natural policy gradient: a sample's advantage is what the group's

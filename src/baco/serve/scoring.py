@@ -22,7 +22,7 @@ _LEAST = -9999.0  # OpenAI's way to write a log-probability of minus infinity
 
 
 class Asks(Protocol):
-    """Whoever calls functions between two cycles of the engines."""
+    """Calls functions between two cycles of the engines."""
 
     def ask(self, function: Any) -> Future[Any]:
         """Calls a function on the engines' thread."""

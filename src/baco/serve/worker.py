@@ -60,7 +60,7 @@ class News:
 
 
 class Listener(Protocol):
-    """Whoever started a run; called on the engine's thread."""
+    """Called with what a run makes, on the engine's thread."""
 
     left: int
     """Samples that are not finished."""

@@ -479,7 +479,7 @@ class Study:
         ).fetchone()
         if there >= MOST_EACH:
             raise InputError(
-                f"there are more than {MOST_EACH} {table}", hint="ask whoever runs the study"
+                f"there are more than {MOST_EACH} {table}", hint="ask the person who runs the study"
             )
 
     def active_ms(self, annotator: int) -> int:

@@ -1,4 +1,4 @@
-"""Stands for the model where vLLM is not a tested one: whoever asks for a pair is told so."""
+"""Stands for the model where vLLM is not a tested one: requests for a pair are refused."""
 
 from baco.vllm.inside.versions import check
 

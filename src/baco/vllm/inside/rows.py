@@ -170,7 +170,7 @@ class Rows:
     # --- before the pass -----------------------------------------------------------------------
 
     def fed(self, starts: torch.Tensor, seq_lens: torch.Tensor) -> Spans | None:
-        """Takes note of what the next pass feeds.
+        """Records what the next pass feeds.
 
         Args:
             starts: int32 [n + 1] on the CPU.

@@ -1,4 +1,4 @@
-"""A thin adapter for users of transformers: ``model.generate(..., custom_generate=baco.hf.decode)``.
+"""An adapter for users of transformers: ``model.generate(..., custom_generate=baco.hf.decode)``.
 
     model.generate(**inputs, max_new_tokens=60, custom_generate=baco.hf.decode, partner=base)
 

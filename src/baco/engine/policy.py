@@ -1,4 +1,4 @@
-"""Which partner to run next, and whether guesses pay: the choice that yields most tokens for its cost.
+"""Which partner to run next, and whether guesses pay: what yields most tokens for its cost.
 
 A schedule never changes a result, only what it costs. The unit of account is one forward pass of
 one partner, which serves all rows at once.

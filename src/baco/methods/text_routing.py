@@ -1,10 +1,10 @@
 """BaCo on models that give nothing but text: the content routers, unit by unit.
 
 The aligned model's likeliest next unit, as text, is what `punc` and `fc` look at; the model that
-they name writes the next unit, drawn by its server. The first unit is the aligned model's, and an answer ends
-only where the aligned model's likeliest next thing is its end. What differs from tokens: a limit
-counts units; nothing keeps a model from going on with the last word instead of beginning one; and
-where an end is refused, the aligned model's likeliest unit stands in for a second draw.
+they name writes the next unit, drawn by its server. The first unit is the aligned model's, and an
+answer ends only where the aligned model's likeliest next unit is its end. What differs from tokens:
+a limit counts units; nothing keeps a model from continuing the last word instead of beginning one;
+and where an end is refused, the aligned model's likeliest unit stands in for a second draw.
 
 Paper: §3.1 (content routers need no probabilities), A.1 (first token, end rule).
 """

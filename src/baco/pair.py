@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, overload
 from baco.calibration import resolve
 from baco.engine.loop import Stats
 from baco.engine.router import Router
-from baco.errors import InputError, UnknownNameError
+from baco.errors import InputError, UnknownNameError, UnsupportedError
 from baco.group import Group, Sample
 from baco.methods.base import Chunk, Done, Setting, Task, Update, tasks_for
 from baco.methods.filters import Filter
@@ -23,7 +23,7 @@ from baco.methods.settings import make_setting
 from baco.models.checkpoints import Loading
 from baco.models.endpoint import PREFIX
 from baco.models.engines import ENGINES, OURS, Backend
-from baco.models.known import BasePrompt, known_pair, locate
+from baco.models.known import BasePrompt, known_pair, locate, split_weights
 from baco.models.load import load_sides
 from baco.models.sides import Models
 from baco.prompts import PlainTemplate, Prompt, conversation_of
@@ -51,6 +51,8 @@ class Pair(Models):
         revision: Branch, tag or commit on the Hub, for what has no revision of its own.
         base_revision: The base side's own.
         aligned_revision: The aligned side's (or the adapter's) own.
+        base_weights: Share of the aligned model in the base side's weights, in [0, 1]: the base
+            side is then a partially aligned model (§6.4 without training anything).
         base_prompt: ``plain``, or ``chat`` for a pair of two aligned models (§5.3).
         template: How conversations are written for a base model.
         trust_remote_code: Whether code from the checkpoints may run.
@@ -79,6 +81,7 @@ class Pair(Models):
         revision: str = "main",
         base_revision: str | None = None,
         aligned_revision: str | None = None,
+        base_weights: float = 0.0,
         base_prompt: BasePrompt = "plain",
         template: PlainTemplate | None = None,
         trust_remote_code: bool = False,
@@ -88,6 +91,11 @@ class Pair(Models):
             raise InputError(
                 "a pair needs an aligned model or an adapter, one of the two",
                 hint="Pair(base=..., aligned=...) or Pair(base=..., adapter=...)",
+            )
+        if not 0 <= base_weights <= 1:
+            raise InputError(
+                f"base weights {base_weights:g} are out of range",
+                hint="use 0 (the base model) to 1 (the aligned model)",
             )
         if base_prompt not in ("plain", "chat"):
             raise InputError(f"unknown base prompt {base_prompt!r}", hint="use plain or chat")
@@ -108,6 +116,7 @@ class Pair(Models):
                 trust_remote_code,
                 shapes_only,
             ),
+            base_weights=base_weights,
         )
         super().__init__(name or f"{sides[0].label},{sides[1].label}", sides, base_prompt)
 
@@ -333,6 +342,7 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
 
     Args:
         name: The name of a known pair (`baco pairs`), or ``BASE,ALIGNED``: Hub ids or folders.
+            ``~0.3`` after either stands for base_weights=0.3.
         aligned: The aligned model, if `name` is the base model's id or folder.
         engine: Who decodes: ``baco``, ``vllm`` (see docs/vllm.md), or what another package adds.
         **options: Device, dtype and so on, see `Pair`; for vLLM see
@@ -352,6 +362,14 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
         models = backend.load(*sides, **options)
         return models if isinstance(models, Pair) else Pair.of(models)
 
+    name, weights = split_weights(name)
+    if weights:
+        options["base_weights"] = weights
+    if options.get("base_weights") and not backend.in_process:
+        raise UnsupportedError(
+            f"base weights are not for the engine {engine!r}, which loads checkpoints as they are",
+            hint="leave them out, or use --engine baco",
+        )
     if aligned is None and "," in name:
         name, _, aligned = (part.strip() for part in name.partition(","))
     if aligned is not None or "adapter" in options:
@@ -365,7 +383,7 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
         locate(known.aligned) if known.aligned else None,
         adapter=locate(known.adapter) if known.adapter else None,
         **{
-            "name": name,
+            "name": f"{name}~{weights:g}" if weights else name,
             "revision": known.revision,
             "base_prompt": known.base_prompt,
             "template": template,

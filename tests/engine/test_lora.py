@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -113,6 +115,74 @@ def test_one_side_alone() -> None:
     ]  # fmt: skip
     wanted = [tuple(reference.decode(aligned, aligned, r)[:4]) for r in alone]
     assert run(Engine(aligned, aligned), alone) == wanted
+
+
+def by_degrees(degrees: list[float]) -> list[Request]:
+    return [
+        Request((20, 21, 22, 23)[: 2 + i % 3], (20, 21, 22, 23)[: 2 + i % 3], parse("rand@0"),
+                row_key(0, "p", i), Warp(), end_rule=False, max_new_tokens=12, degree=degree)
+        for i, degree in enumerate(degrees)
+    ]  # fmt: skip
+
+
+def test_rows_of_every_degree_in_one_pass_equal_each_alone() -> None:
+    base, aligned = lora_pair()
+    slider = aligned.at(1.0)
+    asked = by_degrees([0.0, 0.25, 1.0, 0.25, 0.6, 0.0, 0.9])
+    wanted = []
+    for request in asked:
+        one = slider.at(request.degree)  # the oracle knows of no degrees
+        wanted.append(tuple(reference.decode(one, one, request)[:4]))
+    for rows in (2, 3, 8):
+        engine = Engine(slider, slider, max_rows=rows)
+        assert run(engine, asked) == wanted
+        assert engine.stats.base_passes == 0
+    longest = max(len(tokens) for tokens, *_ in wanted)
+    assert engine.stats.aligned_passes <= longest + 1  # one pass a token for all degrees
+    assert wanted[0] == tuple(reference.decode(base, base, asked[0])[:4])
+    assert wanted[2] == tuple(reference.decode(aligned, aligned, asked[2])[:4])
+
+
+def test_a_degree_is_the_adapter_scaled() -> None:
+    _, aligned = lora_pair()
+    ids = [5, 6, 7, 8]
+    got = {degree: aligned.at(degree).logits(ids) for degree in (0.3, 0.7)}
+    scales = [
+        (m.scaling, m.scaling["default"])
+        for m in aligned.model.modules() if isinstance(m, peft.tuners.lora.LoraLayer)
+    ]  # fmt: skip
+    for degree, logits in got.items():
+        for scaling, usual in scales:
+            scaling["default"] = usual * degree
+        merged = copy.deepcopy(aligned.model).merge_and_unload()
+        for scaling, usual in scales:
+            scaling["default"] = usual
+        wanted = merged(input_ids=torch.tensor([ids])).logits[0, -1].detach()
+        torch.testing.assert_close(logits, wanted, rtol=1e-9, atol=1e-9)
+    assert aligned.at(1.0).logits(ids).equal(aligned.logits(ids))  # nothing is left behind
+
+
+@pytest.mark.parametrize("kept", [["norm"], ["embed_tokens", "lm_head"], ["lm_head", "norm"]])
+def test_modules_that_an_adapter_replaces_have_degrees_too(kept: list[str]) -> None:
+    base, _ = random_pair("llama")
+    targets = ["q_proj", "embed_tokens"] if "embed_tokens" not in kept else ["q_proj"]
+    config = peft.LoraConfig(r=2, target_modules=targets, modules_to_save=kept)
+    model = peft.get_peft_model(base.model, config)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_" in name or "modules_to_save" in name:
+                p.add_(torch.randn(p.shape, generator=noise, dtype=p.dtype) * 0.3)
+    plain, aligned = lora_partners(model.double().eval(), base.vocabulary)
+    slider = aligned.at(1.0)
+    asked = by_degrees([0.0, 0.5, 1.0, 0.5])
+    alone = [slider.at(r.degree) for r in asked]
+    wanted = [tuple(reference.decode(p, p, r)[:4]) for p, r in zip(alone, asked, strict=True)]
+    assert run(Engine(slider, slider, max_rows=4), asked) == wanted
+    with model.disable_adapter():
+        off = model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1].detach()
+    torch.testing.assert_close(plain.logits([5, 6, 7]), off)
+    assert not torch.allclose(slider.at(0.5).logits([5, 6, 7]), off)
 
 
 def test_an_adapter_on_a_recurrent_model_is_refused() -> None:

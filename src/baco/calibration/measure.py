@@ -63,6 +63,7 @@ def prompts_for(pair: str) -> list[str]:
 
     The bundled pairs know nothing but their own small world, so its calibration prompts are used.
     """
+    pair = pair.partition("~")[0]
     if pair == "tiny" or pair.startswith("tiny-"):
         from baco.tiny.world import prompts
 

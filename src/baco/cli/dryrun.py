@@ -9,6 +9,7 @@ from baco.errors import BacoError, InputError
 from baco.methods.base import Setting, Task
 from baco.methods.run import job_of
 from baco.methods.running import with_draft
+from baco.models.interpolate import further_weights
 from baco.models.memory import Need, available_on, need_of
 from baco.models.sides import Side
 from baco.pair import Pair
@@ -53,7 +54,7 @@ def show_plan(pair: Pair, tasks: list[Task], setting: Setting, *, as_json: bool)
 
 def planned(pair: Pair, tasks: list[Task], setting: Setting) -> dict[str, Any]:
     """Returns what `show_plan` prints, by name."""
-    alone = _ALONE.get(setting.method.needs)
+    alone = 1 if setting.method.mixes_weights else _ALONE.get(setting.method.needs)
     sides = pair.sides if alone is None else (pair.sides[alone], pair.sides[alone])
     prompts = {task.prompt: None for task in tasks}
     lengths = []
@@ -63,7 +64,11 @@ def planned(pair: Pair, tasks: list[Task], setting: Setting) -> dict[str, Any]:
         lengths.append((base, aligned))
     partners = (sides[0].partner, sides[1].partner)
     setting = with_draft(pair, setting)
-    need = need_of(partners, job_of(lengths, len(tasks), setting))
+    job = job_of(lengths, len(tasks), setting)
+    if setting.method.mixes_weights:
+        assert isinstance(setting.control, float)
+        job = job._replace(further=further_weights(pair, setting.control))
+    need = need_of(partners, job)
     plan: dict[str, Any] = {"pair": pair.name, "prompts": len(prompts), "rows": len(tasks)}
     if not tasks:
         return plan

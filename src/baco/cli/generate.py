@@ -187,6 +187,14 @@ def generate(
             rich_help_panel=MODELS,
         ),
     ] = None,
+    base_weights: Annotated[
+        float,
+        typer.Option(
+            help="Share of the aligned model in the base side's weights, 0 to 1: plays a partially "
+            "aligned base. In plans and baco serve: --pair tiny~0.3.",
+            rich_help_panel=MODELS,
+        ),
+    ] = 0.0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     load_in_8bit: Annotated[
@@ -274,6 +282,7 @@ def generate(
             load_in_4bit=load_in_4bit,
             **({"shapes_only": True} if dry_run else engine_options(engine, engine_option)),
             **({"base_prompt": base_prompt} if base_prompt else {}),
+            **({"base_weights": base_weights} if base_weights else {}),
         )
         if judge:
             from baco.routers.judges import http_judge

@@ -60,6 +60,14 @@ class RowCache(Protocol):
         ...
 
 
+class SlidingCache(RowCache, Protocol):
+    """A cache whose rows stand between the base and the aligned model, each at its own degree."""
+
+    def slide(self, degrees: Sequence[float | None]) -> None:
+        """Gives the rows added last degrees of their own; None leaves a row as it is."""
+        ...
+
+
 class IdCache(ABC):
     """A `RowCache` that keeps the ids of each row, for partners that read texts from the start."""
 
@@ -111,6 +119,7 @@ class Abilities(NamedTuple):
         rewinds: Whether its cache can take back tokens; if not, it goes in lock-step.
         lends_caches: Whether others may have caches of it beside the engine's.
         brings_engine: Whether it is decoded by an engine of its own (`Partner.open_engine`).
+        slides: Whether rows may have degrees of their own: its caches are `SlidingCache`s.
     """
 
     gives: Level = "logits"
@@ -118,6 +127,7 @@ class Abilities(NamedTuple):
     rewinds: bool = True
     lends_caches: bool = True
     brings_engine: bool = False
+    slides: bool = False
 
 
 class Partner(ABC):

@@ -40,6 +40,8 @@ class Request:
             template.
         blend: Makes one distribution of both partners', from which every token is drawn as from a
             single model; None to let them take turns.
+        degree: Where between the base (0) and the aligned model (1) its weights are, for partners
+            that slide (`Abilities.slides`); None for the partner's own.
     """
 
     base_prompt: tuple[int, ...]
@@ -52,6 +54,7 @@ class Request:
     end_rule: bool = True
     turn_rule: bool = False
     blend: Blend | None = None
+    degree: float | None = None
 
     @property
     def warps(self) -> tuple[Warp, Warp]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 
 from baco.engine.batch import Integers
-from baco.engine.partner import Partner, RowCache
+from baco.engine.partner import Partner, RowCache, SlidingCache
 from baco.engine.request import Request
 from baco.engine.scores import Nucleus, SideScores, score
 from baco.engine.warp import Warp, in_order
@@ -152,6 +152,9 @@ class EngineSide:
         self.row_tokens = np.concatenate([self.row_tokens, zero])
         self.row_prompts = np.concatenate([self.row_prompts, zero])
         self._cache.add(len(prompts))
+        degrees = [r.degree for r in requests]
+        if self.partner.abilities.slides and any(d is not None for d in degrees):
+            cast("SlidingCache", self._cache).slide(degrees)
         if self._ring is not None:
             self._ring = self._ring.longer(len(prompts) * self.window)
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from baco.methods import aaco, beams, decoding, ensembles, models, nudging, prompting
+from baco.methods import (
+    aaco,
+    beams,
+    decoding,
+    ensembles,
+    interpolate,
+    models,
+    nudging,
+    prompting,
+)  # fmt: skip
 from baco.methods.base import METHODS, Chunk, Done, Method, Sampling, Setting, Task, Update
 
 __all__ = ["METHODS", "Chunk", "Done", "Method", "Sampling", "Setting", "Task", "Update"]
 
-for _module in (models, aaco, nudging, prompting, beams, decoding, ensembles):
+for _module in (models, interpolate, aaco, nudging, prompting, beams, decoding, ensembles):
     for _method in _module.METHODS:
         METHODS.add(_method.name, _method)

@@ -216,6 +216,8 @@ class Method:
         multiple: The group's size must be a multiple of this.
         top_p: The top-p it uses unless told otherwise.
         restarts: Whether it can draw short stops again.
+        mixes_weights: Whether it decodes with a model whose weights lie between the two; the
+            diversity of such a method can be calibrated.
     """
 
     name: str
@@ -234,6 +236,7 @@ class Method:
     multiple: int = 1
     top_p: float = 0.9
     restarts: bool = True
+    mixes_weights: bool = False
 
     @property
     def takes_router(self) -> bool:

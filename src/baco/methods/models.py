@@ -24,7 +24,7 @@ from baco.routers.learned import strangers
 
 if TYPE_CHECKING:
     from baco.engine.router import Router
-    from baco.models.sides import Models
+    from baco.models.sides import Models, Side
 
 
 logger = logging.getLogger("baco")
@@ -71,9 +71,16 @@ def run_alone(
         setting: How.
         **how: Further arguments of `Decoding`.
     """
-    side = pair.sides[0 if name == "base" else 1]
+    for update in run_side(pair.sides[0 if name == "base" else 1], name, tasks, setting, **how):
+        yield _as_base(update) if name == "base" else update
+
+
+def run_side(
+    side: Side, name: str, tasks: Sequence[Task], setting: Setting, **how: Any
+) -> Iterator[Update]:
+    """One side alone, as `run_alone`; what it does is booked on the aligned model."""
     router = parse("rand", 0)  # reads nothing and always goes to the engine's aligned side
-    decoding = Decoding(
+    yield from Decoding(
         tasks,
         setting,
         sides=(side, side),
@@ -81,9 +88,7 @@ def run_alone(
         source_names=(name, name),
         end_rule=False,
         **how,
-    )
-    for update in decoding.updates():
-        yield _as_base(update) if name == "base" else update
+    ).updates()
 
 
 def _as_base(update: Update) -> Update:

@@ -13,6 +13,7 @@ from baco.engine.partner import Level, Partner
 from baco.engine.router import Router
 from baco.errors import InputError
 from baco.methods.base import METHODS
+from baco.models import interpolate
 from baco.prompts import is_raw
 from baco.routers import names, parse
 
@@ -101,6 +102,8 @@ def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
                 f"the router {rule.name!r} has a threshold, and none is given",
                 hint=f"for example {rule.name}@0.3",
             )
+    if method.mixes_weights:
+        interpolate.check(pair)
     if method.rewords and any(is_raw(task.prompt) for task in tasks):
         raise InputError(
             f"the method {method.name!r} puts a question into other words, and raw text has none",

@@ -84,6 +84,7 @@ class Decoding:
         blend: Makes one distribution of both models'.
         find: Finds the answer in what was written; where there is none it is written again.
         room: How many more tokens than the answer the models may write around it.
+        degree: As `Request`: of sides whose rows stand between the two models.
 
     Raises:
         InputError: If a prompt does not fit into a context window.
@@ -101,6 +102,7 @@ class Decoding:
         blend: Blend | None = None,
         find: Find | None = None,
         room: int = 0,
+        degree: float | None = None,
     ) -> None:
         self._tasks = tasks
         self._setting = setting
@@ -111,6 +113,7 @@ class Decoding:
         self._blend = blend
         self._find = find
         self._room = room
+        self._degree = degree
         self._requests: dict[Conversation, Request] = {}
         self._rows: dict[int, DrawnRow] = {}
         self._waiting = deque(Draw(i, 0, task.spent) for i, task in enumerate(tasks))
@@ -186,6 +189,7 @@ class Decoding:
                 and not is_raw(prompt)
                 and "\n" in base.boundary,
                 blend=self._blend,
+                degree=self._degree,
             )
         return self._requests[prompt]
 

@@ -359,7 +359,7 @@ class HFPartner(Partner):
         )
 
 
-Prompt = tuple[int, tuple[int, ...]]
+Prompt = tuple[float, tuple[int, ...]]
 """What decides a prefill: which variant of the model, and the token ids."""
 
 
@@ -371,11 +371,11 @@ class HFCache:
         self._slots = _Slots(partner.layers)
         self._lengths = torch.zeros(0, dtype=torch.int64)  # on the host
 
-    def kind(self, row: int) -> int:
+    def kind(self, row: int) -> float:
         """Which variant of the model serves a row; rows of one kind share equal prompts."""
         return 0
 
-    def extra(self, kinds: Sequence[int]) -> dict[str, Any]:
+    def extra(self, kinds: Sequence[float]) -> dict[str, Any]:
         """Arguments for a forward pass over rows of these kinds."""
         return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -124,13 +125,22 @@ def _bundled_parameters(source: str) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
+_WEIGHTS = re.compile(r"(.+)~(0\.\d+|1\.0)")
+
+
+def split_weights(name: str) -> tuple[str, float]:
+    """Splits what stands for base weights off a pair's name: ``tiny~0.3`` is ("tiny", 0.3)."""
+    found = _WEIGHTS.fullmatch(name)
+    return (found[1], float(found[2])) if found else (name, 0.0)
+
+
 def known_pair(name: str) -> KnownPair:
-    """Looks a pair up.
+    """Looks a pair up, whatever the weights of its base side.
 
     Raises:
         UnknownNameError: If the name is unknown; close names are suggested.
     """
-    pairs = known_pairs()
+    pairs, (name, _) = known_pairs(), split_weights(name)
     if name not in pairs:
         raise UnknownNameError("pair", name, pairs)
     return pairs[name]

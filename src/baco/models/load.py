@@ -202,6 +202,7 @@ def load_sides(
     base_prompt: BasePrompt,
     template: PlainTemplate,
     loading: Loading,
+    base_weights: float = 0.0,
 ) -> tuple[Side, Side]:
     """Loads both sides of a pair.
 
@@ -214,6 +215,7 @@ def load_sides(
         base_prompt: How the base side is prompted.
         template: The plain template.
         loading: Device, dtype and so on.
+        base_weights: Share of the aligned model in the base side's weights, in [0, 1].
 
     Returns:
         (base, aligned); their partners have one vocabulary. Where the tokenizers differ, it
@@ -223,6 +225,11 @@ def load_sides(
         PairError: If a side cannot be had or is of the wrong kind.
     """
     base, aligned = (_source(side) for side in (base, aligned))
+    if base_weights and any(isinstance(side, Endpoint) for side in (base, aligned)):
+        raise UnsupportedError(
+            "base weights mix the weights of both models, and a remote model's are not at hand",
+            hint="leave them out, or load both models here",
+        )
     if not adapter and (texts := text_sides((base, aligned), tokenizers, base_prompt, template)):
         return texts
     if adapter and isinstance(base, Endpoint):
@@ -233,14 +240,19 @@ def load_sides(
     first = Checkpoint.find(base, tokenizers[0], revisions[0], loading)
     if adapter:
         return _adapter_sides(
-            first, adapter, tokenizers[1], revisions[1], base_prompt, template, loading
-        )
+            first, adapter, tokenizers[1], revisions[1], base_prompt, template, loading,
+            base_weights,
+        )  # fmt: skip
     second = Checkpoint.find(aligned, tokenizers[1], revisions[1], loading)
     ends = first.ends() | second.ends()
     tokens = token_bytes(first.tokenizer), token_bytes(second.tokenizer)
     encoders = side_encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
     boundaries = (template.boundary if base_prompt == "plain" else "", "")
     models = (first.load(loading.of_side(0)), second.load(loading.of_side(1)))
+    if base_weights:
+        from baco.models.interpolate import mix_base
+
+        models = (mix_base(*models, base_weights), models[1])
     # Where the models are to be: without weights they are nowhere yet.
     places = tuple(
         checkpoint.place(model, loading.of_side(k))
@@ -288,8 +300,25 @@ def load_sides(
         )
     if vocabularies[0] is vocabularies[1]:
         _say_if_in_lock_step(sides)
-        return sides[0], sides[1]
+        return _moved(sides[0], base_weights), sides[1]
+    if base_weights:
+        raise InputError(
+            f"the tokenizers of {first.label} and {second.label} differ: their weights cannot be "
+            "mixed",
+            hint="leave out base weights",
+        )
     return _bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer))
+
+
+def _moved(side: Side, base_weights: float) -> Side:
+    """Returns the base side under the name and revision of its mixed weights."""
+    if not base_weights:
+        return side
+    return replace(
+        side,
+        label=f"{side.label} with {base_weights:g} of the aligned weights",
+        revision=f"{side.revision}~{base_weights:g}",
+    )
 
 
 def _say_if_in_lock_step(sides: Sequence[Side]) -> None:
@@ -406,6 +435,7 @@ def _adapter_sides(
     base_prompt: BasePrompt,
     template: PlainTemplate,
     loading: Loading,
+    base_weights: float = 0.0,
 ) -> tuple[Side, Side]:
     """Makes both sides of one set of weights and a LoRA adapter."""
     try:
@@ -463,17 +493,22 @@ def _adapter_sides(
     if loading.shapes_only:
         for partner in partners:
             partner.place = partner.device = loading.torch_device
+    if base_weights:
+        partners = (partners[0].at(base_weights), partners[1])
     encode_text = text_encoder(tokenizer, ends)
     pieces: Sequence[bytes] = token_bytes(tokenizer)
     return (
-        Side(
-            base.label,
-            partners[0],
-            encoders[0],
-            encode_text,
-            pieces,
-            revision_of(base.source, base.config),
-            template.boundary if base_prompt == "plain" else "",
+        _moved(
+            Side(
+                base.label,
+                partners[0],
+                encoders[0],
+                encode_text,
+                pieces,
+                revision_of(base.source, base.config),
+                template.boundary if base_prompt == "plain" else "",
+            ),
+            base_weights,
         ),
         Side(
             f"{base.label} with {label_of(adapter)}",

@@ -1,12 +1,15 @@
-"""A pair in one set of weights: base = adapter off, aligned = adapter on.
+"""A pair in one set of weights: base = adapter off, aligned = adapter on, and all degrees between.
 
-Both sides of a row go through the model as two rows of one batch, so the weights are read once
-for both partners. The caches stay separate: the adapter changes keys and values.
+The degree of a row is the scale of its adapter: 0 is the base model, 1 the aligned one, and between
+them lies weight interpolation, as W + degree * BA is linear in the degree. Rows of every degree go
+through the model in one batch, so the weights are read once for all of them. Caches stay separate:
+the adapter changes keys and values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,8 +21,6 @@ from baco.models.hf import HFCache, HFPartner
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-_OFF = "__base__"  # peft's name for rows that no adapter changes
 
 
 def refuse_kinds(model: PeftModel, adapter: str) -> str:
@@ -58,7 +59,7 @@ def lora_partners(model: PeftModel, vocabulary: Vocabulary) -> tuple[LoraPartner
         vocabulary: Tables of its tokenizer.
 
     Returns:
-        The base partner and the aligned partner.
+        The base partner (degree 0) and the aligned partner (degree 1).
 
     Raises:
         BacoError: If peft is not installed.
@@ -68,44 +69,56 @@ def lora_partners(model: PeftModel, vocabulary: Vocabulary) -> tuple[LoraPartner
         import peft  # noqa: F401
     except ImportError as error:
         raise missing_extra("peft", "lora") from error
-    adapter = model.active_adapter
-    base = LoraPartner(model, vocabulary, _OFF)
+    base = LoraPartner(model, vocabulary, 0.0)
     if not base.abilities.rewinds:
         raise UnsupportedError(
             "an adapter on a model with a recurrent state cannot share its weights with the base",
             hint="merge the adapter into a copy of the model, and load both as two checkpoints",
         )
-    return base, LoraPartner(model, vocabulary, str(adapter))
+    return base, LoraPartner(model, vocabulary, 1.0)
 
 
 class LoraPartner(HFPartner):
-    """One side of a model with an adapter.
+    """A model whose adapter acts to some degree.
 
     Args:
         model: The PEFT model.
         vocabulary: Tables of its tokenizer.
-        adapter: Name of the adapter that this side uses, or ``__base__`` for none.
+        degree: How strongly the adapter acts, in [0, 1]; rows whose request names a degree of
+            their own follow that.
     """
 
-    def __init__(self, model: PeftModel, vocabulary: Vocabulary, adapter: str) -> None:
+    def __init__(self, model: PeftModel, vocabulary: Vocabulary, degree: float) -> None:
         super().__init__(model, vocabulary)  # type: ignore[arg-type]  # it forwards to its model
-        self.adapter = adapter
+        self.degree = degree
+        self.abilities = self.abilities._replace(slides=True)
         self.stack = model
         """The shared weights; partners with the same object run in one pass."""
+        self._dial = _Dial(model)
 
-    @torch.inference_mode()
-    def logits(self, ids: Sequence[int]) -> torch.Tensor:
-        """Next-token logits after a whole sequence, without cache: float [vocabulary]."""
-        return self.all_logits(ids, keep=1)[-1]
+    def at(self, degree: float) -> LoraPartner:
+        """Returns the partner of another degree on the same weights."""
+        other = LoraPartner(self.stack, self.vocabulary, degree)
+        other.label, other.place, other.device = self.label, self.place, self.device
+        return other
 
     def run(self, **inputs: Any) -> torch.Tensor:
-        """Calls the model once; rows without a named adapter are this side's."""
+        """Calls the model once; rows without a degree of their own have this partner's.
+
+        Args:
+            **inputs: The model's arguments, and `degrees`: each row's, perhaps. None leaves the
+                model to PEFT.
+        """
         rows = len(inputs["input_ids"])
-        return super().run(**{"adapter_names": [self.adapter] * rows, **inputs})
+        degrees = inputs.pop("degrees", [self.degree] * rows)
+        if degrees is None:
+            return super().run(**inputs)
+        with self._dial.at(degrees):
+            return super().run(**inputs)
 
     def new_cache(self) -> LoraCache:
-        """Returns an empty cache for this side alone."""
-        return LoraCache(self, (self.adapter,))
+        """Returns an empty cache for this partner alone."""
+        return LoraCache(self, (self.degree,))
 
     @property
     def weights(self) -> object:
@@ -119,23 +132,126 @@ class LoraPartner(HFPartner):
         """
         if other is self or not isinstance(other, LoraPartner) or other.stack is not self.stack:
             return None
-        return LoraCache(self, (self.adapter, other.adapter))
+        return LoraCache(self, (self.degree, other.degree))
 
 
 class LoraCache(HFCache):
-    """Rows whose adapter goes by row number: row i uses adapter i modulo their count."""
+    """Rows with degrees: row i has degree i modulo their count, unless `slide` says otherwise."""
 
-    def __init__(self, partner: LoraPartner, adapters: tuple[str, ...]) -> None:
+    def __init__(self, partner: LoraPartner, degrees: tuple[float, ...]) -> None:
         super().__init__(partner)
-        self._adapters = adapters
+        self._pattern = degrees
+        self._degrees: list[float] = []
 
-    def kind(self, row: int) -> int:
-        """Which adapter serves a row."""
-        return row % len(self._adapters)
+    def add(self, count: int) -> None:
+        """Appends empty rows."""
+        super().add(count)
+        period, start = len(self._pattern), len(self._degrees)
+        self._degrees += [self._pattern[(start + k) % period] for k in range(count)]
 
-    def extra(self, kinds: Sequence[int]) -> dict[str, Any]:
-        """Names each row's adapter for the forward pass."""
-        return {"adapter_names": [self._adapters[kind] for kind in kinds]}
+    def slide(self, degrees: Sequence[float | None]) -> None:
+        """Gives the rows added last degrees of their own; None leaves a row as it is."""
+        for place, degree in enumerate(degrees, len(self._degrees) - len(degrees)):
+            if degree is not None:
+                self._degrees[place] = degree
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps the given rows, in this order."""
+        super().keep(rows)
+        self._degrees = [self._degrees[row] for row in rows]
+
+    def kind(self, row: int) -> float:
+        """The row's degree."""
+        return self._degrees[row]
+
+    def extra(self, kinds: Sequence[float]) -> dict[str, Any]:
+        """Each row's degree for the forward pass."""
+        return {"degrees": list(kinds)}
+
+
+class _Dial:
+    """Sets how strongly the layers of an adapter act, row by row, for one forward pass.
+
+    PEFT multiplies what a LoRA layer adds by a number; a column with one number for each row does
+    the same row by row. Modules that an adapter replaces as a whole (`modules_to_save`: norms,
+    embeddings, linear layers) are linear in their weights, so that the mean of both modules'
+    outputs is the output of the mean of their weights.
+
+    Args:
+        model: The PEFT model.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        from peft.tuners.lora import LoraLayer
+        from peft.utils.other import ModulesToSaveWrapper
+
+        self._name = str(model.active_adapter)
+        self._layers: list[Any] = [
+            m for m in model.modules() if isinstance(m, LoraLayer) and self._name in m.scaling
+        ]
+        self._usual = [layer.scaling[self._name] for layer in self._layers]
+        self._replaced: list[Any] = [
+            m
+            for m in model.modules()
+            if isinstance(m, ModulesToSaveWrapper) and self._name in m.modules_to_save
+        ]
+
+    @contextmanager
+    def at(self, degrees: Sequence[float]) -> Iterator[None]:
+        """Has the adapter act by degrees: one of each row of the batch."""
+        column: torch.Tensor | None = None
+        if any(degree != degrees[0] for degree in degrees):
+            column = torch.tensor(degrees, dtype=torch.float64)[:, None, None]
+        elif degrees[0] == 1:
+            yield
+            return
+        known: dict[tuple[float, torch.dtype, torch.device], Any] = {}
+        hooks = []
+        try:
+            for layer, usual in zip(self._layers, self._usual, strict=True):
+                layer.scaling[self._name] = self._scale(layer, usual, degrees[0], column, known)
+            for module in self._replaced:
+                mix = _Mix(module.original_module, degrees[0], column)
+                hooks.append(module.register_forward_hook(mix))
+            yield
+        finally:
+            for layer, usual in zip(self._layers, self._usual, strict=True):
+                layer.scaling[self._name] = usual
+            for hook in hooks:
+                hook.remove()
+
+    def _scale(
+        self,
+        layer: Any,
+        usual: float,
+        first: float,
+        column: torch.Tensor | None,
+        known: dict[tuple[float, torch.dtype, torch.device], Any],
+    ) -> Any:
+        """The scale of one layer: a number, or one for each row; like layers share it."""
+        if column is None:
+            return first * usual
+        weight = next(p for name, p in layer.named_parameters() if "lora_" in name)
+        key = (usual, weight.dtype, weight.device)
+        if key not in known:
+            known[key] = (usual * column).to(weight.device, weight.dtype)
+        return known[key]
+
+
+class _Mix:
+    """What a replaced module gives to some degree: the mean of its own and the new output."""
+
+    def __init__(self, original: Any, first: float, column: torch.Tensor | None) -> None:
+        self._original = original
+        self._degree = first if column is None else column
+
+    def __call__(self, _: Any, arguments: Any, new: torch.Tensor) -> torch.Tensor:
+        old: torch.Tensor = self._original(*arguments)
+        degree = self._degree
+        if isinstance(degree, torch.Tensor):
+            shape = (len(degree),) + (1,) * (new.ndim - 1)
+            degree = degree.reshape(shape).to(new.device, new.dtype)
+        return (1 - degree) * old + degree * new
 
 
 def cannot_switch(what: str, why: str) -> UnsupportedError:

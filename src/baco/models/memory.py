@@ -93,6 +93,8 @@ class Workload(NamedTuple):
         lags: Whether a side may be left behind for long, because the router does not read it.
         filtered: Whether filters such as top-p leave few tokens of the vocabulary.
         draft: Who guesses ahead, as the engine's; of a small model the memory counts.
+        further: Bytes of weights beside those of the sides that decode, on the aligned side's
+            device: of models that these are made from.
     """
 
     prompts: Sequence[tuple[int, int]]
@@ -102,6 +104,7 @@ class Workload(NamedTuple):
     lags: bool = True
     filtered: bool = True
     draft: str | Partner | None = None
+    further: int = 0
 
 
 def shape_of(partner: Partner) -> Shape | None:
@@ -154,6 +157,11 @@ def _weights(model: Any) -> int:
     )
 
 
+def bytes_of(model: Any) -> int:
+    """Bytes of a model's weights, as `Shape.weights`."""
+    return _weights(model)
+
+
 def _mlp_width(config: Any) -> int:
     """The width of a layer's MLP; of experts, of those that one token visits."""
     width = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
@@ -194,7 +202,7 @@ class Need:
         """Bytes of all weights, a draft model's included; an adapter pair's count once."""
         each = [shape.weights for _, shape in self._sides]
         draft = self._draft.weights if self._draft else 0
-        return draft + (max(each) if self.one_model else sum(each))
+        return self.job.further + draft + (max(each) if self.one_model else sum(each))
 
     @property
     def row(self) -> int:
@@ -233,6 +241,8 @@ class Need:
                 slots += shape.weights
             total[shape.place] = total.get(shape.place, 0) + slots
             total[shape.device] = total.get(shape.device, 0) + rows * self._scores(shape)
+        if weights:
+            total[self._sides[-1][1].place] += self.job.further
         passes = list(self._sides)
         if self._draft:  # it reads what the aligned side does, and keeps no scores
             slots = rows * self._capacity(1) * self._draft.slot

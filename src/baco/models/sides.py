@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -64,6 +64,38 @@ class Side:
         if role == RAW:
             return tuple(self.encode_text(content))
         return tuple(json.loads(content) if role == IDS else self.encode(prompt))
+
+
+@dataclass
+class Place:
+    """One model of mixed weights, see `baco.models.interpolate`.
+
+    Attributes:
+        side: The side that it plays, prompted as the aligned one.
+        alpha: The share of the aligned model in its weights at present.
+        users: How many runs hold it.
+        last: When it was last asked for, as a count.
+    """
+
+    side: Side
+    alpha: float
+    users: int = 0
+    last: int = 0
+
+
+@dataclass
+class Shelf:
+    """The models of mixed weights of one pair.
+
+    Attributes:
+        places: These models.
+        count: How often one was asked for.
+        slider: The side of a LoRA pair whose rows have degrees of their own, once it is wanted.
+    """
+
+    places: list[Place] = field(default_factory=list)
+    count: int = 0
+    slider: Side | None = None
 
 
 class ChatTemplate:
@@ -291,6 +323,7 @@ class Models:
         known: The entry of `pairs.toml` it was loaded by, or None.
         base_prompt: How the base side is prompted: ``plain``, or ``chat`` (two aligned models).
         drafts: Draft models that were loaded for it, by name.
+        shelf: Models whose weights lie between the two, see `baco.models.interpolate`.
     """
 
     def __init__(
@@ -302,6 +335,7 @@ class Models:
         self.known: KnownPair | None = None
         self.base_prompt = base_prompt
         self.drafts: dict[str, Partner] = {}
+        self.shelf = Shelf()
 
     @classmethod
     def from_sides(cls, name: str, base: Side, aligned: Side) -> Self:

@@ -82,7 +82,7 @@ def verify_adapter(
     base, aligned = sides
     try:
         adapted = aligned.run(
-            adapter_names=None,
+            degrees=None,
             input_ids=torch.tensor([ids], device=aligned.place),
             use_cache=False,
         )[0]

@@ -97,7 +97,12 @@ class SamplingFields(BaseModel):
         min_length=1,
         max_length=200,
         description="`baco`, both models together (the default), `base` or `aligned` alone, or any "
-        "other of BaCo's methods, at the default of its control.",
+        "other of BaCo's methods.",
+    )
+    control: Float | None = Field(
+        None,
+        description="The value of the method's own control (`baco methods`); of `baco` another "
+        "name of `gamma`.",
     )
     restart_shorter_than: Int | None = Field(
         None, ge=0, description="Draw an answer again that stops before this many tokens."

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from baco.pair import Pair
 
 
-_CONTROLS = ("gamma", "diversity", "router", "temperature", "method")
+_CONTROLS = ("gamma", "diversity", "router", "temperature", "control", "method")
 """Fields that decide a setting, as errors about it name them."""
 
 
@@ -256,6 +256,7 @@ class Service:
                 router=request.router,
                 gamma=request.gamma,
                 diversity=diversity,
+                control=request.control,
                 temperature=temperature,
                 top_p=request.top_p,
                 top_k=request.top_k or 0,
@@ -272,6 +273,8 @@ class Service:
         except InputError as error:
             words = re.findall(r"[a-z]+", error.message)
             field = next((name for name in _CONTROLS if name in words), None)
+            if request.control is not None and "out of range for the method" in error.message:
+                field = "control"
             raise ApiError(400, str(error), param=field) from None
         if setting.router and setting.router.needs_text:
             raise ApiError(

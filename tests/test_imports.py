@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import baco
 
@@ -76,6 +79,18 @@ def test_circles_are_found() -> None:
 def test_few_files_stand_loose_at_the_top() -> None:
     loose = [path.name for path in ROOT.glob("*.py")]
     assert len(loose) < 10, loose
+
+
+def test_each_room_and_each_loose_file_has_its_line_for_newcomers() -> None:
+    guide = ROOT.parents[1] / "CONTRIBUTING.md"
+    if not guide.is_file():
+        pytest.skip("needs the repository")
+    lines = guide.read_text(encoding="utf-8").splitlines()
+    firsts = [line.split("|")[1] for line in lines if line.startswith("|")]
+    told = {name for first in firsts for name in re.findall(r"`([^`]+)`", first)}
+    rooms = {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "_"}
+    loose = {path.name for path in ROOT.glob("*.py") if path.name[0] != "_"}
+    assert rooms | loose == told
 
 
 ALLOWED_TWICE: dict[str, str] = {}

@@ -27,8 +27,7 @@ from baco.bench.store import Store
 from baco.engine.loop import Engine
 from baco.errors import BacoError, InputError
 from baco.models import memory
-from baco.models.memory import Workload as MemoryJob
-from baco.models.memory import need_of
+from baco.models.memory import Workload, need_of
 from baco.models.sides import Side
 from baco.pair import Pair
 from baco.prompts import Conversation, conversation_of
@@ -263,7 +262,7 @@ def test_memory_bounds_the_rows_of_all_cells(
     prepare(wanted, path, lambda name: random_pair.revision)
     prompt = load_dataset(wanted.datasets[0]).records[0].prompt
     lengths = tuple(len(ids) for ids in random_pair.prompt_ids(prompt))
-    need = need_of((random_pair.base, random_pair.aligned), MemoryJob([lengths], 12, 24))
+    need = need_of((random_pair.base, random_pair.aligned), Workload([lengths], 12, 24))
     assert need is not None
     room = int(need.at(2, weights=False)[torch.device("cpu")] / memory._SPARE) + 1
     monkeypatch.setattr(memory, "available_memory", lambda _: room)

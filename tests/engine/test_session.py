@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -293,3 +295,56 @@ def test_memory_bounds_shared_engines(random_pair: Pair, monkeypatch: pytest.Mon
     found = finish(session)
     assert 1 <= most <= 3
     assert [found[run] for run in runs] == expected
+
+
+class Shared(Engine):
+    """An engine that partners bring along: all who open it get the same one."""
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__(pair.base, pair.aligned)
+        self.opened = 0
+        self.hubs: WeakSet[object] = WeakSet()
+
+    def open(self, base: object, **how: object) -> Engine:
+        self.opened += 1
+        return self
+
+
+def test_an_engine_that_partners_bring_serves_all_sessions(random_pair: Pair) -> None:
+    """Streams that are read by turns, and a session of many runs, step one engine."""
+    sides = [copy.copy(side.partner) for side in random_pair.sides]
+    pair = Pair.from_sides(
+        random_pair.name,
+        *(replace(side, partner=p) for side, p in zip(random_pair.sides, sides, strict=True)),
+    )
+    shared = Shared(random_pair)
+    for partner in sides:
+        partner.abilities = partner.abilities._replace(brings_engine=True)
+        partner.hubs = shared.hubs
+        partner.open_engine = shared.open  # type: ignore[method-assign]
+    settings = [make_setting(router=r, max_new_tokens=24) for r in ("p@0.3", "rand@0.5", "h@1")]
+    tasks = tasks_for(PROMPTS, 2)
+    wanted = [samples_of(random_pair.run(tasks, setting)) for setting in settings]
+
+    session = new_session(64)
+    inside = start(session, pair, tasks, settings[0])
+    found: dict[Run[Update], dict[int, Sample]] = {inside: {}}
+    streams = [pair.run(tasks, setting) for setting in settings[1:]]
+    made: list[dict[int, Sample]] = [{} for _ in streams]
+    left = {0, 1}
+    while left or not session.idle:
+        for number in tuple(left):
+            update = next(streams[number], None)
+            if update is None:
+                left.discard(number)
+            elif isinstance(update, Done):
+                made[number][update.task] = update.sample
+        for run, news in session.cycle():
+            found[run] |= samples_of(news)
+
+    def texts(samples: dict[int, Sample]) -> list[tuple[object, ...]]:
+        return [(s.text, s.sources, s.finish_reason) for _, s in sorted(samples.items())]
+
+    assert [texts(each) for each in (found[inside], *made)] == [texts(each) for each in wanted]
+    assert shared.opened == 3
+    assert shared.idle

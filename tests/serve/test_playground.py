@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
+from baco.pair import Pair
+from baco.serve import create_app
 from support.browser import CHROMIUM, FLAGS
+
+from .conftest import running
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 
@@ -92,6 +96,40 @@ def test_sliding_changes_answers_and_colours(opened: Any) -> None:
     page.wait_for_function("() => document.querySelectorAll('#figures dt').length >= 3")
     page.uncheck("#colours")
     assert page.is_hidden("#legend")
+
+
+def test_nothing_of_a_refused_answer_is_shown(browser: Any, pair: Pair) -> None:
+    """Neither in the page nor in what it keeps or exports."""
+    refused: list[str] = []
+    passed: list[str] = []
+
+    def keep(prompt: object, text: str) -> bool:
+        (passed if refused else refused).append(text)
+        return bool(passed)
+
+    with running(create_app({"toy": pair}, keep=keep)) as address:
+        page = browser.new_context().new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(address)
+        page.wait_for_selector(".chip")
+        page.evaluate("document.getElementById('advanced').open = true")
+        page.fill("#max_tokens", "12")
+        page.fill("#n", "3")
+        page.fill("#prompt", "Name a city.")
+        page.click("#go")
+        wait_until_done(page)
+        page.wait_for_function("() => document.querySelectorAll('#figures dt').length >= 1")
+        shown = page.inner_text("body")
+        everything = page.content() + page.evaluate("JSON.stringify(localStorage)")
+        page.context.close()
+    assert (len(refused), len(passed)) == (1, 2)
+    assert refused[0].strip()
+    assert shown.count("withheld by the server's filter") == 1
+    first = max(passed, key=len).split()
+    assert " ".join(first) in " ".join(shown.split())
+    for text in (refused[0], json.dumps(refused[0])[1:-1]):
+        assert text.strip() not in everything
+    assert " ".join(refused[0].split()) not in " ".join(shown.split())
 
 
 def test_comparing_keeping_and_taking_away(opened: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
+from weakref import WeakSet
 
 import torch
 
@@ -140,6 +141,8 @@ class Partner(ABC):
         parameters: Number of weights, for cost accounts.
         abilities: What it can do.
         label: What errors call it.
+        hubs: For a partner that brings its engine along, the hubs of sessions that use it: what
+            one step of it yields goes to all of them. None where every hub has its own engine.
         runs_on: (kind of device, precision) of its passes; None where passes cost nothing to
             speak of, or nobody knows.
     """
@@ -150,6 +153,7 @@ class Partner(ABC):
     parameters: int
     abilities: Abilities = Abilities()
     label: str = "the model"
+    hubs: WeakSet[Any] | None = None
     runs_on: tuple[str, torch.dtype] | None = None
 
     @property

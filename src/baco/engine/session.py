@@ -120,6 +120,10 @@ class Hub:
         self._past = NOTHING
         self._most = session.rows(wanted, [job], busy=False)
         self._engine = self._open()
+        shared = wanted.aligned.hubs
+        if shared is not None:
+            shared.add(self)
+        self._beside = (self,) if shared is None else shared
 
     @property
     def idle(self) -> bool:
@@ -195,8 +199,13 @@ class Hub:
             self._recover(error)
             return
         for event in events:
-            if (found := self._inside.get(event.row)) is not None:
-                self._tell(found, event)
+            self._hand_on(event)
+
+    def _hand_on(self, event: Event) -> None:
+        """Tells an event to the hub that has its row: this one, or one that shares the engine."""
+        for hub in tuple(self._beside):
+            if (found := hub._inside.get(event.row)) is not None:
+                hub._tell(found, event)
 
     def give_up(self, error: Exception) -> None:
         """Ends all rows with an error."""
@@ -248,6 +257,9 @@ class Hub:
             waiting = set(tried)
             while waiting and not engine.idle:
                 for event in engine.step():
+                    if event.row not in tried:
+                        self._hand_on(event)
+                        continue
                     events.append((tried[event.row], event))
                     waiting.discard(event.row)
         except Exception as error:

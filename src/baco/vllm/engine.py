@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 import sys
-import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 
@@ -28,8 +28,7 @@ class _Live:
     """A request that vLLM is working on.
 
     Attributes:
-        owner: The engine that it belongs to.
-        number: Its number there.
+        engine: The engine that it was submitted to.
         both: Whether both sides run for it; a single model is the engine's aligned side.
         prompts: Lengths of the (base, aligned) prompt.
         tokens: How many tokens came back, the end included.
@@ -38,8 +37,7 @@ class _Live:
         latest: How many of them with the last tokens.
     """
 
-    owner: int
-    number: int
+    engine: VllmEngine
     both: bool
     prompts: tuple[int, int]
     tokens: int = 0
@@ -48,7 +46,7 @@ class _Live:
     latest: tuple[int, int] = (0, 0)
 
     def look(self, base: int, aligned: int) -> None:
-        """Takes note of how many tokens each side looked ahead."""
+        """Counts the tokens that each side looked ahead."""
         self.latest = (base, aligned)
         self.looked = (self.looked[0] + base, self.looked[1] + aligned)
 
@@ -69,56 +67,38 @@ class _Live:
         )
 
 
-@dataclass(eq=False)
-class _Box:
-    """What vLLM has done for one engine and nobody has fetched yet."""
-
-    events: list[Event] = field(default_factory=list)
-    live: set[str] = field(default_factory=set)
-    stats: Stats = field(default_factory=lambda: Stats(0, 0, 0, 0, 0))
-
-
 class Runtime:
-    """One vLLM engine, shared by all engines of a pair.
+    """One vLLM engine. The engines of a pair, and of each side alone, are views of it.
 
     Args:
         engine: vLLM's `LLMEngine`.
         ends: Ids that end an answer.
         window: The longest stream.
+
+    Attributes:
+        window: The longest stream.
+        hubs: What sessions have opened engines of it, see `Partner.hubs`.
     """
 
     def __init__(self, engine: Any, ends: frozenset[int], window: int) -> None:
         self.window = window
+        self.hubs: WeakSet[Any] = WeakSet()
         self._engine = engine
         self._ends = ends
-        self._live: dict[str, _Live] = {}
-        self._boxes: dict[int, _Box] = {}
-        self._names = itertools.count()
-        self._owners = itertools.count()
-        self._left: list[int] = []
+        self._live: dict[int, _Live] = {}
+        self._numbers = itertools.count()
 
-    def join(self) -> int:
-        """Adds an engine; returns its number."""
-        owner = next(self._owners)
-        self._boxes[owner] = _Box()
-        return owner
+    def works_for(self, engine: VllmEngine) -> bool:
+        """Whether rows of an engine are being decoded."""
+        return any(live.engine is engine for live in self._live.values())
 
-    def leave(self, owner: int) -> None:
-        """Takes note that an engine is gone; its requests are dropped with the next call."""
-        self._left.append(owner)
-
-    def box(self, owner: int) -> _Box:
-        """What has come back for an engine."""
-        return self._boxes[owner]
-
-    def submit(self, owner: int, number: int, request: Request, method: str, limit: int) -> None:
-        """Hands a request to vLLM."""
+    def submit(self, engine: VllmEngine, request: Request, limit: int) -> int:
+        """Hands a request of an engine to vLLM; returns its number."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        self._sweep()
-        ask = of_request(request, method)
-        name = f"baco-{next(self._names)}"
+        ask = of_request(request, engine.method)
+        number = next(self._numbers)
         params = SamplingParams(
             max_tokens=limit,
             logprobs=0,
@@ -128,73 +108,38 @@ class Runtime:
             extra_args=ask.args(),
         )
         prompt = TokensPrompt(prompt_token_ids=list(request.aligned_prompt))
-        self._engine.add_request(name, prompt, params)
-        self._live[name] = _Live(
-            owner,
-            number,
-            method == "baco",
-            (len(request.base_prompt), len(request.aligned_prompt)),
-        )
-        self._boxes[owner].live.add(name)
+        self._engine.add_request(str(number), prompt, params)
+        lengths = (len(request.base_prompt), len(request.aligned_prompt))
+        self._live[number] = _Live(engine, engine.method == "baco", lengths)
+        return number
 
-    def cancel(self, owner: int, number: int) -> Cost | None:
+    def cancel(self, number: int) -> Cost | None:
         """Drops a request and returns what it has cost. Unknown: nothing, and None."""
-        box = self._boxes[owner]
-        gone = [name for name in box.live if self._live[name].number == number]
-        cost = self._live[gone[0]].cost if gone else None
-        self._abort(gone)
-        box.events = [event for event in box.events if event.row != number]
-        return cost
+        live = self._live.pop(number, None)
+        if live is None:
+            return None
+        self._engine.abort_request([str(number)])
+        return live.cost
 
-    def _abort(self, names: Sequence[str]) -> None:
-        for name in names:
-            live = self._live.pop(name)
-            self._boxes[live.owner].live.discard(name)
-        if names:
-            self._engine.abort_request(list(names))
-
-    def _sweep(self) -> None:
-        """Drops what belongs to engines that are gone."""
-        while self._left:
-            box = self._boxes[owner := self._left.pop()]
-            self._abort(list(box.live))
-            del self._boxes[owner]
-
-    def step(self) -> None:
-        """Runs vLLM once and sorts what comes out."""
-        self._sweep()
-        outputs = self._engine.step()
-        touched: dict[int, list[_Live]] = {}
-        for output in outputs:
-            live = self._live.get(output.request_id)
+    def step(self) -> list[Event]:
+        """Runs vLLM once; returns what happened to all its rows."""
+        events: list[Event] = []
+        touched: dict[VllmEngine, list[tuple[_Live, Event]]] = {}
+        for output in self._engine.step():
+            number = int(output.request_id)
+            live = self._live.get(number)
             if live is None:
                 continue
-            box = self._boxes[live.owner]
-            if event := self._event(output, live):
-                box.events.append(event)
-                touched.setdefault(live.owner, []).append(live)
+            if event := self._event(output, number, live):
+                events.append(event)
+                touched.setdefault(live.engine, []).append((live, event))
                 if event.finish:
-                    del self._live[output.request_id]
-                    box.live.discard(output.request_id)
-        for owner, rows in touched.items():
-            self._count(self._boxes[owner], rows)
+                    del self._live[number]
+        for engine, rows in touched.items():
+            engine.stats += _account(rows)
+        return events
 
-    def _count(self, box: _Box, rows: Sequence[_Live]) -> None:
-        """Keeps the account: one pass of each side that runs, a token-row for every row.
-
-        Rows that look ahead do so together, as far as they look.
-        """
-        both, tokens = sum(live.both for live in rows), box.events[-len(rows) :]
-        base, aligned = zip(*(live.latest for live in rows), strict=True)
-        box.stats = Stats(
-            box.stats.base_passes + (both > 0) + max(base),
-            box.stats.aligned_passes + 1 + max(aligned),
-            box.stats.base_token_rows + both + sum(base),
-            box.stats.aligned_token_rows + len(rows) + sum(aligned),
-            box.stats.tokens + sum(len(event.tokens) for event in tokens),
-        )
-
-    def _event(self, output: Any, live: _Live) -> Event | None:
+    def _event(self, output: Any, number: int, live: _Live) -> Event | None:
         """Reads one of vLLM's outputs."""
         part = output.outputs[0]
         ids = list(part.token_ids)
@@ -219,13 +164,29 @@ class Runtime:
         live.emitted += len(ids)
         said = facts[: len(ids)]
         return Event(
-            live.number,
+            number,
             ids,
             [fact.source for fact in said],
             [fact.begins for fact in said],
             finish,
             live.cost if finish else None,
         )
+
+
+def _account(rows: Sequence[tuple[_Live, Event]]) -> Stats:
+    """What a step did for an engine: a pass of each side that runs, a token-row for every row.
+
+    Rows that look ahead do so together, as far as they look.
+    """
+    both = sum(live.both for live, _ in rows)
+    base, aligned = zip(*(live.latest for live, _ in rows), strict=True)
+    return Stats(
+        (both > 0) + max(base),
+        1 + max(aligned),
+        both + sum(base),
+        len(rows) + sum(aligned),
+        sum(len(event.tokens) for _, event in rows),
+    )
 
 
 class VllmEngine:
@@ -235,27 +196,23 @@ class VllmEngine:
         runtime: Where.
         method: ``baco``, or the name of the side that works alone.
         windows: Context windows of (base, aligned).
+
+    Attributes:
+        method: As given.
+        stats: What vLLM has done for this engine so far.
     """
 
     def __init__(self, runtime: Runtime, method: str, windows: tuple[int, int]) -> None:
-        self._runtime = runtime
-        self._method = method
-        self._windows = windows
+        self.method = method
+        self.stats = Stats(0, 0, 0, 0, 0)
         self.max_rows = sys.maxsize  # vLLM fills its own batch (`max_num_seqs`)
-        self._numbers = itertools.count()
-        self._owner = runtime.join()
-        self._gone = weakref.finalize(self, runtime.leave, self._owner)
+        self._runtime = runtime
+        self._windows = windows
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to decode."""
-        box = self._runtime.box(self._owner)
-        return not box.live and not box.events
-
-    @property
-    def stats(self) -> Stats:
-        """What vLLM has done for this engine so far."""
-        return self._runtime.box(self._owner).stats
+        return not self._runtime.works_for(self)
 
     def submit(self, request: Request, begun: Begun | None = None) -> int:
         """Adds a row.
@@ -265,7 +222,7 @@ class VllmEngine:
             begun: As `Engine`; vLLM goes on with nothing that was begun elsewhere.
 
         Returns:
-            The row's number.
+            The row's number, which no other row of the runtime has.
 
         Raises:
             InputError: If a prompt is empty or fills the context window, or the limit is < 1.
@@ -276,10 +233,7 @@ class VllmEngine:
                 "vLLM stopped in the middle of an answer", hint="its log says more; ask again"
             )
         base, aligned = (min(own, self._runtime.window) for own in self._windows)
-        limit = request.limit_within((base, aligned))
-        number = next(self._numbers)
-        self._runtime.submit(self._owner, number, request, self._method, limit)
-        return number
+        return self._runtime.submit(self, request, request.limit_within((base, aligned)))
 
     def cancel(self, number: int) -> Cost | None:
         """Drops a row; no further event tells of it.
@@ -287,19 +241,16 @@ class VllmEngine:
         Returns:
             What it has cost, or None if no such row is being decoded.
         """
-        return self._runtime.cancel(self._owner, number)
+        return self._runtime.cancel(number)
 
     def step(self) -> list[Event]:
-        """Runs vLLM once, unless it has done something for this engine already.
+        """Runs vLLM once.
 
         Returns:
-            What happened to each row that emitted tokens or finished.
+            What happened to each row that emitted tokens or finished: of this engine, and of the
+            others of the runtime, to whom sessions hand it on.
         """
-        box = self._runtime.box(self._owner)
-        if not box.events and box.live:
-            self._runtime.step()
-        events, box.events = box.events, []
-        return events
+        return self._runtime.step()
 
 
 class VllmPartner(Partner):
@@ -323,6 +274,7 @@ class VllmPartner(Partner):
     ) -> None:
         self.name = name
         self.runtime = runtime
+        self.hubs = runtime.hubs
         self.vocabulary = vocabulary
         self.context_window = context_window
         self.parameters = 1  # not counted: there is no choice whom to run

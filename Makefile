@@ -77,8 +77,8 @@ test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m gpu
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check src tests benchmarks recipes
-	$(BIN)/ruff check src tests benchmarks recipes
+	$(BIN)/ruff format --check src tests benchmarks recipes docs
+	$(BIN)/ruff check src tests benchmarks recipes docs
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
@@ -123,6 +123,23 @@ dist:
 	$(DIST_PIP) install -c constraints.txt torch==2.13.0
 	$(DIST_PIP) install -c constraints.txt dist/*.whl pytest
 	OMP_NUM_THREADS=1 $(DIST)/bin/python -m pytest -q --noconftest tests/test_readme.py
+
+# The documentation site, built strictly into build/site. Pages made from the code are written with what
+# tests need, so that every plug-in and option is there; mkdocs has an environment of its own.
+DOCS := .venv-docs
+DOCS_PIP := $(DOCS)/bin/python -m pip --disable-pip-version-check --quiet
+
+$(DOCS)/.done: constraints-docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS_PIP) install "pip>=25.1"
+	$(DOCS_PIP) install -c constraints-docs.txt --group docs
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS)/.done $(VENV)/.dev
+	rm -rf build/pages
+	$(BIN)/python -m docs._site.pages build/pages
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 
 # Clients pin each other's packages, so they have an environment of their own.
 CLIENTS := .venv-clients

@@ -32,7 +32,7 @@ def facts(method: Method) -> str:
 
 def example(group: Group) -> Iterator[str]:
     """Yields the lines that show a group."""
-    yield "```"
+    yield "```text"
     for sample in group:
         text = sample.text.strip() or f"(no text: {sample.finish_reason})"
         yield f"{sample.index + 1}  " + text.replace("\n", "\n   ").rstrip()

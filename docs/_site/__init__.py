@@ -1,0 +1,1 @@
+"""What builds the site: `pages` writes the pages that are generated, `hooks` are mkdocs' own."""

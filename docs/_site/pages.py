@@ -74,8 +74,8 @@ def methods() -> str:
     ]
     return (
         "# Methods\n\nA method makes a group of answers out of a prompt. This is what "
-        "`baco methods` prints; [Methods](../methods.md) shows real answers and the cost of each.\n\n"
-        + table(found)
+        "`baco methods` prints; [Methods](../methods.md) shows real answers and the cost "
+        "of each.\n\n" + table(found)
     )
 
 
@@ -83,7 +83,8 @@ def metrics() -> str:
     """The page of metrics."""
     return (
         "# Metrics\n\nThis is what `baco metrics list` prints. "
-        f"[Metrics and trade-offs](../metrics.md) says how they are used.\n\n{table(rows('metrics', 'list'))}"
+        f"[Metrics and trade-offs](../metrics.md) says how they are used.\n\n"
+        f"{table(rows('metrics', 'list'))}"
     )
 
 
@@ -96,8 +97,8 @@ def pairs() -> str:
         row["memory_gb"] = f"{row['memory_gb']:.3g}"
     return (
         "# Pairs\n\nThis is what `baco pairs` prints. Any two models from the Hub or from folders "
-        "make a pair too: `--pair BASE,ALIGNED`. Memory is that of both models' weights at two bytes "
-        f"each.\n\n{table(found)}"
+        "make a pair too: `--pair BASE,ALIGNED`. Memory is that of both models' weights at two "
+        f"bytes each.\n\n{table(found)}"
     )
 
 

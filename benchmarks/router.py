@@ -22,7 +22,7 @@ from typing import Any
 import baco
 from baco.pair import Pair
 from baco.routers.training import different_good_answers
-from baco.tiny.world import Prompt, prompts
+from baco.tiny.world import WorldPrompt, prompts
 from baco.tradeoff.dominance import dominance
 from recipes.tiny.decode import Answer
 from recipes.tiny.evaluate import Figures, N, coverages, figures, placed
@@ -43,7 +43,7 @@ HANDMADE: dict[str, Sequence[float]] = {
 LEARNED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
 
 
-def measure(pair: Pair, asked: Sequence[Prompt], seed: int, **setting: Any) -> Figures:
+def measure(pair: Pair, asked: Sequence[WorldPrompt], seed: int, **setting: Any) -> Figures:
     groups = pair.generate([p.text for p in asked], n=N, seed=seed, max_new_tokens=LIMIT, **setting)
     answers = [[Answer(s.text, len(s.token_ids), s.base_share) for s in g] for g in groups]
     found = figures(asked, answers)
@@ -54,12 +54,14 @@ def measure(pair: Pair, asked: Sequence[Prompt], seed: int, **setting: Any) -> F
 
 
 def curve(
-    pair: Pair, asked: Sequence[Prompt], router: str, grid: Sequence[float], seed: int
+    pair: Pair, asked: Sequence[WorldPrompt], router: str, grid: Sequence[float], seed: int
 ) -> dict[str, Figures]:
     return {f"{g:g}": measure(pair, asked, seed, router=f"{router}@{g:g}") for g in grid}
 
 
-def references(pair: Pair, asked: Sequence[Prompt], seed: int) -> dict[str, dict[str, Figures]]:
+def references(
+    pair: Pair, asked: Sequence[WorldPrompt], seed: int
+) -> dict[str, dict[str, Figures]]:
     return {
         name: {"T=1.0": measure(pair, asked, seed, method=name)} for name in ("base", "aligned")
     }

@@ -15,7 +15,7 @@ from baco.models.hf import HFPartner
 from baco.models.tokens import vocabulary_of
 from baco.prompts import PlainTemplate
 from baco.routers import parse
-from baco.tiny.world import Prompt
+from baco.tiny.world import WorldPrompt
 from recipes.tiny import lm
 from recipes.tiny.tokenizer import chat_ids, plain_ids
 from recipes.tiny.tokenizer import load as load_tokenizer
@@ -100,7 +100,7 @@ class Family:
 
     def answers(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[WorldPrompt],
         *,
         base: str,
         aligned: str,

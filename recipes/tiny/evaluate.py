@@ -13,7 +13,7 @@ import torch
 
 from baco.engine import Warp
 from baco.tiny.judge import quality, semantic_class, valid
-from baco.tiny.world import Prompt
+from baco.tiny.world import WorldPrompt
 from baco.tiny.world import prompts as world_prompts
 from baco.tradeoff.coverage import coverage
 from recipes.tiny.decode import MODELS, Answer, Family
@@ -29,7 +29,7 @@ N = 10
 Figures = dict[str, float]
 
 
-def figures(prompts: Sequence[Prompt], groups: Sequence[Sequence[Answer]]) -> Figures:
+def figures(prompts: Sequence[WorldPrompt], groups: Sequence[Sequence[Answer]]) -> Figures:
     """Summarise groups with the exact judge.
 
     Args:
@@ -54,7 +54,7 @@ def figures(prompts: Sequence[Prompt], groups: Sequence[Sequence[Answer]]) -> Fi
 @torch.inference_mode()
 def agreement(
     family: Family,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[WorldPrompt],
     groups: Sequence[Sequence[Answer]],
     aligned: str = "aligned",
 ) -> float:

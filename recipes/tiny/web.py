@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from baco.tiny.grammar import expand, variables
-from baco.tiny.kinds import KINDS, Kind
+from baco.tiny.kinds import KINDS, PromptKind
 from baco.tiny.world import (
     Question,
     Slots,
@@ -106,11 +106,11 @@ class Mess:
 
 
 @cache
-def _training(kind: Kind) -> tuple[Slots, ...]:
+def _training(kind: PromptKind) -> tuple[Slots, ...]:
     return split_combinations(kind.name)["train"]
 
 
-def question(rng: random.Random, kind: Kind | None = None) -> tuple[str, Question]:
+def question(rng: random.Random, kind: PromptKind | None = None) -> tuple[str, Question]:
     """Draw a training prompt.
 
     Args:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from baco.engine.loop import Stats
     from baco.engine.request import Cost
 
-Finish = Literal["stop", "length", "stop_string", "withheld", "failed"]
+FinishReason = Literal["stop", "length", "stop_string", "withheld", "failed"]
 """Why a sample ended; `withheld` is said of what a moderation filter refused, `failed` of a
 method that found no answer in what the model wrote, however often it asked."""
 
@@ -135,7 +135,7 @@ class Sample:
     prompt: str | list[dict[str, str]]
     index: int
     text: str
-    finish_reason: Finish
+    finish_reason: FinishReason
     seed: int
     method: str
     router: str | None = None

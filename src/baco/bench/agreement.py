@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from baco.bench.records import Record
-from baco.bench.samples import TENTHS, Floats
+from baco.bench.samples import TENTHS
 from baco.errors import UnsupportedError
 from baco.metrics.cache import Cache, content_key
+from baco.reporting.resampling import Floats
 
 if TYPE_CHECKING:
     from baco.models.sides import Models

@@ -14,7 +14,7 @@ from baco.bench.records import Record
 from baco.bench.results import Comparison, Discarded
 from baco.errors import InputError
 from baco.tradeoff.analyse import analyse
-from baco.tradeoff.analysis import Analysis, Setting, average, averaged_metrics
+from baco.tradeoff.analysis import Analysis, CurveSetting, average, averaged_metrics
 from baco.tradeoff.space import Space
 
 LEVELS = ("lexical", "semantic", "overall")
@@ -293,7 +293,7 @@ def analyse_curves(comparison: Comparison, options: ReportOptions) -> Analysis:
     return _analyse(comparison, same, None, None, options, options.bootstrap)
 
 
-def normalised(analysis: Analysis) -> dict[Setting, tuple[float, float]]:
+def normalised(analysis: Analysis) -> dict[CurveSetting, tuple[float, float]]:
     """Mean normalised (quality, diversity) of each setting; points outside the box count too.
 
     Quality is the mean over the quality axes, diversity the mean over the diversity axes, of the
@@ -305,8 +305,8 @@ def normalised(analysis: Analysis) -> dict[Setting, tuple[float, float]]:
     Returns:
         Setting -> (quality, diversity), NaN where a metric has no value.
     """
-    xs: dict[Setting, dict[str, float]] = {}
-    ys: dict[Setting, dict[str, float]] = {}
+    xs: dict[CurveSetting, dict[str, float]] = {}
+    ys: dict[CurveSetting, dict[str, float]] = {}
     for space in averaged_spaces(analysis):
         for curve, placed in space.curves.items():
             for point in placed:

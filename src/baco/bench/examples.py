@@ -13,7 +13,7 @@ from baco.bench.results import Comparison
 from baco.bench.samples import stops_early
 from baco.bench.store import Store
 from baco.prompts import question_of
-from baco.tradeoff.analysis import Setting
+from baco.tradeoff.analysis import CurveSetting
 
 PROMPTS, ANSWERS = 3, 6
 GOOD = 0.8
@@ -55,7 +55,7 @@ def examples(
     return [*found, *along]
 
 
-def shown_setting(figures: Figures) -> Setting | None:
+def shown_setting(figures: Figures) -> CurveSetting | None:
     """A router's setting for examples: the most diverse one of good quality, if there is any."""
     routers = set(router_curves(figures.comparison))
     analysis = figures.everything
@@ -67,7 +67,7 @@ def shown_setting(figures: Figures) -> Setting | None:
 
 
 def groups_of(
-    store: Store, comparison: Comparison, setting: Setting, records: Sequence[Record]
+    store: Store, comparison: Comparison, setting: CurveSetting, records: Sequence[Record]
 ) -> list[tuple[Record, list[dict[str, Any]]]]:
     """The groups of a setting for some prompts, in the order of the prompts."""
     names = [r.id for r in records]
@@ -86,7 +86,7 @@ def _prompts(comparison: Comparison) -> list[Record]:
 def _along(
     store: Store,
     comparison: Comparison,
-    setting: Setting | None,
+    setting: CurveSetting | None,
     records: Sequence[Record],
     usual: Mapping[str, float],
 ) -> list[tuple[str, list[str]]]:
@@ -107,7 +107,7 @@ def _question(record: Record) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def _title(setting: Setting) -> str:
+def _title(setting: CurveSetting) -> str:
     return f"{setting[0]}@{setting[1]}" if setting[1] else setting[0]
 
 

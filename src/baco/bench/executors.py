@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baco.bench.generate import Failed, GroupJob, Made, Pull, make
-from baco.bench.places import Place, found_devices, on_nodes, places
+from baco.bench.places import EnginePlace, found_devices, on_nodes, places
 from baco.bench.plan import Plan
 from baco.bench.run import WHOLE, BenchWorker, Part, load_pair, unmade
 from baco.bench.store import Store
@@ -68,7 +68,7 @@ def execute(
         _ray(plan, path, part, workers)
 
 
-def _processes(path: Path, part: Part, spots: Sequence[Place]) -> None:
+def _processes(path: Path, part: Part, spots: Sequence[EnginePlace]) -> None:
     """Several processes on one store, which share the work through its claims.
 
     One that dies is started again; its claims are void, as its process is no more.
@@ -76,7 +76,7 @@ def _processes(path: Path, part: Part, spots: Sequence[Place]) -> None:
     context = get_context("spawn")
     errors = context.SimpleQueue()
 
-    def start(spot: Place) -> Any:
+    def start(spot: EnginePlace) -> Any:
         # Not daemons: an engine of several devices has processes of its own.
         child = context.Process(target=_child, args=(path, part, len(spots), errors))
         with _visible(spot):
@@ -120,7 +120,7 @@ def _processes(path: Path, part: Part, spots: Sequence[Place]) -> None:
 
 
 @contextlib.contextmanager
-def _visible(spot: Place) -> Iterator[None]:
+def _visible(spot: EnginePlace) -> Iterator[None]:
     """Lets processes that start now see the devices of one place only."""
     if not spot:
         yield

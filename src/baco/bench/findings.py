@@ -13,14 +13,14 @@ from typing import Literal
 import numpy as np
 
 from baco.bench.compare import LEVELS, Figures, normalised, other_pairs, router_curves
-from baco.bench.samples import Floats, Look
+from baco.bench.samples import SampleLook
 from baco.errors import BacoError
 from baco.models.known import known_pair
-from baco.reporting.resampling import draws, ends
+from baco.reporting.resampling import Floats, draws, ends
 from baco.reporting.tables import number
-from baco.tradeoff.analysis import Analysis, Setting
+from baco.tradeoff.analysis import Analysis, CurveSetting
 
-Verdict = Literal["confirmed", "not confirmed", "cannot be told"]
+FindingVerdict = Literal["confirmed", "not confirmed", "cannot be told"]
 
 RESAMPLES = 1000
 
@@ -42,10 +42,12 @@ class Finding:
     claim: str
     place: str
     measured: str
-    verdict: Verdict
+    verdict: FindingVerdict
 
 
-def findings(figures: Figures, looks: Mapping[Setting, Look], seed: int = 0) -> list[Finding]:
+def findings(
+    figures: Figures, looks: Mapping[CurveSetting, SampleLook], seed: int = 0
+) -> list[Finding]:
     """Looks for the paper's findings in a comparison.
 
     Args:
@@ -98,7 +100,7 @@ def difference(
     return value(analysis.levels), *ends(np.array([value(r) for r in analysis.replicates]))
 
 
-def _judge(found: tuple[float, float, float]) -> Verdict:
+def _judge(found: tuple[float, float, float]) -> FindingVerdict:
     """Confirmed if a difference is positive with its whole interval; without one, who knows."""
     value, low, _ = found
     if math.isnan(value) or math.isnan(low):
@@ -280,7 +282,7 @@ def _partial(figures: Figures) -> list[Finding]:
             f"below the last by {_show(below)}"
         )
         verdicts = {_judge(above), _judge(below)}
-        verdict: Verdict = "confirmed" if verdicts == {"confirmed"} else "not confirmed"
+        verdict: FindingVerdict = "confirmed" if verdicts == {"confirmed"} else "not confirmed"
         if "cannot be told" in verdicts:
             verdict = "cannot be told"
         text = f"{claim}: with the base, more Coverage than {lower}, less than {twin}"
@@ -311,7 +313,7 @@ def resampled(
     return value, *ends(np.array([statistic(draw) for draw in drawn]))
 
 
-def fall(looks: Sequence[Look], what: str) -> Callable[[Floats], float]:
+def fall(looks: Sequence[SampleLook], what: str) -> Callable[[Floats], float]:
     """How much a quantity falls from the first to the last third of the samples.
 
     Args:
@@ -339,7 +341,9 @@ def _best_router(figures: Figures) -> str | None:
     return _by_router(figures, "p-punc") or best
 
 
-def _positions(figures: Figures, looks: Mapping[Setting, Look], seed: int) -> list[Finding]:
+def _positions(
+    figures: Figures, looks: Mapping[CurveSetting, SampleLook], seed: int
+) -> list[Finding]:
     place = "§6.1"
     claims = {
         "base": "the base model's share falls as the answer goes on",
@@ -365,7 +369,9 @@ def _positions(figures: Figures, looks: Mapping[Setting, Look], seed: int) -> li
     return found
 
 
-def _early_stops(figures: Figures, looks: Mapping[Setting, Look], seed: int) -> list[Finding]:
+def _early_stops(
+    figures: Figures, looks: Mapping[CurveSetting, SampleLook], seed: int
+) -> list[Finding]:
     place, claim = "§6.2", "early stops become more frequent with γ"
     found = []
     for router in ("p-punc", "p"):
@@ -376,7 +382,7 @@ def _early_stops(figures: Figures, looks: Mapping[Setting, Look], seed: int) -> 
             continue
         low, high = looks[numbers[0]], looks[numbers[-1]]
 
-        def statistic(draw: Floats, low: Look = low, high: Look = high) -> float:
+        def statistic(draw: Floats, low: SampleLook = low, high: SampleLook = high) -> float:
             return float(draw @ (high.early - low.early) / draw.sum())
 
         value = resampled(statistic, len(low.records), seed)

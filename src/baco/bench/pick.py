@@ -23,12 +23,12 @@ from baco.bench.compare import (
 )
 from baco.bench.plan import SamplingPlan
 from baco.bench.results import Comparison
-from baco.bench.samples import Floats, Look
+from baco.bench.samples import SampleLook
 from baco.errors import InputError, UnknownNameError
 from baco.metrics.spec import Metric
-from baco.reporting.resampling import INTERVAL, draws
+from baco.reporting.resampling import INTERVAL, Floats, draws
 from baco.reporting.tables import DASH, Table
-from baco.tradeoff.analysis import Analysis, Setting
+from baco.tradeoff.analysis import Analysis, CurveSetting
 
 RESAMPLES = 1000
 NEAR = 0.05
@@ -70,7 +70,7 @@ class Candidate:
         wins: Share of resamples of the prompts in which it is the one to pick.
     """
 
-    setting: Setting
+    setting: CurveSetting
     quality: tuple[float, float, float]
     diversity: tuple[float, float, float]
     worth: float
@@ -99,12 +99,14 @@ class Pick:
     best: Candidate
     ranked: Sequence[Candidate]
     others: int
-    half: tuple[Setting, float, float] | None
+    half: tuple[CurveSetting, float, float] | None
     command: str
     rule: str
 
 
-def pick(comparison: Comparison, looks: Mapping[Setting, Look], wish: Wish, seed: int = 0) -> Pick:
+def pick(
+    comparison: Comparison, looks: Mapping[CurveSetting, SampleLook], wish: Wish, seed: int = 0
+) -> Pick:
     """Picks a setting of the main pair.
 
     Where a least quality is asked for, the most diverse setting that has it is picked; otherwise
@@ -195,17 +197,17 @@ def _metric(comparison: Comparison, wanted: str) -> Metric:
 
 
 def _tables(
-    comparison: Comparison, analysis: Analysis, metric: Metric, settings: Sequence[Setting]
-) -> tuple[dict[Setting, Floats], dict[Setting, Floats], dict[Setting, Floats]]:
+    comparison: Comparison, analysis: Analysis, metric: Metric, settings: Sequence[CurveSetting]
+) -> tuple[dict[CurveSetting, Floats], dict[CurveSetting, Floats], dict[CurveSetting, Floats]]:
     """Per prompt: the quality metric, and mean normalised quality and diversity."""
     names = [r.id for r in comparison.records]
     xs = {s.quality.name: s.x for s in averaged_spaces(analysis) if s.x}
     ys = {s.diversity.name: s.y for s in averaged_spaces(analysis) if s.y}
-    quality: dict[Setting, Floats] = {}
-    good: dict[Setting, Floats] = {}
-    diverse: dict[Setting, Floats] = {}
+    quality: dict[CurveSetting, Floats] = {}
+    good: dict[CurveSetting, Floats] = {}
+    diverse: dict[CurveSetting, Floats] = {}
 
-    def column(setting: Setting, name: str) -> Floats:
+    def column(setting: CurveSetting, name: str) -> Floats:
         values = comparison.values.get((setting, name), {})
         return np.array([values.get(record, math.nan) for record in names])
 
@@ -240,8 +242,8 @@ def _intervals(values: Floats, drawn: Floats) -> list[tuple[float, float, float]
 
 
 def _half(
-    comparison: Comparison, settings: Sequence[Setting], choose: object, q: Floats, d: Floats
-) -> tuple[Setting, float, float] | None:
+    comparison: Comparison, settings: Sequence[CurveSetting], choose: object, q: Floats, d: Floats
+) -> tuple[CurveSetting, float, float] | None:
     """What one half of the prompts picks, and how it does on the other."""
     assert callable(choose)
     first = {r.id for r in comparison.halves()[0]}
@@ -282,7 +284,7 @@ def _rule(wish: Wish, metric: Metric) -> str:
     return f"{large} with {', '.join(asked)}" if asked else large
 
 
-def command(comparison: Comparison, setting: Setting) -> str:
+def command(comparison: Comparison, setting: CurveSetting) -> str:
     """A command that answers a prompt with a setting."""
     cell = comparison.cells[setting]
     parts = ["baco generate PROMPT", f"-n {cell.n}", f"--pair {cell.pair}"]
@@ -321,7 +323,7 @@ def _flag(method: str) -> str:
     return f"--{alias.replace('_', '-')}" if alias else "--control"
 
 
-def title(setting: Setting) -> str:
+def title(setting: CurveSetting) -> str:
     """Curve and control, for people."""
     return f"{setting[0]}@{setting[1]}" if setting[1] else setting[0]
 

@@ -10,7 +10,7 @@ from typing import Any
 from baco.bench.plan import Plan
 from baco.errors import InputError
 
-Place = tuple[str, ...]
+EnginePlace = tuple[str, ...]
 """Devices of one engine, by what ``CUDA_VISIBLE_DEVICES`` calls them; none: wherever it runs."""
 
 WITHOUT_DEVICES = 2
@@ -28,7 +28,7 @@ def found_devices() -> list[str]:
     return [name for name in names if name and name != "-1"]
 
 
-def places(plan: Plan, devices: Sequence[str], workers: int | None) -> list[Place]:
+def places(plan: Plan, devices: Sequence[str], workers: int | None) -> list[EnginePlace]:
     """Places engines.
 
     Args:

@@ -13,10 +13,11 @@ import numpy as np
 
 from baco.bench.compare import Figures, normalised, own_curves, router_curves
 from baco.bench.results import Comparison
-from baco.bench.samples import TENTHS, Floats, Look
+from baco.bench.samples import TENTHS, SampleLook
 from baco.reporting.drawing import INK, as_svg, new_figure, quiet, trimmed
+from baco.reporting.resampling import Floats
 from baco.tradeoff import plots
-from baco.tradeoff.analysis import Analysis, Setting
+from baco.tradeoff.analysis import Analysis, CurveSetting
 from baco.tradeoff.space import Space
 
 AT_LEAST = 0.2
@@ -59,7 +60,9 @@ def main_space(analysis: Analysis) -> Space:
     return min(analysis.spaces, key=rank)
 
 
-def positions(comparison: Comparison, curve: str, looks: Mapping[Setting, Look]) -> str | None:
+def positions(
+    comparison: Comparison, curve: str, looks: Mapping[CurveSetting, SampleLook]
+) -> str | None:
     """Base share and switching of a curve by position, a line for each control (Paper: §6.1)."""
     mine = [s for s in comparison.curves[curve] if s in looks and looks[s].share > 0]
     if not mine:
@@ -110,7 +113,7 @@ def _smooth(total: Floats, alive: Floats, reach: int) -> Floats:
     return smooth
 
 
-def lengths(comparison: Comparison, looks: Mapping[Setting, Look]) -> str | None:
+def lengths(comparison: Comparison, looks: Mapping[CurveSetting, SampleLook]) -> str | None:
     """Length, early stops and loops: against γ, and against the base share (Paper: §6.2).
 
     Only thresholds from 0 to 1 share an axis; base shares are comparable for all routers.
@@ -166,7 +169,7 @@ def lengths(comparison: Comparison, looks: Mapping[Setting, Look]) -> str | None
     return as_svg(figure, "none", transparent=False)
 
 
-def cost(figures: Figures, looks: Mapping[Setting, Look]) -> str | None:
+def cost(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> str | None:
     """Mean normalised quality and diversity of every setting, coloured by what a token costs."""
     if figures.everything is None:
         return None

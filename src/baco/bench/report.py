@@ -22,14 +22,14 @@ from baco.bench.compare import Figures, ReportOptions, compare, own_curves, rout
 from baco.bench.examples import STYLE, examples, groups_of, shown_setting
 from baco.bench.findings import Finding, findings
 from baco.bench.results import Comparison, Discarded, read_results
-from baco.bench.samples import Look, look, usual_lengths
+from baco.bench.samples import SampleLook, look, usual_lengths
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache
 from baco.models.folders import cache_folder
 from baco.reporting.pages import document, picture
 from baco.reporting.tables import Table, inert, to_csv, to_html, to_latex, to_markdown
-from baco.tradeoff.analysis import Analysis, Setting
+from baco.tradeoff.analysis import Analysis, CurveSetting
 from baco.tradeoff.tables import LEVELS
 from baco.tradeoff.tables import figures as rows_of
 from baco.tradeoff.tables import to_csv as figures_csv
@@ -69,7 +69,7 @@ class Section:
     """
 
     figures: Figures
-    looks: Mapping[Setting, Look]
+    looks: Mapping[CurveSetting, SampleLook]
     findings: Sequence[Finding]
     tables: Mapping[str, Table]
     plots: Mapping[str, tuple[str, str]]
@@ -191,7 +191,7 @@ def _section(
 
 def read_looks(
     store: Store, comparison: Comparison
-) -> tuple[dict[Setting, Look], dict[str, float]]:
+) -> tuple[dict[CurveSetting, SampleLook], dict[str, float]]:
     """Reads all samples of a comparison once.
 
     Args:
@@ -203,7 +203,7 @@ def read_looks(
     """
     names = {r.id for r in comparison.records}
 
-    def groups(setting: Setting) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    def groups(setting: CurveSetting) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         for record, samples in store.groups(comparison.cells[setting]):
             if record.id in names:
                 yield record.id, samples
@@ -239,7 +239,7 @@ def _agreement(store: Store, figures: Figures) -> dict[str, Any]:
 
 def _tables(
     figures: Figures,
-    looks: Mapping[Setting, Look],
+    looks: Mapping[CurveSetting, SampleLook],
     found: Sequence[Finding],
     lost: Sequence[Discarded],
     seed: int,
@@ -285,7 +285,7 @@ def _tables(
 
 
 def _plots(
-    figures: Figures, looks: Mapping[Setting, Look], shares: Mapping[str, Any]
+    figures: Figures, looks: Mapping[CurveSetting, SampleLook], shares: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     comparison = figures.comparison
     if figures.drawn:

@@ -12,10 +12,10 @@ from baco.bench.records import Record
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from baco.metrics.spec import Metric, resolve
-from baco.tradeoff.analysis import Setting
+from baco.tradeoff.analysis import CurveSetting
 from baco.tradeoff.points import Point, Points, Reference
 
-Values = Mapping[str, float]
+RecordValues = Mapping[str, float]
 """Value by record id; NaN where a metric is undefined."""
 
 
@@ -50,12 +50,12 @@ class Comparison:
 
     dataset: str
     pair: str
-    cells: Mapping[Setting, Cell]
+    cells: Mapping[CurveSetting, Cell]
     records: tuple[Record, ...]
     metrics: tuple[Metric, ...]
-    values: Mapping[tuple[Setting, str], Values]
+    values: Mapping[tuple[CurveSetting, str], RecordValues]
     made_by: Mapping[str, str]
-    references: tuple[Setting, Setting]
+    references: tuple[CurveSetting, CurveSetting]
     discarded: tuple[Discarded, ...] = ()
     n: int = field(default=10)
 
@@ -65,9 +65,9 @@ class Comparison:
         return f"{self.dataset}, {self.pair}"
 
     @property
-    def curves(self) -> dict[str, list[Setting]]:
+    def curves(self) -> dict[str, list[CurveSetting]]:
         """Settings of each curve, in the plan's order."""
-        found: dict[str, list[Setting]] = {}
+        found: dict[str, list[CurveSetting]] = {}
         for setting in self.cells:
             found.setdefault(setting[0], []).append(setting)
         return found
@@ -118,7 +118,7 @@ class Comparison:
                 ]
         return Points(tuple(points), self.metrics)
 
-    def mean(self, setting: Setting, metric: str) -> float:
+    def mean(self, setting: CurveSetting, metric: str) -> float:
         """Mean of a metric over the prompts where it has a value; NaN if it has none."""
         column = self.values.get((setting, metric), {})
         found = [v for v in column.values() if math.isfinite(v)]
@@ -191,7 +191,7 @@ def _comparison(
     failures: Mapping[tuple[str, str], str],
 ) -> Comparison:
     discarded = []
-    settings: dict[Setting, Cell] = {}
+    settings: dict[CurveSetting, Cell] = {}
     for given in cells:
         cell = spelled_out(plan, given)
         name = cell.curve
@@ -222,7 +222,7 @@ def _comparison(
                 "the references are not finished on them",
             )
         )
-    kept: dict[Setting, Cell] = {}
+    kept: dict[CurveSetting, Cell] = {}
     for setting, cell in settings.items():
         have = len(prompts & whole[setting])
         if have == len(prompts):
@@ -250,15 +250,15 @@ def _comparison(
 
 
 def _scores(
-    store: Store, plan: Plan, cells: Mapping[Setting, Cell], prompts: set[str]
+    store: Store, plan: Plan, cells: Mapping[CurveSetting, Cell], prompts: set[str]
 ) -> tuple[
     tuple[Metric, ...],
-    dict[tuple[Setting, str], Values],
+    dict[tuple[CurveSetting, str], RecordValues],
     dict[str, str],
     list[Discarded],
 ]:
     """Values by setting and metric, of one scorer for each metric."""
-    by_maker: dict[str, dict[str, dict[Setting, dict[str, float]]]] = {}
+    by_maker: dict[str, dict[str, dict[CurveSetting, dict[str, float]]]] = {}
     for setting, cell in cells.items():
         for score in store.scores(cell):
             if score.record in prompts:
@@ -266,7 +266,7 @@ def _scores(
                 table = makers.setdefault(score.model, {})
                 table.setdefault(setting, {})[score.record] = score.value
     metrics: list[Metric] = []
-    values: dict[tuple[Setting, str], Values] = {}
+    values: dict[tuple[CurveSetting, str], RecordValues] = {}
     made_by: dict[str, str] = {}
     lost: list[Discarded] = []
     for wanted in dict.fromkeys([*plan.metrics.diversity, *plan.metrics.quality]):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from baco.reporting.resampling import Floats
 
 POSITIONS = 200
 """Token positions that are followed; later ones are left out of the curves by position."""
@@ -34,7 +34,7 @@ COSTS = ("base_passes", "aligned_passes", "drafted", "accepted", "tokens")
 
 
 @dataclass(frozen=True)
-class Look:
+class SampleLook:
     """What one setting's samples look like; arrays have one row a prompt.
 
     Attributes:
@@ -99,7 +99,7 @@ class Look:
 
 def look(
     groups: Iterable[tuple[str, Sequence[Mapping[str, Any]]]], usual: Mapping[str, float]
-) -> Look:
+) -> SampleLook:
     """Measures the samples of one setting.
 
     Args:
@@ -125,7 +125,7 @@ def look(
     table = np.array(rows, dtype=np.float64).reshape(len(names), 10).T
     positions = np.array(at, dtype=np.float64).reshape(len(names), 3, POSITIONS)
     tenths = np.array(inside, dtype=np.float64).reshape(len(names), 3, TENTHS)
-    return Look(
+    return SampleLook(
         records=tuple(names),
         samples=table[9],
         length=table[0],

@@ -10,16 +10,17 @@ import numpy as np
 from baco.bench.compare import LEVELS, Chosen, Figures, normalised, own_curves
 from baco.bench.findings import Finding, resampled
 from baco.bench.results import Comparison, Discarded
-from baco.bench.samples import EARLY, Floats, Look
+from baco.bench.samples import EARLY, SampleLook
+from baco.reporting.resampling import Floats
 from baco.reporting.tables import DASH, Table, number, percent
-from baco.tradeoff.analysis import Analysis, Levels, Setting, combine
-from baco.tradeoff.bootstrap import Key, combined_intervals
+from baco.tradeoff.analysis import Analysis, CurveSetting, Levels, combine
+from baco.tradeoff.bootstrap import FigureKey, combined_intervals
 
 ENOUGH = (0.95, 0.9, 0.8, 0.7, 0.5)
 """Shares of the aligned model's quality for which the best setting is named."""
 
 
-def _title(setting: Setting) -> str:
+def _title(setting: CurveSetting) -> str:
     return f"{setting[0]}@{setting[1]}" if setting[1] else setting[0]
 
 
@@ -67,7 +68,7 @@ def models(figures: Figures, seed: int) -> Table:
 
 
 def _mean(
-    comparison: Comparison, setting: Setting, metric: str, seed: int
+    comparison: Comparison, setting: CurveSetting, metric: str, seed: int
 ) -> tuple[float, float, float]:
     column = comparison.values.get((setting, metric), {})
     values = np.array([v for v in column.values() if math.isfinite(v)])
@@ -80,7 +81,7 @@ def coverage(
     name: str,
     title: str,
     levels: Levels,
-    intervals: Mapping[Key, tuple[float, float]],
+    intervals: Mapping[FigureKey, tuple[float, float]],
     methods: Sequence[str],
     note: str,
 ) -> Table:
@@ -212,7 +213,7 @@ def by_category(figures: Figures, level: str) -> Table | None:
     )
 
 
-def settings(figures: Figures, looks: Mapping[Setting, Look]) -> Table:
+def settings(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> Table:
     """Every setting: quality and diversity, cost, and what its samples look like."""
     comparison = figures.comparison
     analysis = figures.everything
@@ -280,7 +281,7 @@ def settings(figures: Figures, looks: Mapping[Setting, Look]) -> Table:
     )
 
 
-def best_at(figures: Figures, looks: Mapping[Setting, Look]) -> Table | None:
+def best_at(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> Table | None:
     """The setting that is most diverse among those of at least a given quality."""
     if figures.everything is None:
         return None
@@ -313,7 +314,7 @@ def best_at(figures: Figures, looks: Mapping[Setting, Look]) -> Table | None:
     )
 
 
-def lengths(comparison: Comparison, looks: Mapping[Setting, Look], seed: int) -> Table:
+def lengths(comparison: Comparison, looks: Mapping[CurveSetting, SampleLook], seed: int) -> Table:
     """Length, early stops, repetition and loops against the control (Paper: §6.2)."""
     rows: list[list[str]] = []
     rules, before = set(), ""
@@ -351,7 +352,7 @@ def _over_prompts(values: Floats, seed: int) -> tuple[float, float, float]:
     return resampled(lambda draw: float(draw @ values / draw.sum()), values.size, seed)
 
 
-def restarts(comparison: Comparison, looks: Mapping[Setting, Look]) -> Table | None:
+def restarts(comparison: Comparison, looks: Mapping[CurveSetting, SampleLook]) -> Table | None:
     """Settings whose short stops were drawn again, beside the same without (Paper: §6.2)."""
     rows: list[list[str]] = []
     rules = set()
@@ -405,7 +406,7 @@ def restarts(comparison: Comparison, looks: Mapping[Setting, Look]) -> Table | N
     )
 
 
-def positions(comparison: Comparison, looks: Mapping[Setting, Look], what: str) -> Table:
+def positions(comparison: Comparison, looks: Mapping[CurveSetting, SampleLook], what: str) -> Table:
     """Base share or switches in each tenth of the samples (Paper: §6.1, our own design)."""
     rows: list[list[str]] = []
     rules, before = set(), ""

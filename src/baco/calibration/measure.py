@@ -225,7 +225,9 @@ def _own_session(pair: Models) -> Make:
 # --- from a quality to a threshold ------------------------------------------------------------
 
 
-def for_quality(points: Path, metric: str, least: float, method: str | None = None) -> Target:
+def for_quality(
+    points: Path, metric: str, least: float, method: str | None = None
+) -> CalibrationTarget:
     """Picks the setting of a bench run that keeps a quality and costs as little of it as needed.
 
     Args:
@@ -259,7 +261,7 @@ def for_quality(points: Path, metric: str, least: float, method: str | None = No
         if method is not None and row["method"] != method:
             continue
         try:
-            settings.append(Target(row["method"], row["control"], float(row[metric])))
+            settings.append(CalibrationTarget(row["method"], row["control"], float(row[metric])))
         except ValueError:
             raise InputError(
                 f"{points}, line {number}: {metric} is {row[metric]!r}", hint="give a number"
@@ -275,7 +277,7 @@ def for_quality(points: Path, metric: str, least: float, method: str | None = No
 
 
 @dataclass(frozen=True)
-class Target:
+class CalibrationTarget:
     """A setting that was picked for its quality.
 
     Attributes:

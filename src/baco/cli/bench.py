@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from baco.cli.bench_results import Seed, pick_setting, write_report
+from baco.cli.bench_results import ResampleSeed, pick_setting, write_report
 from baco.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Target = Annotated[
+PlanOrStore = Annotated[
     str,
     typer.Argument(
         help="A plan (a TOML file, or the name of one that comes with BaCo), or a store.",
@@ -63,7 +63,7 @@ def init(
 
 @app.command()
 def run(
-    target: Target,
+    target: PlanOrStore,
     store: StoreOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it needs: samples, time, memory.")
@@ -204,7 +204,7 @@ def _say_needs(plan: Plan, path: Path) -> None:
 
 @app.command()
 def score(
-    target: Target,
+    target: PlanOrStore,
     store: StoreOption = None,
     offline: Offline = False,
     workers: Annotated[
@@ -237,7 +237,7 @@ def score(
 
 
 @app.command()
-def status(target: Target, store: StoreOption = None) -> None:
+def status(target: PlanOrStore, store: StoreOption = None) -> None:
     """Shows a matrix of cells: how far each control of each curve is, and what failed."""
     from baco.bench.estimate import duration
     from baco.bench.status import matrix, progress
@@ -267,7 +267,7 @@ def status(target: Target, store: StoreOption = None) -> None:
 
 @app.command()
 def export(
-    target: Target,
+    target: PlanOrStore,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="A .jsonl or .parquet file.", show_default=False),
@@ -286,7 +286,7 @@ def export(
 
 @app.command()
 def report(
-    target: Target,
+    target: PlanOrStore,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -300,7 +300,7 @@ def report(
     rule: Annotated[
         str, typer.Option(help="Boundary of Coverage: drop, none, ramp, corner, zero_left.")
     ] = "drop",
-    seed: Seed = 0,
+    seed: ResampleSeed = 0,
     models: Annotated[
         bool,
         typer.Option(
@@ -326,7 +326,7 @@ def report(
 
 @app.command()
 def pick(
-    target: Target,
+    target: PlanOrStore,
     store: StoreOption = None,
     min_quality: Annotated[
         float | None,
@@ -347,7 +347,7 @@ def pick(
     ] = "",
     dataset: Annotated[str, typer.Option(help="The dataset, if there are several.")] = "",
     pair: Annotated[str, typer.Option(help="The pair, if there are several.")] = "",
-    seed: Seed = 0,
+    seed: ResampleSeed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Names the method and control to use, and why."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from baco.bench.results import Comparison
     from baco.bench.store import Store
 
-Seed = Annotated[int, typer.Option(help="Decides which prompts are drawn again.")]
+ResampleSeed = Annotated[int, typer.Option(help="Decides which prompts are drawn again.")]
 
 
 def write_report(

@@ -14,17 +14,17 @@ from baco.group import Sample
 from baco.methods.base import Setting, Task
 from baco.prompts import identity
 
-Key = tuple[Any, ...]
+OutputKey = tuple[Any, ...]
 """What tells samples in one file apart."""
 
 
-def key_of(sample: Sample) -> Key:
+def key_of(sample: Sample) -> OutputKey:
     """Returns the key of a finished sample."""
     about = (sample.seed, sample.method, sample.router, sample.gamma, sample.control)
     return (identity(sample.conversation), sample.index, *about)
 
 
-def wanted(task: Task, setting: Setting) -> Key:
+def wanted(task: Task, setting: Setting) -> OutputKey:
     """Returns the key that a task's sample will have."""
     about = (setting.method.name, setting.router_name, setting.gamma, setting.control)
     return (identity(task.prompt), task.index, setting.sampling.seed, *about)
@@ -50,7 +50,7 @@ class Output:
             raise InputError(f"{path} is not a file", hint="name a file to append to")
         self.path = path
         self.settings_path = path.with_name(f"{path.name}.settings.json")
-        self.done: set[Key] = set()
+        self.done: set[OutputKey] = set()
         try:
             self._file = path.open("ab", buffering=0)
         except OSError as error:

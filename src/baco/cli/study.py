@@ -22,9 +22,11 @@ app = typer.Typer(
 )
 
 StudyFile = Annotated[Path, typer.Argument(help="The study file.", show_default=False)]
-Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+StudySeed = Annotated[int, typer.Option(help="Everything random follows from it.")]
 Both = Annotated[bool, typer.Option(help="Bootstrap over raters as well as prompts.")]
-Level = Annotated[float, typer.Option(help="Coverage of the intervals.", min=0.5, max=0.999)]
+IntervalLevel = Annotated[
+    float, typer.Option(help="Coverage of the intervals.", min=0.5, max=0.999)
+]
 Url = Annotated[str, typer.Option(help="Address at which annotators reach the server.")]
 
 LOCAL = "http://127.0.0.1:8010"
@@ -65,7 +67,7 @@ def create(
         Path | None, typer.Option(help="Text file with your own consent text.", show_default=False)
     ] = None,
     contact: Annotated[str, typer.Option(help="Whom annotators can ask.")] = "",
-    seed: Seed = 0,
+    seed: StudySeed = 0,
     url: Url = LOCAL,
 ) -> None:
     """Pick prompts and responses, matched and balanced, and invite annotators."""
@@ -177,8 +179,8 @@ def report(
         typer.Option(help="JSONL with more scores, as baco metrics score -o writes them."),
     ] = None,
     resample_raters: Both = False,
-    level: Level = 0.95,
-    seed: Seed = 0,
+    level: IntervalLevel = 0.95,
+    seed: StudySeed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print every number as JSON.")] = False,
 ) -> None:
     """Results with intervals, agreement, metrics: terminal, or a folder of files."""
@@ -248,8 +250,8 @@ def simulate(
     responses: Annotated[int, typer.Option(help="Responses per method.", min=1)] = 3,
     trials: Annotated[int, typer.Option(help="Studies to simulate.", min=1)] = 400,
     resample_raters: Both = False,
-    level: Level = 0.95,
-    seed: Seed = 0,
+    level: IntervalLevel = 0.95,
+    seed: StudySeed = 0,
     plot: Annotated[Path | None, typer.Option(help="Write a plot (SVG) here.")] = None,
     rehearse: Annotated[
         Path | None,

@@ -189,7 +189,7 @@ def split_spec(router: Router) -> tuple[str, float | str | None]:
     return head, text if ":" in text or math.isinf(gamma) else gamma
 
 
-Run = Callable[["Models", Sequence[Task], Setting], Iterator[Update]]
+RunMethod = Callable[["Models", Sequence[Task], Setting], Iterator[Update]]
 """(pair, tasks, setting) -> updates; every task ends with its `Done`. A method that computes by
 itself yields `TURN` before each forward pass, so that it holds up nobody in a session."""
 
@@ -224,7 +224,7 @@ class Method:
     category: str
     control: str
     source: str
-    run: Run
+    run: RunMethod
     default: float | None = None
     low: float | None = None
     high: float | None = None

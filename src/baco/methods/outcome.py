@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from baco.engine.request import Cost
-from baco.group import Finish, Sample, base_share, switches
+from baco.group import FinishReason, Sample, base_share, switches
 from baco.methods.base import MAX_ATTEMPTS, Sampling, Setting
 from baco.methods.reader import Reader
 from baco.prompts import Conversation, as_json
 
 
-def too_short(reader: Reader, finish: Finish | None, attempt: int, sampling: Sampling) -> bool:
+def too_short(
+    reader: Reader, finish: FinishReason | None, attempt: int, sampling: Sampling
+) -> bool:
     """Whether a row stopped by itself too soon and may be drawn again.
 
     Args:
@@ -34,7 +36,7 @@ def too_short(reader: Reader, finish: Finish | None, attempt: int, sampling: Sam
 
 def sample_of(
     reader: Reader,
-    finish: Finish | None,
+    finish: FinishReason | None,
     prompt: Conversation,
     index: int,
     setting: Setting,

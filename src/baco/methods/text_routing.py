@@ -48,7 +48,7 @@ class TextStep(NamedTuple):
     ask: TextAsk
 
 
-class Draft(NamedTuple):
+class TextDraft(NamedTuple):
     """What a side wrote from some place on: the whole text then, and whether it ends there."""
 
     text: str
@@ -56,8 +56,8 @@ class Draft(NamedTuple):
 
 
 Next = Generator[TextStep, TextReply, str | None]
-Ending = Literal["stop", "length", "stop_string"]
-Writing = Generator[TextStep, TextReply, Ending]
+TextEnding = Literal["stop", "length", "stop_string"]
+Writing = Generator[TextStep, TextReply, TextEnding]
 
 
 @dataclass
@@ -87,7 +87,7 @@ class RoutedAnswer:
     units: list[str] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
     asked: list[int] = field(default_factory=lambda: [0, 0])
-    drafts: dict[tuple[int, bool], Draft] = field(default_factory=dict)
+    drafts: dict[tuple[int, bool], TextDraft] = field(default_factory=dict)
 
     def write(self) -> Writing:
         """Writes the answer; yields what is needed, and the reply is sent back."""
@@ -120,9 +120,9 @@ class RoutedAnswer:
         What it wrote before is used as long as the answer has gone the same way.
         """
         text = "".join(self.units)
-        draft = self.drafts.get((side, greedy), Draft("", False))
+        draft = self.drafts.get((side, greedy), TextDraft("", False))
         if not draft.text.startswith(text) or (draft.text == text and not draft.over):
-            draft = Draft(text, False)
+            draft = TextDraft(text, False)
         for _ in range(LONGEST_UNIT):
             units = segment(draft.text[len(text) :])
             if draft.over or len(units) > 1:
@@ -136,7 +136,7 @@ class RoutedAnswer:
                     "a server wrote nothing and did not end the answer",
                     hint="check that it can continue an answer that has begun (docs/remote.md)",
                 )
-            draft = Draft(draft.text + reply.text, reply.over)
+            draft = TextDraft(draft.text + reply.text, reply.over)
         self.drafts[side, greedy] = draft
         units = segment(draft.text[len(text) :])
         return units[0] if units else None
@@ -220,7 +220,7 @@ def run_text(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[
     yield Stats(base, aligned, 0, 0, sum(len(a.units) for a in answers.values()))
 
 
-def _sample(answer: RoutedAnswer, finish: Ending, setting: Setting) -> Sample:
+def _sample(answer: RoutedAnswer, finish: TextEnding, setting: Setting) -> Sample:
     """Makes the sample of a finished answer; its tokens are units."""
     names = [SOURCE_NAMES[source] for source in answer.sources]
     begins = [True] * len(names)

@@ -147,7 +147,7 @@ def position_limit(config: Any, tokenizer: Any) -> int:
     return limit
 
 
-class Encoder:
+class TextEncoder:
     """Texts to vectors.
 
     Args:

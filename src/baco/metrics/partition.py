@@ -16,11 +16,11 @@ PATIENCE = 0.8
 THRESHOLDS = (-7.71875, -6.28125, -6.0, -5.71875, -5.5, -5.0, -4.375, -3.4375, -2.046875)
 """Raw scores of Skywork-Reward-Gemma-2-27B-v0.2 above which the mark goes up by one."""
 
-Asked = list[tuple[int, int]]
+AskedPairs = list[tuple[int, int]]
 Answers = Sequence[bool]
 
 
-def first_come(n: int) -> Generator[Asked, Answers, list[int]]:
+def first_come(n: int) -> Generator[AskedPairs, Answers, list[int]]:
     """Partitions n outputs by comparing them with the first member of each class.
 
     The first output not yet placed opens a class; every later one not yet placed is compared with

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from baco.metrics.judge import Judge
 
 Values = NDArray[np.float64]
-Run = Callable[[list[Item]], Iterable[Sequence[float]]]
+PassFunction = Callable[[list[Item]], Iterable[Sequence[float]]]
 
 FLUSH_SECONDS = 2.0
 POOL_FROM = 40
@@ -169,7 +169,7 @@ class Passes:
 
     # -- results --------------------------------------------------------------------------------
 
-    def run(self, kind: str, items: Sequence[Item], run: Run) -> list[Values]:
+    def run(self, kind: str, items: Sequence[Item], run: PassFunction) -> list[Values]:
         """Computes a value for each item, from memory, from disk, or by running the pass.
 
         Items are run from long to short, so that a batch holds texts of like length and memory runs
@@ -193,7 +193,7 @@ class Passes:
             self._compute(kind, missing, run)
         return [self._memory[key] for key in keys]
 
-    def _compute(self, kind: str, missing: Mapping[bytes, Item], run: Run) -> None:
+    def _compute(self, kind: str, missing: Mapping[bytes, Item], run: PassFunction) -> None:
         order = sorted(missing, key=lambda k: -sum(map(len, missing[k])))
         fresh: dict[bytes, bytes] = {}
         stored = time.monotonic()

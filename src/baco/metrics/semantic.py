@@ -32,15 +32,15 @@ Asked = Sequence[tuple[Generations, int, int]]
 
 def embeddings(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[Values]:
     """Vectors of all outputs, one matrix a group; shared by the metrics with the same encoder."""
-    from baco.metrics.hf import Encoder, dtype_of
+    from baco.metrics.hf import TextEncoder, dtype_of
 
     model = passes.model(metric)
     pooler = metric.role == "vendi" and not model.has("modules.json")
     kind = f"{'pooler' if pooler else 'sentence-transformers'}|{model.label}"
     dtype = dtype_of(passes.options, large=False)
 
-    def encoder() -> Encoder:
-        return passes.load((kind, dtype), lambda: Encoder(model, passes.options, pooler=pooler))
+    def encoder() -> TextEncoder:
+        return passes.load((kind, dtype), lambda: TextEncoder(model, passes.options, pooler=pooler))
 
     texts: list[Item] = [(text,) for group in groups for text in group.generations]
     found = iter(passes.run(f"embedding|{kind}|{dtype}", texts, lambda items: encoder()(items)))

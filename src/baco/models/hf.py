@@ -359,7 +359,7 @@ class HFPartner(Partner):
         )
 
 
-Prompt = tuple[float, tuple[int, ...]]
+PromptIds = tuple[float, tuple[int, ...]]
 """What decides a prefill: which variant of the model, and the token ids."""
 
 
@@ -386,7 +386,7 @@ class HFCache:
     @torch.inference_mode()
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Feeds whole prompts into empty rows; equal prompts are computed once."""
-        same: dict[Prompt, list[int]] = {}
+        same: dict[PromptIds, list[int]] = {}
         for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
             same.setdefault((self.kind(row), tuple(prompt)), []).append(i)
         self._slots.reserve(len(self._lengths), max(len(prompt) for _, prompt in same))
@@ -399,9 +399,9 @@ class HFCache:
 
     def _prefill(
         self,
-        keys: Sequence[Prompt],
+        keys: Sequence[PromptIds],
         rows: Sequence[int],
-        same: Mapping[Prompt, Sequence[int]],
+        same: Mapping[PromptIds, Sequence[int]],
     ) -> torch.Tensor:
         """Computes some prompts and puts them into their rows; the last tokens' logits [k, v]."""
         place = self.partner.place
@@ -456,10 +456,10 @@ class HFCache:
 
 
 def _portions(
-    keys: Sequence[Prompt],
-) -> Iterator[list[Prompt]]:
+    keys: Sequence[PromptIds],
+) -> Iterator[list[PromptIds]]:
     """Splits prompts, shortest first, so that memory stays bounded however many there are."""
-    portion: list[Prompt] = []
+    portion: list[PromptIds] = []
     for key in keys:
         if portion and (len(portion) + 1) * len(key[1]) > PREFILL:
             yield portion

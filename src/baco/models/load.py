@@ -48,7 +48,7 @@ from baco.prompts import PlainTemplate
 
 logger = logging.getLogger("baco")
 
-Source = Any
+ModelSource = Any
 """A Hub id, a folder, a model of transformers, or a remote model: an `Endpoint`
 or its spec."""
 
@@ -76,7 +76,9 @@ class Checkpoint:
     endpoint: Endpoint | None = None
 
     @classmethod
-    def find(cls, source: Source, tokenizer: Any, revision: str, loading: Loading) -> Checkpoint:
+    def find(
+        cls, source: ModelSource, tokenizer: Any, revision: str, loading: Loading
+    ) -> Checkpoint:
         """Loads all but the weights of a checkpoint, or takes a model as it is."""
         if isinstance(source, Endpoint):
             tokens = source.tokenizer
@@ -178,7 +180,7 @@ class Checkpoint:
             return None  # few base models have one
 
 
-def _source(source: Source) -> Source:
+def _source(source: ModelSource) -> ModelSource:
     """Returns a source, read if it is the spec of a remote model."""
     if isinstance(source, str) and source.startswith(PREFIX):
         return Endpoint.parse(source)
@@ -193,8 +195,8 @@ def same_tokens(one: Any, other: Any) -> bool:
 
 
 def load_sides(
-    base: Source,
-    aligned: Source,
+    base: ModelSource,
+    aligned: ModelSource,
     *,
     adapter: str,
     tokenizers: tuple[Any, Any],

@@ -26,7 +26,7 @@ from baco.engine.partner import Lookahead, Partner
 from baco.engine.side import CATCH_UP, score_window
 from baco.models.hf import PREFILL, HFPartner, grown_capacity
 
-Device = torch.device
+TorchDevice = torch.device
 
 logger = logging.getLogger("baco")
 
@@ -69,8 +69,8 @@ class Shape:
         window: The longest text it takes, in tokens.
     """
 
-    place: Device
-    device: Device
+    place: TorchDevice
+    device: TorchDevice
     weights: int
     slot: int
     layers: int
@@ -227,14 +227,14 @@ class Need:
         entry = 2 * shape.number + (0 if self.job.filtered else _ID)
         return score_window(self.longest) * entry * shape.scores + _ROW
 
-    def at(self, rows: int, *, weights: bool = True) -> dict[Device, int]:
+    def at(self, rows: int, *, weights: bool = True) -> dict[TorchDevice, int]:
         """Bytes on each device, at the worst moment.
 
         Args:
             rows: Rows decoded at a time.
             weights: Whether weights count; they do not once they are there.
         """
-        total: dict[Device, int] = {}
+        total: dict[TorchDevice, int] = {}
         for number, (k, shape) in enumerate(self._sides):
             slots = rows * self._capacity(k) * shape.slot
             if weights and not (self.one_model and number):
@@ -250,13 +250,13 @@ class Need:
             total[self._draft.place] = total.get(self._draft.place, 0) + held
             passes.append((1, self._draft))
         # Sides take turns, so what a pass needs for the moment is needed once per device.
-        passing: dict[Device, int] = {}
+        passing: dict[TorchDevice, int] = {}
         for k, shape in passes:
             for device, size in self._moment(k, shape, rows):
                 passing[device] = max(passing.get(device, 0), size)
         return {device: size + passing.get(device, 0) for device, size in total.items()}
 
-    def _moment(self, k: int, shape: Shape, rows: int) -> list[tuple[Device, int]]:
+    def _moment(self, k: int, shape: Shape, rows: int) -> list[tuple[TorchDevice, int]]:
         """Bytes that a pass of one side needs on top, on either of its devices."""
         batch = rows * self._rows_per_pass
         fed = batch * (self.longest + 1)
@@ -285,7 +285,7 @@ class Need:
         return [(shape.place, here), (shape.device, max(step, copies))]
 
     def rows_within(
-        self, available: Mapping[Device, int], limit: int, *, weights: bool = False
+        self, available: Mapping[TorchDevice, int], limit: int, *, weights: bool = False
     ) -> int:
         """How many rows at a time fit, 0 to `limit`.
 
@@ -318,7 +318,7 @@ def need_of(sides: tuple[Partner, Partner], job: Workload) -> Need | None:
     return Need(sides, (base, aligned), job)
 
 
-def available_memory(device: Device) -> int | None:
+def available_memory(device: TorchDevice) -> int | None:
     """Bytes that a program can still have on a device; None where the system does not tell."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -330,7 +330,7 @@ def available_memory(device: Device) -> int | None:
     return min(found, default=None)
 
 
-def available_on(need: Need) -> dict[Device, int]:
+def available_on(need: Need) -> dict[TorchDevice, int]:
     """The available memory of every device that a job needs, as far as it is known."""
     known = {device: available_memory(device) for device in need.at(1)}
     return {device: size for device, size in known.items() if size is not None}
@@ -372,8 +372,8 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._free: dict[Sides, dict[Device, int]] = {}
-        self._promised: dict[Sides, dict[Device, int]] = {}
+        self._free: dict[Sides, dict[TorchDevice, int]] = {}
+        self._promised: dict[Sides, dict[TorchDevice, int]] = {}
         self._told: dict[Sides, int] = {}
 
     def rows(

@@ -15,7 +15,7 @@ from baco.prompts import IDS, RAW, Conversation, Message, PlainTemplate
 if TYPE_CHECKING:
     from baco.engine.partner import Partner
     from baco.models.known import BasePrompt, KnownPair
-    from baco.routers.judge import Judge
+    from baco.routers.judge import WordJudge
 
 Encoder = Callable[[Conversation], Sequence[int]]
 """A conversation -> the token ids after which the answer begins."""
@@ -331,7 +331,7 @@ class Models:
     ) -> None:
         self.name = name
         self.sides = sides
-        self.judge: Callable[[Conversation], Judge] | None = None
+        self.judge: Callable[[Conversation], WordJudge] | None = None
         self.known: KnownPair | None = None
         self.base_prompt = base_prompt
         self.drafts: dict[str, Partner] = {}

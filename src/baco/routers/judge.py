@@ -18,7 +18,7 @@ import torch
 from baco.engine.router import BOTH, Router, Rule, View
 from baco.errors import InputError
 
-Judge = Callable[[list[int], int, int], bool]
+WordJudge = Callable[[list[int], int, int], bool]
 """(emitted token ids, base's proposal, aligned's proposal) -> whether the base model may speak."""
 
 
@@ -39,7 +39,7 @@ RULE = Rule(
 )
 
 
-def bind(router: Router, judge: Judge) -> Router:
+def bind(router: Router, judge: WordJudge) -> Router:
     """Returns the router with its `judge` rule asking this judge.
 
     Args:

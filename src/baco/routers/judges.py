@@ -21,7 +21,7 @@ from baco.prompts import Conversation, Message
 if TYPE_CHECKING:
     from baco.metrics.chat import ChatJudge
     from baco.models.sides import Models
-    from baco.routers.judge import Judge
+    from baco.routers.judge import WordJudge
 
 INSTRUCTIONS = """\
 Somebody is writing an answer word by word, and you decide whether the next word may be an \
@@ -70,7 +70,7 @@ def _text(pair: Models, ids: list[int]) -> str:
     return b"".join(pair.token_bytes[i] for i in ids).decode(errors="replace")
 
 
-def aligned_judge(pair: Models) -> Callable[[Conversation], Judge]:
+def aligned_judge(pair: Models) -> Callable[[Conversation], WordJudge]:
     """Makes the pair's aligned model the judge: one forward, is "yes" likelier than "no"?
 
     Args:
@@ -98,7 +98,7 @@ def aligned_judge(pair: Models) -> Callable[[Conversation], Judge]:
             )
         return torch.tensor(found["yes"]), torch.tensor(found["no"])
 
-    def of(request: Conversation) -> Judge:
+    def of(request: Conversation) -> WordJudge:
         def judge(emitted: list[int], base: int, aligned: int) -> bool:
             texts = (_text(pair, ids) for ids in (emitted, [base], [aligned]))
             text = question(request, AS_WORD, *texts)
@@ -115,7 +115,7 @@ def aligned_judge(pair: Models) -> Callable[[Conversation], Judge]:
     return of
 
 
-def http_judge(pair: Models, client: ChatJudge) -> Callable[[Conversation], Judge]:
+def http_judge(pair: Models, client: ChatJudge) -> Callable[[Conversation], WordJudge]:
     """Makes a model behind an OpenAI-compatible interface the judge.
 
     Args:
@@ -131,7 +131,7 @@ def http_judge(pair: Models, client: ChatJudge) -> Callable[[Conversation], Judg
         found = reply.get("yes") if isinstance(reply, dict) else None
         return found if isinstance(found, bool) else None
 
-    def of(request: Conversation) -> Judge:
+    def of(request: Conversation) -> WordJudge:
         def judge(emitted: list[int], base: int, aligned: int) -> bool:
             texts = (_text(pair, ids) for ids in (emitted, [base], [aligned]))
             text = question(request, AS_JSON, *texts)

@@ -14,7 +14,7 @@ from baco.serve.errors import ApiError
 T = TypeVar("T")
 
 
-class Place:
+class QueuePlace:
     """One request's place in the queue; `leave` gives back what it holds.
 
     Args:
@@ -61,14 +61,14 @@ class Turns:
         self._lock = threading.Lock()
         self._asked: Counter[str] = Counter()
         self._begun: Counter[str] = Counter()
-        self._queues: dict[str, deque[Place]] = {}
+        self._queues: dict[str, deque[QueuePlace]] = {}
 
     def __len__(self) -> int:
         """Answers that are being written or wait."""
         with self._lock:
             return self._asked.total()
 
-    def take(self, client: str, answers: int) -> Place:
+    def take(self, client: str, answers: int) -> QueuePlace:
         """Queues a request. One that is larger than the room is taken where there is no other.
 
         Args:
@@ -90,13 +90,13 @@ class Turns:
                         code="queue_full",
                         retry_after=2,
                     )
-            place = Place(self, client, answers)
+            place = QueuePlace(self, client, answers)
             self._asked[client] += answers
             self._queues.setdefault(client, deque()).append(place)
             self._admit(client)
         return place
 
-    def release(self, place: Place, answers: int) -> None:
+    def release(self, place: QueuePlace, answers: int) -> None:
         """Takes answers off a client's account."""
         with self._lock:
             answers = min(answers, place.answers)

@@ -16,7 +16,7 @@ from baco.calibration import prompts_for, spread
 from baco.errors import BacoError, clipped
 from baco.prompts import conversation_of
 from baco.routers import CASCADES, ROUTERS, parse
-from baco.serve.admission import Aside, Place, Turns
+from baco.serve.admission import Aside, QueuePlace, Turns
 from baco.serve.errors import ApiError, api_error, refuse_local
 from baco.serve.openai import ChatFormat, CompletionFormat, Format, collect, stream
 from baco.serve.pairs import DEFAULT_ROUTER, PRESETS, model_named
@@ -91,7 +91,7 @@ def _service(request: Request) -> Service:
 class EventStream(StreamingResponse):
     """A stream whose rows are freed however it ends."""
 
-    def __init__(self, running: Running, place: Place, events: AsyncIterator[str]) -> None:
+    def __init__(self, running: Running, place: QueuePlace, events: AsyncIterator[str]) -> None:
         super().__init__(
             events,
             media_type="text/event-stream",
@@ -191,7 +191,7 @@ async def _answer(
     turns: Turns = request.app.state.turns[pair]
     reading: Aside = request.app.state.reading
     running: Running | None = None
-    place: Place | None = None
+    place: QueuePlace | None = None
     try:
         prepared = await _unless_gone(request, reading.run(prepare, body))
         place = turns.take(_client(request), body.answers)

@@ -20,9 +20,9 @@ from baco.serve.errors import ApiError
 from baco.serve.telemetry import Telemetry
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OPEN = ("/", "/health", "/openapi.json", "/favicon.ico")
@@ -215,7 +215,7 @@ class LimitBody:
         elif body is not None:
             waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
-            async def replay() -> Message:
+            async def replay() -> AsgiMessage:
                 return waiting.pop() if waiting else await receive()
 
             await self.app(scope, replay, send)
@@ -268,7 +268,7 @@ class Observe:
         known = given[0] if given and _ID.fullmatch(given[0]) else f"req_{secrets.token_hex(12)}"
         started = time.monotonic()
 
-        async def watched(message: Message) -> None:
+        async def watched(message: AsgiMessage) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]

@@ -11,7 +11,7 @@ from baco import __version__
 from baco.engine.request import Cost
 from baco.group import Sample
 from baco.methods.base import Chunk
-from baco.serve.admission import Place
+from baco.serve.admission import QueuePlace
 from baco.serve.errors import api_error
 from baco.serve.scorer import Logprob
 from baco.serve.service import Prepared, Running
@@ -254,7 +254,7 @@ def _about(prepared: Prepared, warnings: Sequence[str]) -> dict[str, Any]:
 
 
 async def collect(
-    running: Running, form: Format, place: Place, warnings: Sequence[str] = ()
+    running: Running, form: Format, place: QueuePlace, warnings: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Waits for the whole answer and writes it."""
     prepared = running.prepared
@@ -280,7 +280,7 @@ async def collect(
 async def stream(
     running: Running,
     form: Format,
-    place: Place,
+    place: QueuePlace,
     warnings: Sequence[str] = (),
     *,
     include_usage: bool,

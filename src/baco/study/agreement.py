@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Level = Literal["nominal", "ordinal", "interval"]
+from baco.reporting.resampling import Floats
+
+ScaleLevel = Literal["nominal", "ordinal", "interval"]
 
 
 def complete(ratings: Floats) -> Floats:
@@ -110,7 +111,7 @@ def category_counts(codes: Floats) -> NDArray[np.int64]:
     return counts
 
 
-def krippendorff_alpha(codes: Floats, level: Level) -> float:
+def krippendorff_alpha(codes: Floats, level: ScaleLevel) -> float:
     """Krippendorff's alpha by coincidences; missing votes are allowed.
 
     Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability.
@@ -138,7 +139,7 @@ def krippendorff_alpha(codes: Floats, level: Level) -> float:
     return float(1 - (coincidences * distance).sum() / expected)
 
 
-def _distance(values: Floats, totals: Floats, level: Level) -> Floats:
+def _distance(values: Floats, totals: Floats, level: ScaleLevel) -> Floats:
     if level == "nominal":
         return 1 - np.eye(len(values))
     if level == "ordinal":

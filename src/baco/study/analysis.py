@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from baco.reporting.resampling import Floats
 from baco.study import agreement
-from baco.study.agreement import Floats
 from baco.study.intervals import Bootstrap, Estimate, binomial_p, exact_share, scipy_stats
 from baco.study.protocol import DIVERSITY, QUESTIONS
 from baco.study.store import Study, Vote
 
-Scores = Mapping[tuple[str, str], Mapping[str, float]]
+AutomaticScores = Mapping[tuple[str, str], Mapping[str, float]]
 """Automatic scores of whole groups, by (prompt text, method)."""
 
 
@@ -236,7 +236,7 @@ def analyse(
     level: float = 0.95,
     seed: int = 0,
     resample_raters: bool = False,
-    scores: Scores | None = None,
+    scores: AutomaticScores | None = None,
 ) -> Report:
     """Analyses a study.
 
@@ -368,7 +368,7 @@ def _agreement(tally: Tally, question: str) -> Agreement:
     )
 
 
-def _correlations(study: Study, tally: Tally, extra: Scores) -> list[Correlation]:
+def _correlations(study: Study, tally: Tally, extra: AutomaticScores) -> list[Correlation]:
     """Votes against every metric at hand; the length in words is always at hand."""
     result = []
     ratings: dict[int, list[int]] = {}
@@ -404,7 +404,7 @@ def _correlations(study: Study, tally: Tally, extra: Scores) -> list[Correlation
 
 
 def _group_scores(
-    study: Study, tally: Tally, each: Mapping[int, Mapping[str, float]], extra: Scores
+    study: Study, tally: Tally, each: Mapping[int, Mapping[str, float]], extra: AutomaticScores
 ) -> dict[tuple[int, int], dict[str, float]]:
     """Scores of groups: their own, means of their shown responses' scores, and further ones."""
     texts = study.prompts

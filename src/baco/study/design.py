@@ -55,7 +55,7 @@ class DesignOptions:
 
 
 @dataclass(frozen=True)
-class Item:
+class DesignItem:
     """One prompt of the study with the drawn responses of each method.
 
     Attributes:
@@ -89,7 +89,7 @@ class Design:
     """
 
     methods: tuple[str, ...]
-    items: list[Item]
+    items: list[DesignItem]
     candidates: list[dict[str, Any]] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -189,7 +189,7 @@ def _spread(values: Sequence[float]) -> float:
 
 def _candidates(
     table: Mapping[str, Mapping[str, StudyGroup]], options: DesignOptions
-) -> tuple[list[Item], dict[str, str]]:
+) -> tuple[list[DesignItem], dict[str, str]]:
     """Draws responses for every prompt that all methods answered often enough."""
     items, reasons = [], {}
     for prompt in dict.fromkeys(p for groups in table.values() for p in groups):
@@ -212,19 +212,19 @@ def _candidates(
             reasons[prompt] = f"a response of {max(words)} words"
             continue
         scores = {name: groups[prompt].scores for name, groups in table.items()}
-        items.append(Item(prompt, 0, sum(words) / len(words), drawn, scores))
+        items.append(DesignItem(prompt, 0, sum(words) / len(words), drawn, scores))
     return items, reasons
 
 
 def _stratify(
-    candidates: Sequence[Item], options: DesignOptions, reasons: dict[str, str]
-) -> list[list[Item]]:
+    candidates: Sequence[DesignItem], options: DesignOptions, reasons: dict[str, str]
+) -> list[list[DesignItem]]:
     """Equal-sized bins by mean length; only the shorter ones are kept."""
     order = sorted(candidates, key=lambda item: (item.words, item.prompt))
-    bins: list[list[Item]] = [[] for _ in range(options.bins)]
+    bins: list[list[DesignItem]] = [[] for _ in range(options.bins)]
     for rank, item in enumerate(order):
         at = rank * options.bins // len(order)
-        bins[at].append(Item(item.prompt, at, item.words, item.drawn, item.scores))
+        bins[at].append(DesignItem(item.prompt, at, item.words, item.drawn, item.scores))
     for item in itertools.chain(*bins[options.shortest :]):
         reasons[item.prompt] = f"longer: bin {item.bin + 1} of {options.bins}"
     usable = bins[: options.shortest]
@@ -250,8 +250,8 @@ def _quotas(sizes: Sequence[int], total: int) -> list[int]:
 
 
 def _draw(
-    bins: Sequence[Sequence[Item]], names: Sequence[str], options: DesignOptions
-) -> tuple[list[Item], dict[str, Any]]:
+    bins: Sequence[Sequence[DesignItem]], names: Sequence[str], options: DesignOptions
+) -> tuple[list[DesignItem], dict[str, Any]]:
     """Draws evenly from the bins until the methods' mean qualities are within the tolerance.
 
     Random draws come first, so every matched choice is equally likely; if none of them matches,
@@ -260,10 +260,10 @@ def _draw(
     rng = Random(f"{options.seed}/prompts")
     quotas = _quotas([len(items) for items in bins], options.prompts)
 
-    def once() -> list[list[Item]]:
+    def once() -> list[list[DesignItem]]:
         return [rng.sample(items, quota) for items, quota in zip(bins, quotas, strict=True)]
 
-    def flat(parts: Sequence[Sequence[Item]]) -> list[Item]:
+    def flat(parts: Sequence[Sequence[DesignItem]]) -> list[DesignItem]:
         return [item for part in parts for item in part]
 
     everything = flat(bins)
@@ -305,21 +305,24 @@ def _draw(
     }
 
 
-def _mean(items: Sequence[Item], name: str) -> float:
+def _mean(items: Sequence[DesignItem], name: str) -> float:
     return sum(item.quality(name) for item in items) / len(items)
 
 
-def _gap(items: Sequence[Item], names: Sequence[str]) -> float:
+def _gap(items: Sequence[DesignItem], names: Sequence[str]) -> float:
     return _spread([_mean(items, name) for name in names])
 
 
 def _best_swap(
-    parts: Sequence[list[Item]], bins: Sequence[Sequence[Item]], names: Sequence[str], gap: float
-) -> tuple[list[list[Item]], float] | None:
+    parts: Sequence[list[DesignItem]],
+    bins: Sequence[Sequence[DesignItem]],
+    names: Sequence[str],
+    gap: float,
+) -> tuple[list[list[DesignItem]], float] | None:
     """The one swap within a bin that brings the means closest, if it brings them closer."""
     count = sum(map(len, parts))
     sums = [sum(i.quality(name) for part in parts for i in part) for name in names]
-    best: tuple[float, int, int, Item] | None = None
+    best: tuple[float, int, int, DesignItem] | None = None
     for at, (part, pool) in enumerate(zip(parts, bins, strict=True)):
         inside = {item.prompt for item in part}
         for out, old in enumerate(part):

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from baco.errors import missing_extra
-from baco.reporting.resampling import draws, ends
-from baco.study.agreement import Floats
+from baco.reporting.resampling import Floats, draws, ends
 
 RESAMPLES = 4000
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 Phase = Literal["quality", "diversity", "creativity"]
-Question = Literal["quality", "overall", "format", "content", "creativity"]
+StudyQuestion = Literal["quality", "overall", "format", "content", "creativity"]
 
 PHASES: tuple[Phase, ...] = ("quality", "diversity", "creativity")
-DIVERSITY: tuple[Question, ...] = ("overall", "format", "content")
-QUESTIONS: tuple[Question, ...] = ("quality", *DIVERSITY, "creativity")
+DIVERSITY: tuple[StudyQuestion, ...] = ("overall", "format", "content")
+QUESTIONS: tuple[StudyQuestion, ...] = ("quality", *DIVERSITY, "creativity")
 RATINGS = range(1, 6)
 TIE = "tie"
 SIDES = ("A", "B")

@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from baco.errors import InputError
-from baco.study.agreement import Floats
+from baco.reporting.resampling import Floats
 from baco.study.intervals import Bootstrap, Estimate, binomial_p
 from baco.study.protocol import DIVERSITY
 from baco.study.store import Study, Vote

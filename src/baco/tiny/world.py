@@ -11,13 +11,13 @@ from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 from baco.tiny.grammar import PatternReader, expand, variables
-from baco.tiny.kinds import KINDS, Kind
+from baco.tiny.kinds import KINDS, PromptKind
 
 Split = Literal["train", "calibration", "heldout"]
 Slots = tuple[tuple[str, str], ...]
 
 
-class Prompt(NamedTuple):
+class WorldPrompt(NamedTuple):
     """A prompt of the world.
 
     Args:
@@ -37,7 +37,7 @@ class Prompt(NamedTuple):
 class Question:
     """A prompt that was read back: its kind and the values of its slots."""
 
-    kind: Kind
+    kind: PromptKind
     slots: Mapping[str, str]
 
 
@@ -45,7 +45,7 @@ def _rank(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
-def _combinations(kind: Kind) -> list[Slots]:
+def _combinations(kind: PromptKind) -> list[Slots]:
     names = list(kind.slots)
     return [
         tuple(zip(names, values, strict=True)) for values in itertools.product(*kind.slots.values())
@@ -80,10 +80,10 @@ def split_combinations(kind_name: str) -> dict[Split, tuple[Slots, ...]]:
     }
 
 
-KIND: dict[str, Kind] = {kind.name: kind for kind in KINDS}
+KIND: dict[str, PromptKind] = {kind.name: kind for kind in KINDS}
 
 
-def phrasings(kind: Kind, split: Split) -> tuple[str, ...]:
+def phrasings(kind: PromptKind, split: Split) -> tuple[str, ...]:
     """List the phrasings of a split; those that leave out a slot are for training only.
 
     Args:
@@ -100,7 +100,7 @@ def phrasings(kind: Kind, split: Split) -> tuple[str, ...]:
 
 
 @cache
-def prompts(split: Split) -> tuple[Prompt, ...]:
+def prompts(split: Split) -> tuple[WorldPrompt, ...]:
     """List the prompts of a split, always the same ones.
 
     Args:
@@ -110,7 +110,7 @@ def prompts(split: Split) -> tuple[Prompt, ...]:
         The prompts. No slot combination occurs in two splits. Of the held-out prompts, every
         fourth uses a phrasing that training never shows.
     """
-    found: list[Prompt] = []
+    found: list[WorldPrompt] = []
     for number, kind in enumerate(KINDS):
         rng = random.Random(_rank(split, kind.name))
         asks = phrasings(kind, split)
@@ -126,15 +126,15 @@ def prompts(split: Split) -> tuple[Prompt, ...]:
                 texts = []
             for text in texts:
                 name = f"{split}-{kind.name.replace(' ', '-')}-{len(found)}"
-                found.append(Prompt(name, kind.category, kind.name, text))
-    unique: dict[str, Prompt] = {}
+                found.append(WorldPrompt(name, kind.category, kind.name, text))
+    unique: dict[str, WorldPrompt] = {}
     for prompt in found:
         unique.setdefault(prompt.text, prompt)
     return tuple(unique.values())
 
 
 @lru_cache(maxsize=1)
-def _askers() -> list[tuple[Kind, object]]:
+def _askers() -> list[tuple[PromptKind, object]]:
     return [(kind, PatternReader(tuple(kind.ask), kind.slots).reader()) for kind in KINDS]
 
 

@@ -21,8 +21,8 @@ MEASURES = ("coverage", "dom_d", "dom_q", "dom", "dom_share", "hv")
 DEFAULT_N = 10
 """Number of outputs in a group where the points do not say (Paper: §4.1)."""
 
-Setting = tuple[str, str]
-Means = Mapping[Setting, Mapping[str, float]]
+CurveSetting = tuple[str, str]
+Means = Mapping[CurveSetting, Mapping[str, float]]
 Levels = dict[tuple[str, str], dict[str, dict[str, float]]]
 """(level, name) -> method -> measure -> value; the levels are space, metric and average."""
 
@@ -52,7 +52,7 @@ class Analysis:
     rule: str
     n: int
     grids: Mapping[str, tuple[str, ...]]
-    references: tuple[Setting, Setting]
+    references: tuple[CurveSetting, CurveSetting]
     spaces: tuple[Space, ...]
     skipped: tuple[Space, ...]
     levels: Levels
@@ -137,7 +137,7 @@ def analyse_dataset(
 
 def mean_values(
     points: Sequence[Point], metrics: Sequence[Metric], where: str = ""
-) -> dict[Setting, dict[str, float]]:
+) -> dict[CurveSetting, dict[str, float]]:
     """Averages each setting over its prompts; missing values are left out of the mean.
 
     Args:
@@ -151,7 +151,7 @@ def mean_values(
     Raises:
         InputError: If a setting occurs twice although the rows are not per-prompt values.
     """
-    rows: dict[Setting, list[Point]] = {}
+    rows: dict[CurveSetting, list[Point]] = {}
     for point in points:
         rows.setdefault((point.method, point.control), []).append(point)
     for (method, control), mine in rows.items():
@@ -180,7 +180,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def build_spaces(
-    means: Means, metrics: Sequence[Metric], references: tuple[Setting, Setting], n: int
+    means: Means, metrics: Sequence[Metric], references: tuple[CurveSetting, CurveSetting], n: int
 ) -> list[Space]:
     """Every diversity metric against every quality metric, normalised by the references.
 

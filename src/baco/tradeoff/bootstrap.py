@@ -10,10 +10,10 @@ import numpy as np
 
 from baco.metrics.spec import Metric
 from baco.reporting.resampling import draws, ends
-from baco.tradeoff.analysis import Analysis, Levels, Setting, build_spaces, combine, measure
+from baco.tradeoff.analysis import Analysis, CurveSetting, Levels, build_spaces, combine, measure
 from baco.tradeoff.points import Point
 
-Key = tuple[str, str, str, str]
+FigureKey = tuple[str, str, str, str]
 """(level, name, method, measure)."""
 
 
@@ -61,7 +61,7 @@ def add_intervals(
 
 def _table(
     points: Sequence[Point], metrics: Sequence[Metric]
-) -> tuple[list[Setting], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+) -> tuple[list[CurveSetting], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
     """Values as (setting, prompt, metric); a prompt that occurs twice counts by its mean."""
     settings = {s: i for i, s in enumerate(dict.fromkeys((p.method, p.control) for p in points))}
     prompts = {q: i for i, q in enumerate(dict.fromkeys(p.prompt for p in points))}
@@ -76,7 +76,7 @@ def _table(
         return list(settings), total / count
 
 
-def intervals(levels: Levels, replicates: Sequence[Levels]) -> dict[Key, tuple[float, float]]:
+def intervals(levels: Levels, replicates: Sequence[Levels]) -> dict[FigureKey, tuple[float, float]]:
     """Percentile intervals of every figure.
 
     Args:
@@ -86,7 +86,7 @@ def intervals(levels: Levels, replicates: Sequence[Levels]) -> dict[Key, tuple[f
     Returns:
         (level, name, method, measure) -> (low, high); figures that are NaN have none.
     """
-    found: dict[Key, tuple[float, float]] = {}
+    found: dict[FigureKey, tuple[float, float]] = {}
     for (level, name), table in levels.items():
         drawn = [r[level, name] for r in replicates if (level, name) in r]
         for method, cells in table.items():
@@ -99,7 +99,7 @@ def intervals(levels: Levels, replicates: Sequence[Levels]) -> dict[Key, tuple[f
 
 def combined_intervals(
     analyses: Sequence[Analysis], levels: Levels
-) -> Mapping[Key, tuple[float, float]]:
+) -> Mapping[FigureKey, tuple[float, float]]:
     """Intervals of means over datasets; each dataset's prompts are drawn on their own.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 from baco.reporting.tables import Table, inert, number
 from baco.tradeoff.analysis import MEASURES, Analysis, Levels, combine
-from baco.tradeoff.bootstrap import Key, combined_intervals
+from baco.tradeoff.bootstrap import FigureKey, combined_intervals
 
 MEAN = "mean of datasets"
 
@@ -81,7 +81,7 @@ def figures(analyses: Sequence[Analysis], levels: Sequence[str] = LEVELS) -> lis
 def _rows(
     dataset: str,
     table: Levels,
-    intervals: Mapping[Key, tuple[float, float]],
+    intervals: Mapping[FigureKey, tuple[float, float]],
     analysis: Analysis,
     levels: Sequence[str],
 ) -> list[Figure]:

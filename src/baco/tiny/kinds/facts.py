@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baco.tiny.kinds.model import FACTS, Kind, words
+from baco.tiny.kinds.model import FACTS, PromptKind, words
 
 PEOPLE = words("my quiz, my lesson, my crossword, my essay, my notebook")
 
@@ -16,12 +16,12 @@ def _fact(
     values: dict[str, str],
     tails: tuple[str, ...],
     article: bool = False,
-) -> Kind:
+) -> PromptKind:
     form = "{a_x}" if article else "{x}"
     first = "{A_x}" if article else "{X}"
     one = f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
     where = phrase.replace("_", "{" + slot + "}")
-    return Kind(
+    return PromptKind(
         name=name,
         category=FACTS,
         ask=(
@@ -197,7 +197,7 @@ FACT_KINDS = (
         },
         ("People have used it for [years|centuries].",),
     ),
-    Kind(
+    PromptKind(
         name="planet fact",
         category=FACTS,
         ask=(
@@ -249,7 +249,7 @@ FACT_KINDS = (
             "I think that is {a_adj} fact.",
         ),
     ),
-    Kind(
+    PromptKind(
         name="old invention",
         category=FACTS,
         ask=(
@@ -283,7 +283,7 @@ FACT_KINDS = (
             "It is still {adj} today.",
         ),
     ),
-    Kind(
+    PromptKind(
         name="quality",
         category=FACTS,
         ask=(

@@ -11,11 +11,11 @@ RECOMMENDATIONS = "recommendations"
 STORIES = "micro stories"
 CATEGORIES = (NAMING, FACTS, RECOMMENDATIONS, STORIES)
 
-Values = Sequence[str] | Mapping[str, Sequence[str]]
+SlotValues = Sequence[str] | Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Kind:
+class PromptKind:
     """One kind of prompt: how it is asked, and the grammar of everything that answers it.
 
     Patterns are plain text with ``[a|b]`` for a choice and ``{name}`` for a slot or a content
@@ -39,7 +39,7 @@ class Kind:
     category: str
     ask: Sequence[str]
     slots: Mapping[str, Sequence[str]]
-    contents: Mapping[str, Values]
+    contents: Mapping[str, SlotValues]
     lead: Sequence[str] = ()
     tails: Sequence[str] = ()
     key: str = ""

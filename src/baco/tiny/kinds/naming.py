@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baco.tiny.kinds.model import NAMING, Kind, words
+from baco.tiny.kinds.model import NAMING, PromptKind, words
 
 WORKS = words("story, film, song, comic, game, novel")
 
@@ -14,8 +14,8 @@ def _name(
     values: str,
     tails: tuple[str, ...],
     verb: str = "Name",
-) -> Kind:
-    return Kind(
+) -> PromptKind:
+    return PromptKind(
         name=name,
         category=NAMING,
         ask=(
@@ -112,7 +112,7 @@ NAMING_KINDS = (
         "Mordecai, Hesper, Tobias, Ambrose, Zephyrin, Lysander, Wendel, Barnaby, Isolde, Pippin",
         ("It smells of [old books|candles|magic].",),
     ),
-    Kind(
+    PromptKind(
         name="cafe name",
         category=NAMING,
         ask=(
@@ -151,7 +151,7 @@ NAMING_KINDS = (
             "Guests {place} will remember {x}.",
         ),
     ),
-    Kind(
+    PromptKind(
         name="band name",
         category=NAMING,
         ask=(
@@ -188,7 +188,7 @@ NAMING_KINDS = (
             "Fans of {style} music will [remember|love] it.",
         ),
     ),
-    Kind(
+    PromptKind(
         name="random number",
         category=NAMING,
         ask=(
@@ -215,7 +215,7 @@ NAMING_KINDS = (
             "I [chose|picked] it [at random|without thinking].",
         ),
     ),
-    Kind(
+    PromptKind(
         name="random colour",
         category=NAMING,
         ask=(
@@ -249,7 +249,7 @@ NAMING_KINDS = (
             "It goes well with [wood|white walls|plants].",
         ),
     ),
-    Kind(
+    PromptKind(
         name="random animal",
         category=NAMING,
         ask=(
@@ -282,7 +282,7 @@ NAMING_KINDS = (
             "It will look {style} on your {item}.",
         ),
     ),
-    Kind(
+    PromptKind(
         name="passphrase",
         category=NAMING,
         ask=(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from baco.tiny.kinds.model import RECOMMENDATIONS, Kind, words
+from baco.tiny.kinds.model import RECOMMENDATIONS, PromptKind, words
 
 
 def _recommend(
@@ -14,8 +14,8 @@ def _recommend(
     values: str,
     lead: tuple[str, ...],
     tails: tuple[str, ...],
-) -> Kind:
-    return Kind(
+) -> PromptKind:
+    return PromptKind(
         name=name,
         category=RECOMMENDATIONS,
         ask=ask,
@@ -327,7 +327,7 @@ RECOMMENDATION_KINDS = (
             "Most people [like|love] to talk about that.",
         ),
     ),
-    Kind(
+    PromptKind(
         name="joke",
         category=RECOMMENDATIONS,
         ask=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baco.tiny.kinds.model import STORIES, Kind, Values, words
+from baco.tiny.kinds.model import STORIES, PromptKind, SlotValues, words
 
 _PLANS = {
     "three": ("open", "event", "end"),
@@ -22,9 +22,9 @@ def _story(
     turn: tuple[str, ...],
     help_: tuple[str, ...],
     open_: tuple[str, ...],
-) -> Kind:
-    contents: dict[str, Values] = {"thing": words(things), "end": ends}
-    return Kind(
+) -> PromptKind:
+    contents: dict[str, SlotValues] = {"thing": words(things), "end": ends}
+    return PromptKind(
         name=name,
         category=STORIES,
         ask=(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from baco import calibration
 from baco.calibration import Curve, Effort, Knot, ThresholdAxis, UncalibratedError
 from baco.errors import InputError, UnknownNameError
+from baco.group import Sample
 from baco.models.sides import Side
 from baco.pair import Pair
 from support.engines import fake_pair
@@ -139,6 +140,31 @@ def test_a_measured_curve_gives_the_share_that_was_asked_for(pair: Pair, router:
         groups = pair.generate(PROMPTS, n=8, router=bound, max_new_tokens=16, seed=5)
         share = sum(group.base_share for group in groups) / len(groups)
         assert share == pytest.approx(info.expected, abs=0.1), (router, diversity)
+
+
+def answer(text: str, **more: object) -> Sample:
+    return Sample("a cat", 0, text, "stop", 0, "baco", **more)  # type: ignore[arg-type]
+
+
+def test_empty_answers_have_no_part_in_shares_and_are_counted(pair: Pair):
+    def make(runs):
+        found = []
+        for _ in runs:
+            full = answer("a b", sources=("base", "aligned"), base_share=0.5)
+            found.append([full, answer(""), answer("")])
+        return found
+
+    made = calibration.measure(pair, "rand", PROMPTS, effort=SMALL, make=make)
+    assert {knot.share for knot in made.knots} == {0.5}
+    assert {knot.empty for knot in made.knots} == {2}
+    assert made.empty == 2 * len(made.knots)
+    assert Curve.from_json(made.to_json()) == made
+
+    def all_empty(runs):
+        return [[answer("")] for _ in runs]
+
+    with pytest.raises(InputError, match="all 1 answers are empty at the threshold 0"):
+        calibration.measure(pair, "rand", PROMPTS, effort=SMALL, make=all_empty)
 
 
 def test_another_revision_needs_another_curve(pair: Pair):

@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import ignore_patterns
 
 import pytest
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import baco
 from baco.engine.request import Cost
@@ -18,10 +18,14 @@ from baco.methods.accounting import shares
 from baco.methods.running import with_draft
 from baco.methods.settings import make_setting
 from baco.models.known import known_pair, locate
+from conftest import save_model
 
 pytestmark = pytest.mark.costs
 
 QUESTION = "Tell me a short story about a fox."
+
+
+SMALL = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16, "head_dim": 4}
 
 
 def small_model() -> str:
@@ -49,8 +53,7 @@ def test_a_draft_models_passes_count_by_its_size(
     pair: baco.Pair, tmp_path: Path, wide_passes: Callable[[float], None]
 ) -> None:
     wide_passes(0)  # a small model is asked where checking its guesses is cheap
-    shape = {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16, "head_dim": 4}
-    config = AutoConfig.from_pretrained(small_model(), **shape)
+    config = AutoConfig.from_pretrained(small_model(), **SMALL)
     small = AutoModelForCausalLM.from_config(config)
     small.save_pretrained(tmp_path)
     shutil.copytree(
@@ -122,3 +125,37 @@ def test_a_pair_that_cannot_look_ahead(pair: baco.Pair, monkeypatch: pytest.Monk
     for draft in ("prompt-lookup", small_model() + "/"):
         with pytest.raises(UnsupportedError, match="cannot look ahead"):
             pair.generate(QUESTION, n=1, draft=draft)
+
+
+def test_drafts_beside_an_aligned_model_with_more_tokens(
+    random_folders: tuple[Path, Path], tmp_path: Path, wide_passes: Callable[[float], None]
+) -> None:
+    wide_passes(0)
+    base, plain = random_folders
+    aligned = tmp_path / "aligned"
+    tokenizer = AutoTokenizer.from_pretrained(plain)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|tool|>", "<|think|>"]})
+    tokenizer.save_pretrained(aligned)
+    save_model(aligned, seed=1, vocabulary=416)
+
+    def draft(width: int, folder: Path = base) -> str:
+        target = tmp_path / f"draft-{width}-{folder.name}"
+        shutil.copytree(folder, target, ignore=ignore_patterns("model*", "config*"))
+        AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(base, vocab_size=width, **SMALL)
+        ).save_pretrained(target)
+        return str(target)
+
+    pair = baco.Pair(base=base, aligned=aligned, device="cpu", dtype="float64")
+    how = {"n": 2, "max_new_tokens": 12, "router": "rand@0.5"}
+    expected = [sample.token_ids for sample in pair.generate(QUESTION, **how)]
+    # The base model's tokenizer, in a model that can read the added tokens; and one of more tokens.
+    for small in (draft(len(tokenizer)), draft(448, aligned)):
+        drafted = pair.generate(QUESTION, **how, draft=small)
+        assert [sample.token_ids for sample in drafted] == expected
+        assert drafted.stats is not None
+        assert drafted.stats.draft_cost > 0
+    with pytest.raises(InputError, match=r"draft-383-base knows 383 token ids, .* may hold 384"):
+        pair.generate(QUESTION, **how, draft=draft(383))
+    with pytest.raises(InputError, match="another tokenizer than the pair"):
+        pair.generate(QUESTION, **how, draft=small_model())

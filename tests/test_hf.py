@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     GenerationMixin,
+    GPTNeoConfig,
     LogitsProcessorList,
     MinLengthLogitsProcessor,
     StoppingCriteria,
@@ -22,7 +24,8 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 import baco.hf
-from baco.errors import BacoError, InputError
+import baco.models.verify
+from baco.errors import BacoError, InputError, PairError
 from baco.hf import HONOURED, NEUTRAL, SPEED
 from conftest import save_model
 
@@ -400,3 +403,31 @@ def test_memory_bounds_the_rows_of_one_engine(models, ids, monkeypatch):
     monkeypatch.setattr(Memory, "rows", rows)
     assert generate(models, ids, num_return_sequences=5, do_sample=True).equal(wanted)
     assert max(asked) == 5
+
+
+def test_models_are_checked_as_pairs_are(models, ids, random_folders, tmp_path, monkeypatch):
+    config = GPTNeoConfig(
+        vocab_size=400, hidden_size=32, num_layers=2, num_heads=4, window_size=6,
+        attention_types=[[["global", "local"], 1]], initializer_range=0.4,
+        tie_word_embeddings=False, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    shutil.copytree(random_folders[1], tmp_path, dirs_exist_ok=True)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    odd = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    two = ids.repeat(2, 1)
+    mask = torch.ones_like(two)
+    mask[1, :2] = 0  # rows of unequal length are what its code gets wrong
+    out = generate([models[0], odd], two, mask, **GREEDY)[:, ids.shape[1] :]
+    for row, prompt in zip(out, (ids, ids[:, 2:]), strict=True):
+        expected = alone([models[0], odd], prompt)[0, prompt.shape[1] :]
+        assert row[: len(expected)].tolist() == expected.tolist()
+    passes = []
+    monkeypatch.setattr(baco.models.verify, "_compare", passes.append)
+    assert generate([models[0], odd], ids).shape[1] > ids.shape[1]
+    assert not passes  # both are known by now
+    broken = copy.deepcopy(models[0])
+    broken.get_output_embeddings().weight.data[5] = torch.nan
+    monkeypatch.undo()
+    with pytest.raises(PairError, match=r"the base model .*float32.* not finite .*bfloat16"):
+        generate([broken, models[1]], ids, **GREEDY)

@@ -54,7 +54,10 @@ class UnknownNameError(InputError, KeyError):
 
 
 class PairError(BacoError):
-    """A model pair cannot be loaded or used as asked (missing, gated, wrong architecture)."""
+    """A model pair cannot be loaded or used as asked (missing, gated, wrong architecture).
+
+    It would fail again (server: 500, and clients are told not to repeat it).
+    """
 
 
 class UnsupportedError(BacoError):

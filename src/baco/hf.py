@@ -114,6 +114,7 @@ def decode(
     Raises:
         InputError: If there is no partner, it has another tokenizer, or an argument of `generate`
             cannot be honoured.
+        PairError: If a model is not right, see `baco.models.verify`.
     """
     asked = _asked()
     if partner is None:

@@ -24,7 +24,7 @@ from baco.models.checkpoints import Loading
 from baco.models.endpoint import PREFIX
 from baco.models.engines import ENGINES, OURS, Backend
 from baco.models.known import BasePrompt, known_pair, locate, split_weights
-from baco.models.load import load_sides
+from baco.models.load import load_sides, plain_template
 from baco.models.sides import Models
 from baco.prompts import PlainTemplate, Prompt, conversation_of
 
@@ -106,7 +106,7 @@ class Pair(Models):
             tokenizers=(base_tokenizer, aligned_tokenizer),
             revisions=(base_revision or revision, aligned_revision or revision),
             base_prompt=base_prompt,
-            template=template or PlainTemplate(),
+            template=plain_template(template, base_prompt),
             loading=Loading(
                 device,
                 dtype,
@@ -377,7 +377,8 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
     known = known_pair(name)
     if known.bundled and backend.in_process:
         options.setdefault("device", "cpu")  # so small that any other device would be slower
-    template = options.pop("template", None) or replace(PlainTemplate(), **known.template)
+    if options.get("base_prompt", known.base_prompt) == "plain":
+        options["template"] = options.get("template") or replace(PlainTemplate(), **known.template)
     pair = make(
         locate(known.base),
         locate(known.aligned) if known.aligned else None,
@@ -386,7 +387,6 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
             "name": f"{name}~{weights:g}" if weights else name,
             "revision": known.revision,
             "base_prompt": known.base_prompt,
-            "template": template,
             **options,
         },
     )

@@ -251,6 +251,12 @@ def test_failures_are_repeated_and_limits_kept(monkeypatch: pytest.MonkeyPatch) 
         ([(200, {"choices": []})], "does not speak the OpenAI format"),
         ([(200, {"choices": [{"logprobs": {"top_logprobs": [{"odd": -0.1}]}}]})],
          "finds 'odd' likeliest"),
+        ([(200, {"choices": [{"logprobs": {"top_logprobs": [{"a": math.nan, "b": -1.0}]}}]})],
+         r"log-probabilities that are none: not numbers.*bfloat16"),
+        ([(200, {"choices": [{"logprobs": {"top_logprobs": [{"a": math.inf}]}}]})],
+         "2.72 together"),
+        ([(200, {"choices": [{"logprobs": {"top_logprobs": [{"a": -0.1, "b": -0.2}]}}]})],
+         "1.72 together where 1 is all"),
         ([httpx.ReadTimeout("slow")] * 2, "gave no answer in 2 attempts: ReadTimeout"),
     ],
 )  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,17 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import baco
 from baco.cli import run
-from baco.errors import BacoError, PairError, UnsupportedError
+from baco.errors import BacoError, InputError, PairError, UnsupportedError
 from baco.models.checkpoints import Loading, load_model, load_tokenizer
+from baco.models.endpoint import Endpoint
 from baco.models.hf import HFPartner
 from baco.models.tokens import vocabulary_of
 from baco.models.verify import apart, sample_ids, verify
 from baco.pair import Pair
+from baco.prompts import PlainTemplate
+from baco.vllm.inside.pair import Checkpoints
 
 _COMMON = {"vocab_size": 400, "initializer_range": 0.4, "tie_word_embeddings": False}
 _SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -145,3 +151,144 @@ def test_a_model_that_fails_is_named(random_folders) -> None:
     partner = partner_of(_FAMILIES["llama"], random_folders[0])
     with pytest.raises(BacoError, match=r"LlamaForCausalLM .*float32.* fails"):
         partner.logits([5, 10_000])
+
+
+def adapter_on(folder: Path, target: Path, **how) -> Path:
+    peft = pytest.importorskip("peft", reason="needs the extra 'lora'")
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    config = peft.LoraConfig(**{"r": 4, "target_modules": ["q_proj"], **how})
+    peft.get_peft_model(model, config).save_pretrained(target)
+    return target
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_adapters_that_bring_the_models_own_biases_are_refused(bias, random_folders, tmp_path):
+    shutil.copytree(random_folders[1], tmp_path / "biased")
+    config = transformers.Qwen2Config(
+        **_COMMON, **_SMALL, intermediate_size=48, num_key_value_heads=4
+    )
+    torch.manual_seed(0)
+    transformers.Qwen2ForCausalLM(config).save_pretrained(tmp_path / "biased")
+    adapter = adapter_on(tmp_path / "biased", tmp_path / "tuned", bias=bias)
+    with pytest.raises(UnsupportedError, match=rf"bias='{bias}'.*model's own biases"):
+        Pair(base=tmp_path / "biased", adapter=adapter, device="cpu")
+
+
+def test_initialisations_that_change_the_base_model_are_refused(random_folders, tmp_path) -> None:
+    adapter = adapter_on(random_folders[1], tmp_path / "tuned", init_lora_weights="pissa")
+    with pytest.raises(BacoError, match="the base side is not what it is without"):
+        Pair(base=random_folders[1], adapter=adapter, device="cpu")
+
+
+def test_an_adapter_that_was_trained_on_another_model_says_so(
+    random_folders, tmp_path, caplog
+) -> None:
+    adapter = adapter_on(random_folders[1], tmp_path / "tuned")
+    file = adapter / "adapter_config.json"
+    own = random_folders[1].name
+    for trained_on, said in (
+        (f"/elsewhere/{own.upper()}/", False),
+        (f"somebody/{own}", False),
+        (f"/home/me/.cache/huggingface/hub/models--somebody--{own}/snapshots/0a1b2c", False),
+        (None, False),
+        ("meta-llama/Llama-3.1-8B", True),
+    ):
+        config = json.loads(file.read_text()) | {"base_model_name_or_path": trained_on}
+        file.write_text(json.dumps(config))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "baco"):
+            Pair(base=random_folders[1], adapter=adapter, device="cpu")
+        assert ("was trained on" in caplog.text) == said, trained_on
+        assert not said or trained_on in caplog.text
+
+
+def test_a_model_that_sees_what_comes_later_is_refused(random_folders) -> None:
+    config = transformers.RobertaConfig(
+        **_COMMON, **_SMALL, intermediate_size=48, is_decoder=False, pad_token_id=1
+    )
+    with pytest.raises(PairError, match=r"RobertaForCausalLM.*sees tokens that come later"):
+        verify(partner_of(config, random_folders[0]))
+
+
+def test_a_model_is_checked_once(random_folders, monkeypatch) -> None:
+    partner = partner_of(_RECOMPUTED["gpt_neo"], random_folders[0])
+    verify(partner)
+    again = HFPartner(partner.model, partner.vocabulary)
+    monkeypatch.setattr(HFPartner, "all_logits", lambda *_: pytest.fail("checked again"))
+    verify(again)
+    assert again.recomputes == partner.recomputes != ""
+
+
+REVISIONS = [{"revision": "v1"}, {"base_revision": "v1"}, {"aligned_revision": "v1"}]
+
+
+@pytest.mark.parametrize("how", REVISIONS)
+def test_a_revision_of_what_has_none_is_refused(how, random_folders, tmp_path) -> None:
+    base, aligned = random_folders
+    words = "has no revision 'v1'.*base_revision"
+    with pytest.raises(InputError, match=rf"the folder .* {words}"):
+        Pair(base=base, aligned=aligned, device="cpu", **how)
+    with pytest.raises(InputError, match=words):
+        Pair(base=aligned, adapter=adapter_on(aligned, tmp_path / "tuned"), device="cpu", **how)
+    loaded = [
+        transformers.AutoModelForCausalLM.from_pretrained(folder) for folder in (base, aligned)
+    ]
+    tokenizers = [load_tokenizer(str(folder), "main", Loading()) for folder in (base, aligned)]
+    with pytest.raises(InputError, match=rf"loaded already, {words}"):
+        Pair(*loaded, base_tokenizer=tokenizers[0], aligned_tokenizer=tokenizers[1], **how)
+    remote = Endpoint("http://localhost:1/v1", "m")
+    with pytest.raises(InputError, match=words):
+        Pair.remote(remote, remote, **how)
+    named = replace(remote, tokenizer=str(aligned))
+    with pytest.raises(InputError, match=words):
+        Pair.remote(named, named, **how)
+    with pytest.raises(InputError, match=words):
+        baco.load("tiny", **how)
+    with pytest.raises(InputError, match=words):
+        load_vllm_checkpoints(base, aligned, how)
+
+
+def load_vllm_checkpoints(base, aligned, how):
+    revisions = tuple(
+        how.get(f"{side}_revision", how.get("revision")) for side in ("base", "aligned")
+    )
+    Checkpoints.find(str(base), str(aligned), revisions)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"dtype": "bfloat16"}, {"attn_implementation": "eager"}, {"load_in_8bit": True}],
+)
+def test_what_is_asked_of_a_loaded_model_is_true_or_refused(option, random_folders) -> None:
+    models = [transformers.AutoModelForCausalLM.from_pretrained(f) for f in random_folders]
+    given = {
+        f"{side}_tokenizer": load_tokenizer(str(f), "main", Loading())
+        for side, f in zip(("base", "aligned"), random_folders, strict=True)
+    }
+    Pair(*models, **given, device="cpu", dtype="float32", attn_implementation="sdpa")
+    (name,) = option
+    with pytest.raises(InputError, match=rf"loaded already, so {name}=.* would do nothing"):
+        Pair(*models, **given, **option)
+
+
+def test_what_is_asked_of_remote_models_is_named(caplog) -> None:
+    with caplog.at_level(logging.WARNING, "baco"):
+        Pair.remote("http://localhost:1/v1#m", "http://localhost:1/v1#m", dtype="float16")
+    assert "both models are remote, so dtype does nothing" in caplog.text
+
+
+def test_a_template_without_a_use_is_refused(random_folders) -> None:
+    with pytest.raises(InputError, match="leave out template"):
+        Pair(*random_folders[1:] * 2, base_prompt="chat", template=PlainTemplate())
+
+
+def test_ends_beyond_the_vocabulary_are_named_once(random_folders, tmp_path, caplog) -> None:
+    folder = tmp_path / "strange"
+    shutil.copytree(random_folders[1], folder)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 99999, -1]}')
+    for _ in range(2):
+        with caplog.at_level(logging.WARNING, "baco"):
+            pair = Pair(base=random_folders[0], aligned=folder, device="cpu")
+    assert caplog.text.count("99999") == 1
+    assert f"{folder} names end tokens that its tokenizer does not have" in caplog.text
+    assert pair.aligned.vocabulary.end_ids == {0, 2}

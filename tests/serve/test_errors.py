@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from fastapi import FastAPI
 
 from baco.methods import METHODS
+from baco.models.hf import HFPartner
+from baco.serve import create_app
 
 from .conftest import Client as TestClient
+from .pairs import random_pair
 
 CHAT = "/v1/chat/completions"
 ASK = [{"role": "user", "content": "Name a city."}]
@@ -206,3 +210,44 @@ def test_wrong_addresses_and_methods(client: TestClient) -> None:
     assert client.get("/baco/calibration?pair=toy&router=nope").status_code == 400
     assert client.get("/baco/calibration?pair=nope&router=p").status_code == 404
     assert client.get("/static/../app.py").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def failing() -> FastAPI:
+    """A server whose aligned model gives no numbers, which shows only when it runs."""
+    pair = random_pair.__wrapped__("broken")
+    partner = pair.aligned
+    assert isinstance(partner, HFPartner)
+    partner.model.get_output_embeddings().weight.data[5] = torch.nan
+    return create_app({"toy": pair})
+
+
+BODIES = [
+    (CHAT, {**OK, "router": "rand@0.5"}),
+    (CHAT, {**OK, "method": "aligned", "n": 3}),
+    ("/v1/completions", {"model": "toy", "prompt": "Hi there", "max_tokens": 0, "echo": True,
+                         "logprobs": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body"), BODIES)
+def test_a_model_that_gives_no_numbers_is_not_worth_another_try(
+    failing: FastAPI, path: str, body: dict[str, object]
+) -> None:
+    answer = TestClient(failing, raise_server_exceptions=False).post(path, json=body)
+    assert answer.status_code == 500
+    assert "retry-after" not in answer.headers
+    assert answer.headers["x-should-retry"] == "false"
+    error = answer.json()["error"]
+    assert (error["type"], error["code"], error["param"]) == ("server_error", "model_failed", None)
+    for words in ("the aligned model", "float64", "not finite", "bfloat16"):
+        assert words in error["message"]
+
+
+def test_so_it_says_in_a_stream_and_the_server_goes_on(failing: FastAPI) -> None:
+    client = TestClient(failing, raise_server_exceptions=False)
+    lines = client.post(CHAT, json={**OK, "router": "rand@0.5", "stream": True}).text
+    assert '"code":"model_failed"' in lines.replace(" ", "")
+    base = client.post(CHAT, json={**OK, "method": "base"})  # the other side is well
+    assert base.is_success, base.text
+    assert client.get("/health").json()["status"] == "ok"

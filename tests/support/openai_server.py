@@ -68,7 +68,7 @@ class FakeServer:
                 answer = self.before.pop(0)
                 if isinstance(answer, Exception):
                     raise answer
-                return httpx.Response(answer[0], json=answer[1])
+                return httpx.Response(answer[0], content=json.dumps(answer[1]))  # NaN too
             return self._completion(body)
 
     def _completion(self, body: dict[str, Any]) -> httpx.Response:

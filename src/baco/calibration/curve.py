@@ -40,12 +40,14 @@ class Knot:
     Attributes:
         gamma: The threshold; may be infinite.
         share: The base share, made monotone.
-        measured: The base share as it was measured.
+        measured: The base share as it was measured, over the answers that are not empty.
+        empty: How many answers were empty.
     """
 
     gamma: float
     share: float
     measured: float
+    empty: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Curve:
     def reach(self) -> tuple[float, float]:
         """The smallest and largest base share that the router reaches."""
         return self.knots[0].share, self.knots[-1].share
+
+    @property
+    def empty(self) -> int:
+        """How many answers were empty, at all thresholds together."""
+        return sum(knot.empty for knot in self.knots)
 
     def gamma(self, diversity: float) -> tuple[float, float]:
         """Returns the threshold for a diversity, and the base share to expect there.
@@ -127,7 +134,7 @@ class Curve:
             if fields.pop("format") != FORMAT:
                 raise ValueError("format")
             knots = tuple(
-                Knot(float(k["gamma"]), float(k["share"]), float(k["measured"]))
+                Knot(float(k["gamma"]), float(k["share"]), float(k["measured"]), k.get("empty", 0))
                 for k in fields.pop("knots")
             )
             if len(knots) < 2:

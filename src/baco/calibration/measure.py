@@ -112,10 +112,12 @@ def measure(
     ]
     probe = _Probe(bound, conversations, effort, make or _own_session(pair))
     shares: dict[float, float] = {}
+    empty: dict[float, int] = {}
     todo = [i / (_START - 1) for i in range(_START)]
     while todo:
-        for place, share in zip(todo, probe.shares([axis.gamma(x) for x in todo]), strict=True):
-            shares[place] = share
+        seen = probe.shares([axis.gamma(x) for x in todo])
+        for place, (share, none) in zip(todo, seen, strict=True):
+            shares[place], empty[place] = share, none
         progress(min(len(shares) / effort.thresholds, 0.99))
         todo = _between(shares, effort)
     places = sorted(shares)
@@ -127,7 +129,7 @@ def measure(
         revision=pair.revision,
         router=bound.name,
         knots=tuple(
-            Knot(axis.gamma(x), round(share, 6), round(shares[x], 6))
+            Knot(axis.gamma(x), round(share, 6), round(shares[x], 6), empty[x])
             for x, share in zip(places, monotone, strict=True)
         ),
         prompts=len(conversations),
@@ -198,8 +200,12 @@ class _Probe:
             for index in range(effort.samples)
         ]
 
-    def shares(self, gammas: Sequence[float]) -> Iterator[float]:
-        """Returns the mean base share of samples at each threshold."""
+    def shares(self, gammas: Sequence[float]) -> Iterator[tuple[float, int]]:
+        """Returns the mean base share of samples at each threshold, and how many have none.
+
+        Raises:
+            InputError: If all answers are empty at a threshold: of them nobody wrote a share.
+        """
         from baco.methods.settings import make_setting
 
         limit = self._effort.max_new_tokens
@@ -207,8 +213,15 @@ class _Probe:
             (self._tasks, make_setting(router=self._router.with_gamma(g), max_new_tokens=limit))
             for g in gammas
         ]
-        for samples in self._make(runs):
-            yield sum(sample.base_share for sample in samples) / len(samples)
+        for gamma, samples in zip(gammas, self._make(runs), strict=True):
+            written = [sample.base_share for sample in samples if sample.sources]
+            if not written:
+                raise InputError(
+                    f"all {len(samples)} answers are empty at the threshold {gamma:g}, so there "
+                    "is no base share to measure",
+                    hint="give other prompts, or check the base model",
+                )
+            yield sum(written) / len(written), len(samples) - len(written)
 
 
 def _own_session(pair: Models) -> Make:

@@ -118,7 +118,8 @@ def _shown(curve: Curve, path: Path) -> str:
     low, high = curve.reach
     lines = [
         f"{curve.pair}, router {curve.router}: base share {low:.2f} to {high:.2f} "
-        f"({curve.prompts} prompts x {curve.samples} samples, {len(curve.knots)} thresholds)",
+        f"({curve.prompts} prompts x {curve.samples} samples, {len(curve.knots)} thresholds; "
+        f"{curve.empty} empty answers left out)",
         "  diversity  threshold  base share",
     ]
     for diversity in _TABLE:

@@ -21,7 +21,8 @@ def read_prompts(
         system: A system prompt for all that have none.
 
     Returns:
-        The checked prompts in their order; repeated ones are left out, with a note on stderr.
+        The checked prompts in their order; repeated ones are left out, and answers that are
+        begun in them are continued, each with a note on stderr.
 
     Raises:
         InputError: If there is none, one is malformed, or the file cannot be read.
@@ -38,6 +39,9 @@ def read_prompts(
     unique = list(dict.fromkeys(prompts))
     if len(unique) < len(prompts):
         print(f"baco: {len(prompts) - len(unique)} repeated prompts are left out", file=sys.stderr)
+    if begun := sum(prompt[-1].role == "assistant" for prompt in unique):
+        print(f"baco: {begun} prompts end with words of the assistant's, which the answers go on "
+              "from", file=sys.stderr)  # fmt: skip
     return unique
 
 

@@ -130,10 +130,24 @@ def score(
         raw = raw - torch.log1p(-lost.clamp(max=1 - 1e-6))
     else:
         raw = torch.log_softmax(raw, -1)
-    # One bad logit makes its whole row NaN here. Filters would turn that into an index of -1.
+    raw = finite(raw, of)
+    return SideScores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end, partial=partial)
+
+
+def finite(raw: torch.Tensor, of: str) -> torch.Tensor:
+    """Returns log-probabilities [..., v] as they are, if they are any.
+
+    Args:
+        raw: From a log-softmax: there one bad logit makes its whole row NaN. (Filters would turn
+            that into an index of -1.)
+        of: What an error calls the model.
+
+    Raises:
+        PairError: If a row has a score that is NaN or infinite, or none that is finite.
+    """
     if raw.amax(-1).isnan().any():
         raise not_finite(of)
-    return SideScores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end, partial=partial)
+    return raw
 
 
 class Context(NamedTuple):

@@ -18,10 +18,14 @@ import torch
 from baco.errors import BacoError, InputError, PairError, first_line
 from baco.models.linear import use_onednn
 from baco.models.load_lock import LOADING
+from baco.models.tokens import vocabulary_size
 
 logger = logging.getLogger("baco")
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+MAIN = "main"
+"""The revision on the Hub that is meant where none is named."""
 
 END_NAMES = (
     "<|eot_id|>",
@@ -35,6 +39,10 @@ END_NAMES = (
     "<|turn_end|>",
 )
 """Names that chat models give to the end of a turn or of a text, where they have such a token."""
+
+
+_NO_END = -1
+"""What old configurations write where there is no end token."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,36 @@ class Loading:
         """Returns how one side is loaded: 0 base, 1 aligned."""
         devices = self.device.split(",")
         return replace(self, device=devices[min(side, len(devices) - 1)])
+
+    def asked(self) -> list[str]:
+        """Names what is asked of a model's weights, other than by default."""
+        return [
+            name
+            for name in ("device", "dtype", "attn_implementation", "load_in_8bit", "load_in_4bit")
+            if getattr(self, name) not in ("auto", False)
+        ]
+
+    def check_loaded(self, name: str, model: Any) -> None:
+        """Raises InputError if a model that is loaded already is not as it is asked to be.
+
+        Args:
+            name: What to call it.
+            model: The model.
+        """
+        attention = model.config.get_text_config()._attn_implementation
+        is_so = {
+            "device": model.device == self.torch_device,
+            "dtype": model.dtype == self.torch_dtype,
+            "attn_implementation": attention == self.attention,
+        }
+        quantised = getattr(model, "is_quantized", False)
+        for option in self.asked():
+            if not is_so.get(option, quantised):
+                raise InputError(
+                    f"{name} is loaded already, so {option}={getattr(self, option)!r} would do "
+                    "nothing",
+                    hint="load it so yourself, or give its folder or Hub id",
+                )
 
     @property
     def attention(self) -> str | None:
@@ -162,10 +200,23 @@ def where(source: str, revision: str) -> dict[str, Any]:
     Args:
         source: A folder or a Hub id.
         revision: The revision on the Hub. Without network what was downloaded before is used.
+
+    Raises:
+        InputError: If a folder's revision is asked for: it has none but its own.
     """
     if Path(source).expanduser().is_dir():
+        if revision != MAIN:
+            raise no_revision(f"the folder {source}", revision)
         return {"local_files_only": True}
     return {"revision": revision, "local_files_only": not hub_is_near()}
+
+
+def no_revision(what: str, revision: str) -> InputError:
+    """Makes the error for what is there in one state only, whatever revision is asked for."""
+    return InputError(
+        f"{what} has no revision {revision!r}: revisions are of models on the Hub",
+        hint="leave it out, or name the side that it is for: base_revision, aligned_revision",
+    )
 
 
 def check_source(source: str) -> None:
@@ -239,7 +290,7 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
             load_in_8bit=loading.load_in_8bit, load_in_4bit=loading.load_in_4bit
         )
         options["device_map"] = {"": loading.torch_device}
-    with LOADING, refusals(source, revision), _quiet(local=Path(source).is_dir()):
+    with LOADING, refusals(source, revision), _quiet(local=Path(source).expanduser().is_dir()):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             **where(source, revision),
@@ -324,20 +375,36 @@ def end_ids(tokenizer: Any, config: Any, generation_config: Any = None) -> set[i
         token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special
     }
     found |= {special[name] for name in END_NAMES if name in special}
-    return {i for i in found if isinstance(i, int)}
+    ids = {i for i in found if isinstance(i, int) and i != _NO_END}
+    size = vocabulary_size(tokenizer)
+    if strange := sorted(i for i in ids if not 0 <= i < size):
+        _tell_of_ends(str(getattr(config, "name_or_path", "")) or "a model", *strange)
+    return ids - set(strange)
+
+
+@cache
+def _tell_of_ends(name: str, *strange: int) -> None:
+    """Says, once, that a model names ends that its tokenizer does not have."""
+    logger.warning(
+        "%s names end tokens that its tokenizer does not have, and they are left out: %s",
+        name,
+        ", ".join(map(str, strange)),
+    )
 
 
 @contextlib.contextmanager
 def _quiet(*, local: bool) -> Iterator[None]:
-    """Silences transformers' progress bar, which is of use for downloads only."""
+    """Silences transformers: its progress bar is of use for downloads only, its report is ours."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if local:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if local and shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,23 +19,22 @@ from baco.errors import (
     PairError,
     UnsupportedError,
     first_line,
-    missing_extra,
 )
 from baco.models.checkpoints import (
     DTYPES,
+    MAIN,
     Loading,
     check_source,
     end_ids,
     load_config,
     load_model,
     load_tokenizer,
-    refusals,
+    no_revision,
     where,
 )
 from baco.models.endpoint import PREFIX, Endpoint
 from baco.models.hf import HFPartner
 from baco.models.known import BasePrompt, label_of
-from baco.models.load_lock import LOADING
 from baco.models.remote import RemotePartner, names_of
 from baco.models.revisions import revision_of
 from baco.models.sides import Encoder, Side, chat_encoder, plain_encoder, text_encoder
@@ -82,6 +80,8 @@ class Checkpoint:
         """Loads all but the weights of a checkpoint, or takes a model as it is."""
         if isinstance(source, Endpoint):
             tokens = source.tokenizer
+            if tokenizer is not None and revision != MAIN:
+                raise no_revision(source.label, revision)
             found = tokenizer or load_tokenizer(tokens, revision, loading)
             return cls(source.label, found, None, None, tokens, revision, source)
         if isinstance(source, str | Path):
@@ -101,6 +101,9 @@ class Checkpoint:
                 hint="give a Hub id, a folder or a model of transformers",
             )
         name = source.config.name_or_path or type(source).__name__
+        if revision != MAIN:
+            raise no_revision(f"{name}, which is loaded already,", revision)
+        loading.check_loaded(name, source)
         if tokenizer is None:
             raise InputError(
                 f"the tokenizer of {name} is missing",
@@ -232,20 +235,25 @@ def load_sides(
             "base weights mix the weights of both models, and a remote model's are not at hand",
             hint="leave them out, or load both models here",
         )
+    if isinstance(base, Endpoint) and isinstance(aligned, Endpoint) and (idle := loading.asked()):
+        logger.warning("both models are remote, so %s does nothing", " and ".join(idle))
     if not adapter and (texts := text_sides((base, aligned), tokenizers, base_prompt, template)):
+        for side, revision in zip(texts, revisions, strict=True):
+            if revision != MAIN:
+                raise no_revision(side.label, revision)
         return texts
     if adapter and isinstance(base, Endpoint):
         raise InputError(
             "an adapter needs its base model's weights, and the base model is remote",
             hint="give the server's name of the adapted model as the aligned side",
         )
-    first = Checkpoint.find(base, tokenizers[0], revisions[0], loading)
+    first = Checkpoint.find(base, tokenizers[0], revisions[0], loading.of_side(0))
     if adapter:
         return _adapter_sides(
             first, adapter, tokenizers[1], revisions[1], base_prompt, template, loading,
             base_weights,
         )  # fmt: skip
-    second = Checkpoint.find(aligned, tokenizers[1], revisions[1], loading)
+    second = Checkpoint.find(aligned, tokenizers[1], revisions[1], loading.of_side(1))
     ends = first.ends() | second.ends()
     tokens = token_bytes(first.tokenizer), token_bytes(second.tokenizer)
     encoders = side_encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
@@ -360,13 +368,22 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
         shapes_only=partner.model.device.type == "meta",
     )
     found = Checkpoint.find(source, None, "main", loading)
-    if token_bytes(found.tokenizer) != aligned.token_bytes:
+    size = len(aligned.token_bytes)
+    if not shares_ids(
+        token_bytes(found.tokenizer), aligned.token_bytes, partner.vocabulary.end_ids
+    ):
         raise InputError(
             f"the draft model {found.label} has another tokenizer than the pair",
             hint="use a small model of the same family, or prompt-lookup",
         )
     model = found.load(loading)
-    check_width(found.label, model, partner.vocabulary.size)
+    if embeds(model) < size:
+        raise InputError(
+            f"the draft model {found.label} knows {embeds(model)} token ids, and the aligned "
+            f"side's prompts may hold {size}",
+            hint="use a draft of the aligned model's own family, or prompt-lookup",
+        )
+    check_width(found.label, model, vocabulary_size(found.tokenizer))
     draft = HFPartner(model, partner.vocabulary, partner.device)
     draft.label = f"the draft model {draft.label}"
     draft.place = found.place(model, loading)
@@ -403,6 +420,21 @@ def _over(side: Side, partner: BridgedPartner) -> Side:
     )
 
 
+def plain_template(template: PlainTemplate | None, base_prompt: BasePrompt) -> PlainTemplate:
+    """Returns the plain template of a pair: the one that was given, if it has a use, or ours.
+
+    Raises:
+        InputError: If one was given and the base side is prompted by its chat template.
+    """
+    if template is not None and base_prompt == "chat":
+        raise InputError(
+            "a plain template is for a base model that is prompted by it, and this one has a chat "
+            "prompt",
+            hint="leave out template, or base_prompt='chat'",
+        )
+    return template or PlainTemplate()
+
+
 def side_encoders(
     base: Checkpoint,
     aligned_label: str,
@@ -418,15 +450,23 @@ def side_encoders(
     return plain_encoder(text_encoder(base.tokenizer, ends), template), aligned
 
 
+def embeds(model: Any) -> int:
+    """How many token ids a model can read."""
+    table = model.get_input_embeddings()
+    known = getattr(table, "num_embeddings", None) or model.config.get_text_config().vocab_size
+    return int(known)
+
+
 def check_width(label: str, model: Any, size: int) -> None:
-    """Raises PairError if a model's output layer does not reach all token ids."""
+    """Raises PairError if a model cannot read or score all token ids."""
     head = model.get_output_embeddings()
     width = model.config.get_text_config().vocab_size if head is None else head.weight.shape[0]
-    if width < size:
-        raise PairError(
-            f"{label} scores {width} token ids, but its tokenizer has {size}",
-            hint="model and tokenizer do not belong together",
-        )
+    for does, count in (("scores", width), ("reads", embeds(model))):
+        if count < size:
+            raise PairError(
+                f"{label} {does} {count} token ids, but its tokenizer has {size}",
+                hint="model and tokenizer do not belong together",
+            )
 
 
 def _adapter_sides(
@@ -440,13 +480,10 @@ def _adapter_sides(
     base_weights: float = 0.0,
 ) -> tuple[Side, Side]:
     """Makes both sides of one set of weights and a LoRA adapter."""
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise missing_extra("peft", "lora") from error
-    from baco.models.lora import lora_partners, refuse_kinds
+    from baco.models.lora import load_adapter, lora_partners, refuse_kinds
 
     check_source(adapter)
+    _ = where(adapter, revision)
     if "," in loading.device:
         raise InputError(
             "an adapter's two sides are one set of weights and cannot be on two devices",
@@ -478,15 +515,8 @@ def _adapter_sides(
             f"an adapter on {base.label} cannot share its weights with it: {alone.recomputes}",
             hint="merge the adapter into a copy of the model, and load both as two checkpoints",
         )
-    with LOADING, refusals(adapter, revision), warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        model = PeftModel.from_pretrained(bare, adapter, revision=revision).eval()
+    model = load_adapter(bare, adapter, revision, base.source or base.label)
     what = f"the adapter {adapter} ({refuse_kinds(model, adapter)})"
-    if not loading.shapes_only and any("missing adapter keys" in str(w.message) for w in said):
-        raise PairError(
-            f"the file of {what} lacks weights, or names those of another model than {base.label}",
-            hint="download it again, and check its base model",
-        )
     partners = lora_partners(model, vocabulary)
     for name, partner in zip(("base", "aligned"), partners, strict=True):
         partner.label = f"the {name} side of {partner.label}"

@@ -8,19 +8,75 @@ the adapter changes keys and values.
 
 from __future__ import annotations
 
+import logging
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from baco.engine.partner import Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
-from baco.errors import UnsupportedError, missing_extra
+from baco.errors import PairError, UnsupportedError, missing_extra
+from baco.models.checkpoints import refusals
 from baco.models.hf import HFCache, HFPartner
+from baco.models.load_lock import LOADING
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+logger = logging.getLogger("baco")
+
+
+def load_adapter(bare: Any, adapter: str, revision: str, base: str) -> PeftModel:
+    """Puts an adapter on its base model.
+
+    Args:
+        bare: The base model; it is changed.
+        adapter: The adapter's folder or Hub id.
+        revision: Its revision.
+        base: Where the base model came from.
+
+    Returns:
+        The model with the adapter, in eval mode.
+
+    Raises:
+        BacoError: If peft is not installed.
+        PairError: If the adapter cannot be had, or its weights are not of this model.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise missing_extra("peft", "lora") from error
+    with LOADING, refusals(adapter, revision), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = PeftModel.from_pretrained(bare, adapter, revision=revision).eval()
+    lacks = any("missing adapter keys" in str(w.message) for w in said)
+    if lacks and bare.device.type != "meta":
+        raise PairError(
+            f"the file of the adapter {adapter} lacks weights, or names those of another model "
+            f"than {base}",
+            hint="download it again, and check its base model",
+        )
+    trained_on = model.peft_config[model.active_adapter].base_model_name_or_path
+    if trained_on and _model_name(trained_on) != _model_name(base):
+        logger.warning(
+            "the adapter %s was trained on %s and is put on %s: if that is another model, nothing "
+            "that it says counts",
+            adapter,
+            trained_on,
+            base,
+        )
+    return model
+
+
+def _model_name(source: str) -> str:
+    """A model's own name, without whose it is or where: the Hub's cache keeps it in a path."""
+    cached = re.search(r"models--(?:.*--)?([^/]+)/snapshots/", source.replace("\\", "/"))
+    return (cached[1] if cached else PurePath(source.rstrip("/\\")).name).casefold()
 
 
 def refuse_kinds(model: PeftModel, adapter: str) -> str:

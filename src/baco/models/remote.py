@@ -36,6 +36,8 @@ _AS_IDS = "return_tokens_as_token_ids"
 _ID = "token_id:"
 _WHOLE = 1e-5
 """Mass that may be missing by rounding."""
+_MOST = 1.01
+"""Mass that named tokens may have together: servers round, some compute in half precision."""
 
 
 class Top(NamedTuple):
@@ -182,6 +184,13 @@ class RemotePartner(Partner):
                 f"{self.client.who} gave no log-probabilities",
                 hint="switch them on there, or leave out the tokenizer: the routers punc and fc "
                 "need text only",
+            )
+        mass = math.fsum(math.exp(min(log, 1.0)) for _, log in named)
+        if not mass <= _MOST:  # NaN is not
+            raise PairError(
+                f"{self.client.who} gives log-probabilities that are none: not numbers, or "
+                f"{mass:.3g} together where 1 is all",
+                hint="its model may overflow in half precision: serve it in bfloat16 or float32",
             )
         named.sort(key=lambda entry: -entry[1])
         known: dict[int, float] = {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from baco.engine.scores import finite
 from baco.errors import PairError
 from baco.prompts import Conversation, Message
 
@@ -106,9 +107,9 @@ def aligned_judge(pair: Models) -> Callable[[Conversation], WordJudge]:
             if len(ids) >= side.partner.context_window:
                 logger.warning("the judge's question is longer than the context window: it says no")
                 return False
-            logits = side.partner.logits(ids).cpu()
+            raw = finite(side.partner.logits(ids).log_softmax(-1), side.partner.label).cpu()
             yes, no = words()
-            return bool(logits[yes].logsumexp(0) > logits[no].logsumexp(0))
+            return bool(raw[yes].logsumexp(0) > raw[no].logsumexp(0))
 
         return judge
 

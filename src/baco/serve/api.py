@@ -70,6 +70,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         413: "The body is too large.",
         415: "The body is not JSON.",
         429: "Too much is waiting; Retry-After says when to try again.",
+        500: "A model fails in its pass; it would fail again.",
         503: "Stopping, out of time, or being calibrated; see Retry-After.",
     }.items()
 }

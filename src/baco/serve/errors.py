@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from baco.errors import BacoError, InputError, UnsupportedError, clipped
+from baco.errors import BacoError, InputError, PairError, UnsupportedError, clipped
 from baco.routers import is_local
 
 log = logging.getLogger("baco.serve")
@@ -23,6 +23,9 @@ _TYPES = {
     429: "rate_limit_error",
 }
 
+
+_FAILED = "model_failed"
+"""The code of what fails again however often it is asked."""
 
 _LONGEST = 1000
 """Characters of a message, whatever is repeated in it."""
@@ -73,6 +76,8 @@ class ApiError(Exception):
     def response(self) -> JSONResponse:
         """The HTTP response."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.code == _FAILED:
+            headers["x-should-retry"] = "false"  # OpenAI's clients repeat what ends in 5xx
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body, self.status, headers)
@@ -106,6 +111,8 @@ def api_error(error: BaseException) -> ApiError:
             return ApiError(400, said)
         if isinstance(error, UnsupportedError):
             return ApiError(400, said, code="unsupported")
+        if isinstance(error, PairError):
+            return ApiError(500, said, code=_FAILED)  # as it would the next time
         return ApiError(503, said, retry_after=5)
     return ApiError(500, "the server failed to answer; its log says more", code="internal_error")
 

@@ -87,6 +87,7 @@ def _summary(samples: Sequence[Sample]) -> dict[str, Any]:
     written = [s.base_share for s in samples if s.sources]  # an empty answer has no share
     return {
         "base_share": sum(written) / max(len(written), 1),
+        "empty": len(samples) - len(written),
         "switches": sum(s.switches for s in samples) / len(samples),
         "forwards_per_token": _forwards(samples),
         "restarts": sum(s.attempts - 1 for s in samples),

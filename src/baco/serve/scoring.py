@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 
 from baco.engine.partner import Partner, RowCache
+from baco.engine.scores import finite
 from baco.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -79,13 +80,13 @@ async def read(
     def go_on(start: int) -> torch.Tensor:
         chunk = torch.tensor([prompt[start : start + _CHUNK]])
         logits = torch.cat([after[None], cache.feed(chunk, torch.tensor([chunk.shape[1]]))[0]])
-        raw = logits[:-1].double().log_softmax(-1)
+        raw = finite(logits[:-1].double().log_softmax(-1), partner.label)
         scores.extend(_score(p, int(t), top) for p, t in zip(raw, chunk[0], strict=True))
         return logits[-1]
 
     for start in range(1, len(prompt), _CHUNK):
         after = await asyncio.wrap_future(engines.ask(lambda _, at=start: go_on(at)))
-    raw = after.double().log_softmax(-1)
+    raw = finite(after.double().log_softmax(-1), partner.label)
     ends = partner.vocabulary.is_end.to(raw.device)
     return scores, _score(raw, int(raw.masked_fill(~ends, -torch.inf).argmax()), top)
 

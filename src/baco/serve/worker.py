@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from baco.engine.session import Run, Session
-from baco.errors import BacoError
+from baco.errors import BacoError, PairError
 from baco.group import Sample
 from baco.methods.base import Chunk, Done, Setting, Task, Update
 from baco.methods.filters import Filter
@@ -377,6 +377,8 @@ class Worker:
             if error is not None:
                 if not isinstance(error, BacoError):
                     log.error("a request failed", exc_info=error)
+                elif isinstance(error, PairError):
+                    log.error("a request failed: %s", error)
                 listener.fail(error)
 
     def _give_up(self, error: BaseException) -> None:

@@ -10,10 +10,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from baco.errors import BacoError, InputError, UnknownNameError, UnsupportedError, missing_extra
-from baco.models.checkpoints import Loading, check_source, load_model, load_tokenizer, refusals
+from baco.errors import BacoError, InputError, UnknownNameError, UnsupportedError
+from baco.models.checkpoints import Loading, check_source, load_model, load_tokenizer, where
 from baco.models.known import BasePrompt
-from baco.models.load import Checkpoint, side_encoders
+from baco.models.load import Checkpoint, plain_template, side_encoders
 from baco.models.revisions import revision_of
 from baco.models.sides import Models, Side, text_encoder
 from baco.models.tokens import token_bytes, vocabulary_size
@@ -109,7 +109,7 @@ def load_vllm_pair(
             aligned, revisions = merged, (revisions[0], "main")
         assert aligned is not None
         both = Checkpoints.find(base, aligned, revisions, loading)
-        plain = template or PlainTemplate()
+        plain = plain_template(template, base_prompt)
         made = side_encoders(
             both.base,
             label or both.aligned.label,
@@ -245,18 +245,22 @@ def _merged(base: str, adapter: str, revisions: tuple[str, str], loading: Loadin
     Raises:
         BacoError: If peft is not installed.
     """
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise missing_extra("peft", "lora") from error
+    from baco.models.lora import load_adapter
+
     check_source(adapter)
+    _ = where(adapter, revisions[1])
     found = Checkpoint.find(base, None, revisions[0], loading)
     with tempfile.TemporaryDirectory(prefix="baco-merged-") as folder:
-        with refusals(adapter, revisions[1]):
-            model = PeftModel.from_pretrained(
-                load_model(base, revisions[0], loading), adapter, revision=revisions[1]
+        model = load_adapter(load_model(base, revisions[0], loading), adapter, revisions[1], base)
+        merge = getattr(model, "merge_and_unload", None)
+        if merge is None:  # of a prompt there is nothing to merge
+            kind = type(model).__name__
+            raise UnsupportedError(
+                f"the adapter {adapter} ({kind}) cannot be merged into its model, and vLLM has "
+                "two models",
+                hint="use an adapter of weights, such as LoRA",
             )
-        model.merge_and_unload().save_pretrained(folder)
+        merge().save_pretrained(folder)
         tokenizer = found.tokenizer
         with contextlib.suppress(BacoError):  # adapters often come without one
             tokenizer = load_tokenizer(adapter, revisions[1], loading)

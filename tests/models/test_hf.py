@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import transformers
 
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
@@ -166,3 +169,86 @@ def test_many_prompts_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(parts.open(prompts, list(range(12))), wanted)
     tokens, counts = torch.full((12, 1), 9), torch.ones(12, dtype=torch.int64)
     torch.testing.assert_close(parts.feed(tokens, counts), whole.feed(tokens, counts))
+
+
+def alone(config: Any) -> HFPartner:
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).double().eval()
+    return HFPartner(model, small_vocabulary())
+
+
+ROPE = {"vocab_size": 328, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.4,
+        "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}  # fmt: skip
+LONG = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+WINDOW = 24
+
+
+def changing(kind: str) -> HFPartner:
+    """A model whose rotary embeddings change beyond `WINDOW` tokens."""
+    if kind == "dynamic":
+        rope: dict[str, Any] = {"rope_type": "dynamic", "factor": 4.0}
+        config: Any = transformers.LlamaConfig(
+            **ROPE, max_position_embeddings=WINDOW, rope_scaling=rope
+        )
+    else:
+        config = transformers.Phi3Config(
+            **ROPE,
+            max_position_embeddings=256,
+            original_max_position_embeddings=WINDOW,
+            rope_scaling=LONG,
+        )
+    return alone(config)
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_texts_end_where_rotary_embeddings_change(kind: str) -> None:
+    """Up to there our cache is right; beyond it no row would be, not even a short one."""
+    partner = changing(kind)
+    assert partner.context_window == WINDOW
+    texts = [list(range(5, 5 + WINDOW + 8)), list(range(40, 40 + WINDOW + 8))]
+    cache = partner.new_cache()
+    cache.add(2)
+    cache.open([texts[0][: WINDOW - 4], texts[1][:3]], [0, 1])
+    partner.context_window = 1 << 30  # what would happen if they went on
+    for k in range(8):
+        long, short = WINDOW - 4 + k, 3 + k
+        logits = cache.feed(
+            torch.tensor([[texts[0][long]], [texts[1][short]]]), torch.ones(2).long()
+        )
+        for row, length in enumerate((long + 1, short + 1)):
+            error = (logits[row, 0] - partner.logits(texts[row][:length])).abs().max()
+            if long < WINDOW:
+                assert error < 1e-9
+            else:
+                assert error > 0.01
+
+
+def test_rotary_embeddings_of_each_type_of_layer_are_looked_at() -> None:
+    config = transformers.LlamaConfig(**ROPE, max_position_embeddings=256)
+    assert alone(config).context_window == 256
+    config.rope_parameters = {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": LONG | {"original_max_position_embeddings": WINDOW},
+    }
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**ROPE))
+    model.config = config
+    assert HFPartner(model, small_vocabulary()).context_window == WINDOW
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "longrope"])
+def test_what_does_not_count_has_no_position_beyond_the_last(kind: str) -> None:
+    """A row at its end beside one that catches up: it is fed what does not count."""
+    gpt2 = transformers.GPT2Config(
+        vocab_size=328, n_embd=32, n_layer=2, n_head=4, n_positions=WINDOW, initializer_range=0.4
+    )
+    partner = alone(gpt2) if kind == "gpt2" else changing(kind)
+    texts = [list(range(5, 5 + WINDOW)), list(range(40, 52))]
+    cache = partner.new_cache()
+    cache.add(2)
+    cache.open([texts[0][: WINDOW - 1], texts[1][:4]], [0, 1])
+    fed = torch.zeros(2, 8, dtype=torch.int64)
+    fed[0, 0], fed[1] = texts[0][-1], torch.tensor(texts[1][4:])
+    logits = cache.feed(fed, torch.tensor([1, 8]))
+    torch.testing.assert_close(logits[0, 0], partner.logits(texts[0]), rtol=0, atol=1e-9)
+    torch.testing.assert_close(logits[1, 7], partner.logits(texts[1]), rtol=0, atol=1e-9)

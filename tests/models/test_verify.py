@@ -19,22 +19,17 @@ from baco.errors import BacoError, InputError, PairError, UnsupportedError
 from baco.models.checkpoints import Loading, load_model, load_tokenizer
 from baco.models.endpoint import Endpoint
 from baco.models.hf import HFPartner
-from baco.models.tokens import vocabulary_of
-from baco.models.verify import apart, sample_ids, verify
+from baco.models.known import bundled_folder
+from baco.models.tokens import vocabulary_of, vocabulary_size
+from baco.models.verify import alike, apart, sample_ids, verify
 from baco.pair import Pair
 from baco.prompts import PlainTemplate
 from baco.vllm.inside.pair import Checkpoints
+from benchmarks.loading import DTYPES, MISTAKES, RIGHT, WRONG, random_model
 
 _COMMON = {"vocab_size": 400, "initializer_range": 0.4, "tie_word_embeddings": False}
 _SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-_FAMILIES = {
-    "llama": transformers.LlamaConfig(**_COMMON, **_SMALL, intermediate_size=48),
-    "mistral": transformers.MistralConfig(
-        **_COMMON, **_SMALL, intermediate_size=48, num_key_value_heads=2, sliding_window=4
-    ),
-    "gpt2": transformers.GPT2Config(**_COMMON, n_embd=32, n_layer=2, n_head=4),
-    "gpt_neox": transformers.GPTNeoXConfig(**_COMMON, **_SMALL, intermediate_size=48),
-}
+_LLAMA = transformers.LlamaConfig(**_COMMON, **_SMALL, intermediate_size=48)
 _RECOMPUTED = {
     "bloom": transformers.BloomConfig(**_COMMON, hidden_size=32, n_layer=2, n_head=4),
     "falcon": transformers.FalconConfig(**_COMMON, **_SMALL, alibi=True),
@@ -52,12 +47,52 @@ def partner_of(config: transformers.PretrainedConfig, folder: Path, dtype=torch.
     return HFPartner(model, vocabulary_of(tokenizer, {0, 2}, torch.device("cpu")))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", _FAMILIES)
-def test_right_families_keep_their_cache(family, dtype, random_folders) -> None:
-    partner = partner_of(_FAMILIES[family], random_folders[0], dtype)
+@pytest.fixture(scope="module")
+def bundled_tokenizer():
+    return load_tokenizer(str(bundled_folder("aligned")), "main", Loading())
+
+
+def random_partner(family: str, dtype: torch.dtype, tokenizer) -> HFPartner:
+    model = random_model(family, vocabulary_size(tokenizer), dtype)
+    return HFPartner(model, vocabulary_of(tokenizer, {tokenizer.eos_token_id}))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("family", RIGHT)
+def test_right_families_keep_their_cache(family, dtype, bundled_tokenizer) -> None:
+    partner = random_partner(family, dtype, bundled_tokenizer)
     verify(partner)
     assert partner.abilities.rewinds, partner.recomputes
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+def test_a_mistake_of_the_cache_is_found(family, dtype, mistake, bundled_tokenizer) -> None:
+    partner = random_partner(family, dtype, bundled_tokenizer)
+    with MISTAKES[mistake]():
+        verify(partner)
+    assert "other scores" in partner.recomputes
+
+
+@pytest.mark.parametrize("family", WRONG)
+def test_families_that_find_their_own_positions_are_recomputed(family, bundled_tokenizer) -> None:
+    partner = random_partner(family, torch.float32, bundled_tokenizer)
+    verify(partner)
+    assert partner.recomputes
+
+
+def test_a_context_that_ends_early_is_said_once(random_folders, caplog) -> None:
+    config = transformers.Phi3Config(
+        **_COMMON, **_SMALL, intermediate_size=48, num_key_value_heads=4, pad_token_id=0,
+        max_position_embeddings=256, original_max_position_embeddings=24,
+        rope_scaling={"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4},
+    )  # fmt: skip
+    partner = partner_of(config, random_folders[0])
+    with caplog.at_level(logging.WARNING, "baco"):
+        verify(partner)
+        verify(HFPartner(partner.model, partner.vocabulary))
+    assert caplog.text.count("end at 24 of 256 tokens, where its rotary embeddings change") == 1
 
 
 @pytest.mark.parametrize("family", _RECOMPUTED)
@@ -69,11 +104,11 @@ def test_families_that_decode_wrongly_are_recomputed(family, random_folders) -> 
 
 
 def test_a_wrong_position_is_beyond_the_bound_in_half_precision(random_folders) -> None:
-    partner = partner_of(_FAMILIES["llama"], random_folders[0], torch.bfloat16)
+    partner = partner_of(_LLAMA, random_folders[0], torch.bfloat16)
     ids = sample_ids(partner)
     right = partner.all_logits(ids)
     assert apart(partner, right, right) == 0
-    assert apart(partner, right.roll(1, 0), right) > 1
+    assert not alike(partner, right.roll(1, 0), right)
 
 
 def broken(folder: Path, tmp_path: Path, change) -> Path:
@@ -148,7 +183,7 @@ def test_adapters_that_cannot_be_switched_are_refused(kind, random_folders, tmp_
 
 
 def test_a_model_that_fails_is_named(random_folders) -> None:
-    partner = partner_of(_FAMILIES["llama"], random_folders[0])
+    partner = partner_of(_LLAMA, random_folders[0])
     with pytest.raises(BacoError, match=r"LlamaForCausalLM .*float32.* fails"):
         partner.logits([5, 10_000])
 

@@ -163,17 +163,25 @@ def _name(model: Any) -> str:
 def _context_window(config: Any) -> int:
     """The longest sequence whose scores do not depend on the other rows of a batch.
 
-    Rotary embeddings of the types ``longrope`` and ``dynamic`` turn by the longest row, once it is
-    longer than the model was first trained for: beyond, cached keys and other rows would be wrong.
+    Rotary embeddings of the types ``longrope`` and ``dynamic`` turn by the longest row of a pass,
+    once it is longer than the model was first trained for. Beyond, keys that are cached have turned
+    otherwise than a pass over the whole text would turn them, and so have those of shorter rows.
     """
-    window = int(getattr(config, "max_position_embeddings", 0) or 0) or 1 << 30
+    window = longest_text(config) or 1 << 30
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    if rope.get("rope_type") in ("longrope", "dynamic"):
-        first = rope.get("original_max_position_embeddings") or getattr(
-            config, "original_max_position_embeddings", None
-        )
-        window = min(window, int(first or window))
+    # Some families have one for each type of layer.
+    for each in (rope, *(inner for inner in rope.values() if isinstance(inner, dict))):
+        if each.get("rope_type") in ("longrope", "dynamic"):
+            first = each.get("original_max_position_embeddings") or getattr(
+                config, "original_max_position_embeddings", None
+            )
+            window = min(window, int(first or window))
     return window
+
+
+def longest_text(config: Any) -> int:
+    """The longest text that a configuration allows; 0 if it does not say."""
+    return int(getattr(config, "max_position_embeddings", 0) or 0)
 
 
 def _cuts_windows(config: Any, context_window: int) -> bool:
@@ -314,6 +322,10 @@ class HFPartner(Partner):
         positions = positions.to(self.place)
         slots.aim(positions, n, length)
         mask = self._no_mask() if plain else self._masks(positions, length)
+        if length > self.context_window:
+            # Rows that take fewer tokens than others are fed what does not count, perhaps beyond
+            # the last position that there is.
+            positions = positions.clamp(max=self.context_window - 1)
         out = self.run(
             input_ids=tokens,
             position_ids=positions,

@@ -125,7 +125,9 @@ def test_a_missing_tensor_is_refused(random_folders, tmp_path, capsys) -> None:
         random_folders[1], tmp_path, lambda w: w.pop("model.layers.1.mlp.up_proj.weight")
     )
     assert run(["generate", "Hi", "--pair", f"{random_folders[0]},{folder}"]) == 2
-    assert "lack model.layers.1.mlp.up_proj.weight" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "lack model.layers.1.mlp.up_proj.weight" in said
+    assert "LOAD REPORT" not in said
 
 
 def test_a_tensor_of_another_shape_is_refused(random_folders, tmp_path) -> None:
@@ -327,3 +329,72 @@ def test_ends_beyond_the_vocabulary_are_named_once(random_folders, tmp_path, cap
     assert caplog.text.count("99999") == 1
     assert f"{folder} names end tokens that its tokenizer does not have" in caplog.text
     assert pair.aligned.vocabulary.end_ids == {0, 2}
+
+
+def scaled(weights):
+    for name in [name for name in weights if "proj" in name]:
+        weights[name] = weights[name].to(torch.float8_e4m3fn)
+        weights[f"{name}_scale"] = torch.ones(1)
+
+
+def whole(weights):
+    for name in [name for name in weights if "proj" in name]:
+        weights[name] = (20 * weights[name]).to(torch.int8)
+
+
+@pytest.mark.parametrize("change", [scaled, whole])
+def test_quantised_weights_that_nothing_is_said_of_are_refused(
+    change, random_folders, tmp_path
+) -> None:
+    folder = broken(random_folders[1], tmp_path, change)
+    with pytest.raises(PairError, match=r"holds quantised weights, .*proj\.weight"):
+        load_model(str(folder), "main", Loading())
+
+
+def test_folders_that_may_mean_two_things(random_folders, tmp_path, caplog) -> None:
+    adapter = adapter_on(random_folders[1], tmp_path / "tuned")
+    with pytest.raises(PairError, match=r"holds an adapter, and no model .*--adapter"):
+        Pair(base=random_folders[0], aligned=adapter, device="cpu")
+    both = tmp_path / "both"
+    shutil.copytree(random_folders[1], both)
+    shutil.copytree(adapter, both, dirs_exist_ok=True)
+    with pytest.raises(PairError, match="holds a model and an adapter"):
+        Pair(base=random_folders[0], aligned=both, device="cpu")
+    parts = tmp_path / "parts"
+    shutil.copytree(random_folders[1], parts)
+    (parts / "model.safetensors.index.json").write_text("{}")
+    with caplog.at_level(logging.WARNING, "baco"):
+        load_model(str(parts), "main", Loading())
+    assert "holds model.safetensors and parts: the parts are not read" in caplog.text
+
+
+def test_adapters_of_which_something_is_missing_or_more(random_folders, tmp_path) -> None:
+    adapter = adapter_on(random_folders[1], tmp_path / "tuned")
+    file = adapter / "adapter_model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if "layers.1" in name)
+    for change in (
+        weights | {name.replace("layers.1", "layers.7"): weights[name]},
+        {key: value for key, value in weights.items() if key != name},
+    ):
+        save_file(change, file)
+        with pytest.raises(PairError, match="lacks weights, or names those of another model"):
+            Pair(base=random_folders[1], adapter=adapter, device="cpu")
+    file.unlink()
+    with pytest.raises(PairError, match="holds no weights of an adapter"):
+        Pair(base=random_folders[1], adapter=adapter, device="cpu")
+
+
+def test_an_adapter_that_waits_for_tokens_is_refused(random_folders, tmp_path) -> None:
+    adapter = adapter_on(random_folders[1], tmp_path / "tuned", alora_invocation_tokens=[5, 6])
+    with pytest.raises(UnsupportedError, match="activated LoRA"):
+        Pair(base=random_folders[1], adapter=adapter, device="cpu")
+
+
+def test_ends_are_whole_numbers(random_folders, tmp_path, caplog) -> None:
+    shutil.copytree(random_folders[1], tmp_path / "odd")
+    (tmp_path / "odd/generation_config.json").write_text('{"eos_token_id": [7.0, true, 2.5]}')
+    with caplog.at_level(logging.WARNING, "baco"):
+        pair = Pair(base=random_folders[0], aligned=tmp_path / "odd", device="cpu")
+    assert pair.aligned.vocabulary.end_ids == {0, 2, 7}
+    assert "2.5, True" in caplog.text

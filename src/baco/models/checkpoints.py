@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import urllib.parse
 import urllib.request
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from baco.errors import BacoError, InputError, PairError, first_line
 from baco.models.linear import use_onednn
@@ -40,6 +42,12 @@ END_NAMES = (
 )
 """Names that chat models give to the end of a turn or of a text, where they have such a token."""
 
+
+_SCALES = re.compile(r"(scales?|scale_inv|zeros|zero_point|g_idx|absmax|quant_map|quant_state.*)$")
+"""How tensors end that say what quantised weights mean."""
+
+_WHOLE = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
+"""What safetensors calls whole numbers."""
 
 _NO_END = -1
 """What old configurations write where there is no end token."""
@@ -247,6 +255,12 @@ def load_config(source: str, revision: str, loading: Loading) -> Any:
     from transformers import AutoConfig
 
     check_source(source)
+    folder = Path(source).expanduser()
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise PairError(
+            f"{source} holds an adapter, and no model",
+            hint="give its base model, and this as the adapter: --adapter, adapter=",
+        )
     with refusals(source, revision):
         config = AutoConfig.from_pretrained(
             source, **where(source, revision), trust_remote_code=loading.trust_remote_code
@@ -284,8 +298,15 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
 
     if loading.shapes_only:
         return _hollow_model(source, revision, loading)
+    config = load_config(source, revision, loading)
+    _check_folder(Path(source).expanduser(), config)
     options: dict[str, Any] = {}
     if loading.quantised:
+        if getattr(config, "quantization_config", None):
+            raise InputError(
+                f"{source} is quantised already, and is loaded as it is",
+                hint="leave out load_in_8bit and load_in_4bit",
+            )
         options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_8bit=loading.load_in_8bit, load_in_4bit=loading.load_in_4bit
         )
@@ -307,6 +328,39 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
         model = model.to(loading.torch_device)
         use_onednn(model)
     return model.eval()
+
+
+def _check_folder(folder: Path, config: Any) -> None:
+    """Refuses folders of which it is not plain what they hold.
+
+    Raises:
+        PairError: If there is an adapter beside the model, or weights are whole numbers that
+            config.json says nothing of.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise PairError(
+            f"{folder} holds a model and an adapter, and it is not plain which is meant",
+            hint="move the adapter's files to a folder of their own",
+        )
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file() and index.is_file():
+        logger.warning("%s holds %s and parts: the parts are not read", folder, single.name)
+    if getattr(config, "quantization_config", None):
+        return
+    for path in sorted(folder.glob("*.safetensors")):
+        # What cannot be read is told of when it is loaded.
+        with contextlib.suppress(OSError, SafetensorError), safe_open(path, "pt") as file:
+            weights = [name for name in file.keys() if name.endswith("weight")]  # noqa: SIM118
+            if whole := [n for n in weights if file.get_slice(n).get_dtype() in _WHOLE]:
+                raise _unlike(str(folder), whole)
+
+
+def _unlike(source: str, names: Sequence[str]) -> PairError:
+    return PairError(
+        f"{source} holds quantised weights, of which its config.json does not say how to read "
+        f"them: {_some(names)}",
+        hint="get its config.json with quantization_config, or the weights in bfloat16",
+    )
 
 
 def _check_report(source: str, report: dict[str, Any]) -> None:
@@ -331,7 +385,10 @@ def _check_report(source: str, report: dict[str, Any]) -> None:
         raise PairError(f"the weights of {source} lack {_some(missing)}", hint=hint)
     if errors := report.get("error_msgs"):
         raise PairError(f"{source} cannot be loaded: {first_line(Exception(errors))}", hint=hint)
-    if unused := sorted(report.get("unexpected_keys") or ()):
+    unused = sorted(report.get("unexpected_keys") or ())
+    if scales := [name for name in unused if _SCALES.search(name)]:
+        raise _unlike(source, scales)
+    if unused:
         logger.warning("the weights of %s hold what the model does not use: %s", source,
                        _some(unused))  # fmt: skip
 
@@ -367,29 +424,48 @@ def end_ids(tokenizer: Any, config: Any, generation_config: Any = None) -> set[i
         config: The model's configuration.
         generation_config: The checkpoint's generation config; only its end tokens are read.
     """
-    found = {tokenizer.eos_token_id}
+    found: set[Any] = {tokenizer.eos_token_id}
     for holder in (config, generation_config):
         ends = getattr(holder, "eos_token_id", None)
-        found |= set(ends) if isinstance(ends, list | tuple) else {ends}
+        found |= {*map(_whole, ends)} if isinstance(ends, list | tuple) else {_whole(ends)}
     special = {
         token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special
     }
     found |= {special[name] for name in END_NAMES if name in special}
-    ids = {i for i in found if isinstance(i, int) and i != _NO_END}
     size = vocabulary_size(tokenizer)
-    if strange := sorted(i for i in ids if not 0 <= i < size):
+    ids = {i for i in found if isinstance(i, int) and 0 <= i < size}
+    if strange := sorted(map(str, found - ids - {None, _NO_END})):
         _tell_of_ends(str(getattr(config, "name_or_path", "")) or "a model", *strange)
-    return ids - set(strange)
+    return ids
+
+
+def _whole(end: Any) -> Any:
+    """Returns an id that was written as 7.0 as it is meant, and truth values as no id."""
+    if isinstance(end, float) and end.is_integer():
+        return int(end)
+    return str(end) if isinstance(end, bool) else end
 
 
 @cache
-def _tell_of_ends(name: str, *strange: int) -> None:
+def _tell_of_ends(name: str, *strange: str) -> None:
     """Says, once, that a model names ends that its tokenizer does not have."""
     logger.warning(
         "%s names end tokens that its tokenizer does not have, and they are left out: %s",
         name,
-        ", ".join(map(str, strange)),
+        ", ".join(strange),
     )
+
+
+_REPORT = ("modeling_utils", "utils.loading_report")
+"""Where transformers writes its table of tensors that do not fit."""
+
+
+class _NoReport(logging.Filter):
+    """Leaves that table out: what it says is checked, and told in one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a message is shown."""
+        return "LOAD REPORT" not in record.getMessage()
 
 
 @contextlib.contextmanager
@@ -397,14 +473,17 @@ def _quiet(*, local: bool) -> Iterator[None]:
     """Silences transformers: its progress bar is of use for downloads only, its report is ours."""
     from transformers.utils import logging
 
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    shown, no_report = logging.is_progress_bar_enabled(), _NoReport()
+    talkers = [logging.get_logger(f"transformers.{name}") for name in _REPORT]
+    for talker in talkers:
+        talker.addFilter(no_report)
     if local:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        for talker in talkers:
+            talker.removeFilter(no_report)
         if local and shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 

@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,14 +48,23 @@ def load_adapter(bare: Any, adapter: str, revision: str, base: str) -> PeftModel
         PairError: If the adapter cannot be had, or its weights are not of this model.
     """
     try:
-        from peft import PeftModel
+        from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
     except ImportError as error:
         raise missing_extra("peft", "lora") from error
+    folder = Path(adapter).expanduser()
+    if folder.is_dir() and not any(folder.glob("adapter_model.*")):
+        raise PairError(
+            f"the folder {adapter} holds no weights of an adapter",
+            hint="it must hold adapter_model.safetensors",
+        )
     with LOADING, refusals(adapter, revision), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         model = PeftModel.from_pretrained(bare, adapter, revision=revision).eval()
+        given = load_peft_weights(adapter, device="cpu", revision=revision)
+        known = get_peft_model_state_dict(model)
     lacks = any("missing adapter keys" in str(w.message) for w in said)
-    if lacks and bare.device.type != "meta":
+    strange = any("lora_" in name and name not in known for name in given)
+    if (lacks or strange) and bare.device.type != "meta":
         raise PairError(
             f"the file of the adapter {adapter} lacks weights, or names those of another model "
             f"than {base}",
@@ -94,6 +103,10 @@ def refuse_kinds(model: PeftModel, adapter: str) -> str:
     bias = str(getattr(config, "bias", "none"))
     if getattr(config, "use_dora", False):
         kind = "DoRA"
+    if getattr(config, "alora_invocation_tokens", None):
+        raise cannot_switch(
+            f"the adapter {adapter} (activated LoRA)", "it is on after certain tokens only"
+        )
     if bias != "none":
         kind += f" with bias={bias!r}"
     if config.__dict__.get("modules_to_save"):

@@ -167,7 +167,7 @@ def test_scores_that_are_no_numbers_name_the_side_and_the_dtype(random_folders, 
         Pair(base=random_folders[0], aligned=folder, device="cpu")
 
 
-@pytest.mark.parametrize("kind", ["dora", "ia3", "loha", "vera", "prompt", "norm"])
+@pytest.mark.parametrize("kind", ["dora", "ia3", "loha", "vera", "prompt"])
 def test_adapters_that_cannot_be_switched_are_refused(kind, random_folders, tmp_path) -> None:
     peft = pytest.importorskip("peft", reason="needs the extra 'lora'")
     config = {
@@ -176,7 +176,6 @@ def test_adapters_that_cannot_be_switched_are_refused(kind, random_folders, tmp_
         "loha": peft.LoHaConfig(r=4, target_modules=["q_proj"]),
         "vera": peft.VeraConfig(target_modules=["q_proj"]),
         "prompt": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
-        "norm": peft.LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["norm"]),
     }[kind]
     model = transformers.AutoModelForCausalLM.from_pretrained(random_folders[1])
     peft.get_peft_model(model, config).save_pretrained(tmp_path / "tuned")
@@ -209,6 +208,19 @@ def test_adapters_that_bring_the_models_own_biases_are_refused(bias, random_fold
     adapter = adapter_on(tmp_path / "biased", tmp_path / "tuned", bias=bias)
     with pytest.raises(UnsupportedError, match=rf"bias='{bias}'.*model's own biases"):
         Pair(base=tmp_path / "biased", adapter=adapter, device="cpu")
+
+
+def test_a_norm_that_was_trained_along_is_right_on_both_sides(random_folders, tmp_path) -> None:
+    """Both sides are compared when it loads: this would be refused if either were off."""
+    adapter = adapter_on(random_folders[1], tmp_path / "tuned", modules_to_save=["norm"])
+    file = adapter / "adapter_model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if name.endswith("norm.weight"))
+    save_file(weights | {name: weights[name] + torch.linspace(-1, 1, len(weights[name]))}, file)
+    pair = Pair(base=random_folders[1], adapter=adapter, device="cpu")
+    ids = [5, 6, 7]
+    apart = (pair.base.logits(ids) - pair.aligned.logits(ids)).abs().max()
+    assert apart > 0.1
 
 
 def test_initialisations_that_change_the_base_model_are_refused(random_folders, tmp_path) -> None:
@@ -374,7 +386,7 @@ def test_adapters_of_which_something_is_missing_or_more(random_folders, tmp_path
     weights = load_file(file)
     name = next(name for name in weights if "layers.1" in name)
     for change in (
-        weights | {name.replace("layers.1", "layers.7"): weights[name]},
+        weights | {name.replace("layers.1", "layers.7"): weights[name].clone()},
         {key: value for key, value in weights.items() if key != name},
     ):
         save_file(change, file)
@@ -386,7 +398,9 @@ def test_adapters_of_which_something_is_missing_or_more(random_folders, tmp_path
 
 
 def test_an_adapter_that_waits_for_tokens_is_refused(random_folders, tmp_path) -> None:
-    adapter = adapter_on(random_folders[1], tmp_path / "tuned", alora_invocation_tokens=[5, 6])
+    adapter = adapter_on(
+        random_folders[1], tmp_path / "tuned", alora_invocation_tokens=[5, 6], task_type="CAUSAL_LM"
+    )
     with pytest.raises(UnsupportedError, match="activated LoRA"):
         Pair(base=random_folders[1], adapter=adapter, device="cpu")
 

@@ -73,10 +73,11 @@ def on_nodes(
 
 def group_size(plan: Plan) -> int:
     """How many devices one engine takes."""
-    options = plan.run.engine_options if plan.run.engine == "vllm" else {}
-    return math.prod(
-        int(options.get(name, 1)) for name in ("tensor_parallel_size", "data_parallel_size")
-    )
+    from baco.models.engines import ENGINES, OURS
+
+    engine, options = plan.run.engine, plan.run.engine_options
+    spread = () if engine == OURS else ENGINES[engine].spread
+    return math.prod(int(options.get(name, 1)) for name in spread)
 
 
 def _on_devices(plan: Plan, some: bool) -> bool:

@@ -24,12 +24,14 @@ class Backend:
         in_process: Whether its models are transformers' and live in this process.
         likelihood: Makes what computes log-probabilities of given texts for metrics: (model,
             scoring options) -> as `baco.metrics.hf.Likelihood`; None if it cannot.
+        spread: Its options by whose product one engine takes more than one device.
     """
 
     load: Callable[..., Models]
     options: bool = False
     in_process: bool = False
     likelihood: Callable[[Any, Any], Any] | None = None
+    spread: tuple[str, ...] = ()
 
 
 ENGINES: Registry[Backend] = Registry("engine")

@@ -20,4 +20,9 @@ def _likelihood(model: Any, options: Any) -> Any:
     return VllmLikelihood(model, options)
 
 
-BACKEND = Backend(_load, options=True, likelihood=_likelihood)
+BACKEND = Backend(
+    _load,
+    options=True,
+    likelihood=_likelihood,
+    spread=("tensor_parallel_size", "data_parallel_size"),
+)

@@ -17,12 +17,17 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from baco.errors import BacoError, InputError, PairError
+    from baco.engine.router import Router, Rule, View
+    from baco.engine.schedule import Schedule
+    from baco.engine.scores import Context, Scores
+    from baco.engine.vocabulary import Vocabulary
+    from baco.errors import BacoError, InputError, PairError, UnsupportedError
     from baco.group import Group, Sample
     from baco.methods import METHODS
+    from baco.methods.settings import Settings
     from baco.models.endpoint import Endpoint
     from baco.models.sides import Side
-    from baco.pair import Pair, Stream, load
+    from baco.pair import Pair, Stream, Token, load
     from baco.prompts import PlainTemplate
     from baco.routers import ROUTERS
     from baco.routers import custom as router
@@ -31,6 +36,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "BacoError": "baco.errors:BacoError",
+    "Context": "baco.engine.scores:Context",
     "Endpoint": "baco.models.endpoint:Endpoint",
     "Group": "baco.group:Group",
     "InputError": "baco.errors:InputError",
@@ -39,9 +45,18 @@ _NAMES = {
     "PairError": "baco.errors:PairError",
     "PlainTemplate": "baco.prompts:PlainTemplate",
     "ROUTERS": "baco.routers:ROUTERS",
+    "Router": "baco.engine.router:Router",
+    "Rule": "baco.engine.router:Rule",
     "Sample": "baco.group:Sample",
+    "Schedule": "baco.engine.schedule:Schedule",
+    "Scores": "baco.engine.scores:Scores",
+    "Settings": "baco.methods.settings:Settings",
     "Side": "baco.models.sides:Side",
     "Stream": "baco.pair:Stream",
+    "Token": "baco.pair:Token",
+    "UnsupportedError": "baco.errors:UnsupportedError",
+    "View": "baco.engine.router:View",
+    "Vocabulary": "baco.engine.vocabulary:Vocabulary",
     "load": "baco.pair:load",
     "router": "baco.routers:custom",
 }
@@ -50,15 +65,25 @@ __all__ = [
     "METHODS",
     "ROUTERS",
     "BacoError",
+    "Context",
     "Endpoint",
     "Group",
     "InputError",
     "Pair",
     "PairError",
     "PlainTemplate",
+    "Router",
+    "Rule",
     "Sample",
+    "Schedule",
+    "Scores",
+    "Settings",
     "Side",
     "Stream",
+    "Token",
+    "UnsupportedError",
+    "View",
+    "Vocabulary",
     "load",
     "router",
 ]

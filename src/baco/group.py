@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from baco.errors import InputError
-from baco.prompts import Conversation, conversation_of
+from baco.errors import InputError, UnsupportedError
+from baco.prompts import Conversation, conversation_of, in_short, question_of
 
 if TYPE_CHECKING:
     from baco.engine.loop import Stats
@@ -190,7 +191,7 @@ class Sample:
         return cls(**values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Group(Sequence[Sample]):
     """The samples for one prompt, in the order of their indices.
 
@@ -305,6 +306,72 @@ class Group(Sequence[Sample]):
         if self.restarts:
             words.append(f"{self.restarts} draws thrown away")
         return ", ".join(words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the group for JSON: its prompt, its summary figures, and every sample's row."""
+        return {
+            "prompt": self.prompt,
+            "base_share": self.base_share,
+            "switches": self.switches,
+            "mean_length": self.mean_length,
+            "distinct": self.distinct,
+            "samples": [sample.as_dict() for sample in self.samples],
+        }
+
+    def to_pandas(self) -> Any:
+        """Returns a ``pandas.DataFrame`` with one row per sample and the keys of `FIELDS`.
+
+        Raises:
+            UnsupportedError: If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UnsupportedError("pandas is not installed", hint="pip install pandas") from None
+        return pandas.DataFrame([sample.as_dict() for sample in self.samples])
+
+    def __repr__(self) -> str:
+        if not self.samples:
+            return "<Group of 0 answers>"
+        question = in_short(self.samples[0].conversation)
+        return f"<Group of {len(self)} answers to {question!r}: {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        """The group as notebooks show it: the base model's words coloured."""
+        if not self.samples:
+            return html.escape(repr(self))
+        items = "".join(
+            "<li style='white-space: pre-wrap'>"
+            + "".join(_coloured(*run) for run in runs(sample)).strip()
+            + "</li>"
+            for sample in self.samples
+        )
+        question = html.escape(question_of(self.samples[0].conversation))
+        return f"<p><b>{question}</b></p><ol>{items}</ol><p>{html.escape(self.summary)}</p>"
+
+
+def _coloured(text: str, source: str) -> str:
+    """A stretch of one source as HTML."""
+    text = html.escape(text)
+    return f"<b style='color: #b5179e'>{text}</b>" if source == "base" else text
+
+
+def runs(sample: Sample) -> Iterator[tuple[str, str]]:
+    """Yields stretches of one source as (text, source); the space before words is `aligned`."""
+    if not sample.tokens:
+        yield sample.text, "aligned"
+        return
+    pieces = zip(sample.tokens, sample.sources, strict=True)
+    for source, tokens in groupby(pieces, key=lambda piece: piece[1]):
+        text = "".join(token for token, _ in tokens)
+        body = text.strip()
+        if source == "aligned" or not body:
+            yield text, "aligned"
+            continue
+        start = text.index(body)
+        yield text[:start], "aligned"
+        yield body, "base"
+        yield text[start + len(body) :], "aligned"
 
 
 def normalised(text: str) -> str:

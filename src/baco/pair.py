@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Unpack, overload
 
 from baco.calibration import resolve
 from baco.engine.loop import Stats
@@ -19,7 +19,7 @@ from baco.group import Group, Sample
 from baco.methods.base import Chunk, Done, Setting, Task, Update, tasks_for
 from baco.methods.filters import Filter
 from baco.methods.running import run
-from baco.methods.settings import make_setting
+from baco.methods.settings import Settings, make_setting
 from baco.models.checkpoints import Loading
 from baco.models.endpoint import PREFIX
 from baco.models.engines import ENGINES, OURS, Backend
@@ -172,13 +172,24 @@ class Pair(Models):
     @overload
     def generate(
         self,
-        prompt: str,
+        prompt: str | list[dict[str, str]],
         n: int = ...,
         *,
         system: str | None = ...,
         keep: Filter | None = ...,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> Group: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: list[str] | list[list[dict[str, str]]],
+        n: int = ...,
+        *,
+        system: str | None = ...,
+        keep: Filter | None = ...,
+        **settings: Unpack[Settings],
+    ) -> list[Group]: ...
 
     @overload
     def generate(
@@ -188,7 +199,7 @@ class Pair(Models):
         *,
         system: str | None = ...,
         keep: Filter | None = ...,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> Any: ...
 
     def generate(
@@ -198,7 +209,7 @@ class Pair(Models):
         *,
         system: str | None = None,
         keep: Filter | None = None,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> Group | list[Group]:
         """Answers one prompt, or several, n times each.
 
@@ -246,7 +257,7 @@ class Pair(Models):
         *,
         system: str | None = None,
         keep: Filter | None = None,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> Stream:
         """Answers one prompt and gives the tokens as they come.
 
@@ -265,7 +276,7 @@ class Pair(Models):
         tasks = tasks_for([conversation_of(prompt, system)], n)
         return Stream(self.run(tasks, self._setting(settings, n), keep=keep))
 
-    def _setting(self, settings: dict[str, Any], n: int) -> Setting:
+    def _setting(self, settings: Settings, n: int) -> Setting:
         try:
             return make_setting(**settings, n=n, calibration=self.calibrated)
         except TypeError:

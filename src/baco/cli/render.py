@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterable
 from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
 
-from baco.group import Group, Sample
+from baco.group import Group, Sample, runs
 from baco.prompts import Conversation, question_of
 
 BASE_STYLE = "bold magenta"
@@ -41,24 +40,6 @@ def style_for(console: Console, show_sources: bool | None) -> Style:
     if show_sources is False or (show_sources is None and not colours):
         return "plain"
     return "colour" if colours else "marks"
-
-
-def runs(sample: Sample) -> Iterator[tuple[str, str]]:
-    """Yields stretches of one source as (text, source); the space before words is `aligned`."""
-    if not sample.tokens:
-        yield sample.text, "aligned"
-        return
-    pieces = zip(sample.tokens, sample.sources, strict=True)
-    for source, tokens in groupby(pieces, key=lambda piece: piece[1]):
-        text = "".join(token for token, _ in tokens)
-        body = text.strip()
-        if source == "aligned" or not body:
-            yield text, "aligned"
-            continue
-        start = text.index(body)
-        yield text[:start], "aligned"
-        yield body, "base"
-        yield text[start + len(body) :], "aligned"
 
 
 def coloured(sample: Sample) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 from baco.engine.loop import draft_is_useless
 from baco.engine.partner import Lookahead, Partner
@@ -18,6 +19,28 @@ DEFAULT_ROUTER = "p-punc"
 
 Calibration = Callable[[str, float], Router]
 """(router's spec, diversity in [0, 1]) -> the router that reaches it on one pair."""
+
+
+class Settings(TypedDict, total=False):
+    """What decides samples, as keywords of `Pair.generate`; see `make_setting`."""
+
+    method: str
+    router: str | Router | None
+    gamma: float | str | None
+    diversity: float | None
+    control: float | str | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int
+    min_p: float | None
+    max_new_tokens: int
+    seed: int
+    stop: str | Sequence[str] | None
+    restart_shorter_than: int
+    lookahead: Lookahead
+    draft: str | Partner | None
+    max_rows: int
+    turn_rule: bool
 
 
 def make_setting(

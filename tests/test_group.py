@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baco.engine.request import Cost
-from baco.errors import InputError
+from baco.errors import InputError, UnsupportedError
 from baco.group import (
     FIELDS,
     Group,
@@ -120,7 +120,7 @@ def test_group_figures():
             sample(2, "A pear.", base_share=1.0, switches=1, cost=Cost(3, 0, 0, 0)),
         )
     )
-    assert group.texts == ["A plum.", " a  PLUM!", "A pear."]
+    assert group.texts == ["A plum.", "a  PLUM!", "A pear."]
     assert group[1].index == 1
     assert len(group) == 3
     assert group.base_share == pytest.approx(4 / 9)
@@ -152,3 +152,56 @@ def test_an_empty_answer_has_no_share() -> None:
     assert (group.base_share, group.empty) == (1.0, 1)
     assert group.summary.endswith("distinct as text, 1 empty")
     assert (Group((nothing,)).base_share, Group((sample(),)).empty) == (0.0, 0)
+
+
+def test_texts_begin_with_a_word():
+    asked = Group((sample(0, " A plum.\n"), sample(1, "\n\nA pear.")))
+    assert asked.texts == ["A plum.\n", "A pear."]
+    assert asked[0].text == " A plum.\n"
+    begun = [{"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "A"}]
+    assert Group((sample(0, " plum.", prompt=begun),)).texts == [" plum."]
+
+
+def test_a_group_shows_itself_in_one_line():
+    group = Group((sample(0), sample(1, "A pear.")))
+    assert repr(group) == f"<Group of 2 answers to 'Name a fruit.': {group.summary}>"
+    assert repr(Group(())) == "<Group of 0 answers>"
+    assert len(repr(Group((sample(0, prompt="word " * 500),)))) < 300
+
+
+def test_notebooks_show_who_wrote_what_and_nothing_is_markup():
+    nasty = sample(
+        0,
+        "<b> & pear.",
+        prompt="<script>alert(1)</script>",
+        tokens=("<b>", " & pear", "."),
+        sources=("aligned", "base", "aligned"),
+    )
+    shown = Group((nasty,))._repr_html_()
+    assert "<script>" not in shown
+    assert "&lt;b&gt; <b style='color: #b5179e'>&amp; pear</b>." in shown
+    assert shown.count("<li") == 1
+    assert Group(())._repr_html_() == "&lt;Group of 0 answers&gt;"
+
+
+def test_a_group_as_a_dictionary():
+    group = Group((sample(0), sample(1, "A pear.", base_share=1.0)))
+    row = json.loads(json.dumps(group.to_dict()))
+    assert [Sample.from_dict(entry) for entry in row["samples"]] == list(group)
+    assert (row["prompt"], row["base_share"]) == ("Name a fruit.", group.base_share)
+    assert (row["switches"], row["mean_length"], row["distinct"]) == (2, 3, 2)
+
+
+def test_a_group_as_a_table():
+    pytest.importorskip("pandas", reason="needs pandas")
+    table = Group((sample(0), sample(1, "A pear."))).to_pandas()
+    assert list(table.columns) == list(FIELDS)
+    assert list(table["text"]) == ["A plum.", "A pear."]
+
+
+def test_without_pandas_there_is_a_hint(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UnsupportedError, match="pip install pandas"):
+        Group((sample(0),)).to_pandas()

@@ -41,6 +41,10 @@ def test_blocks_run(language, block, tmp_path):
             "baco: 6 new samples in groups.jsonl, 10 were there already",
         ]
         assert len((tmp_path / "groups.jsonl").read_text().splitlines()) == 16
+    elif "baco.router(" in block:
+        assert not done.stdout.startswith("base share 0.00"), "the router changes nothing"
+        assert done.stdout.startswith("base share ")
+        assert not done.stderr
     else:
         assert done.stdout.strip()
         assert not done.stderr

@@ -226,8 +226,15 @@ class Group(Sequence[Sample]):
 
     @property
     def texts(self) -> list[str]:
-        """The answers."""
-        return [sample.text for sample in self.samples]
+        """The answers, without the space that an answer's first word brings along.
+
+        Where the prompt ends with the beginning of the answer, or is raw text, that space is kept:
+        it is part of what goes on there. `Sample.text` is always what the tokens spell.
+        """
+        return [
+            sample.text.lstrip() if sample.conversation[-1].role == "user" else sample.text
+            for sample in self.samples
+        ]
 
     @property
     def base_share(self) -> float:

@@ -23,7 +23,7 @@ from baco.methods.settings import Settings, make_setting
 from baco.models.checkpoints import Loading
 from baco.models.endpoint import PREFIX
 from baco.models.engines import ENGINES, OURS, Backend
-from baco.models.known import BasePrompt, known_pair, locate, split_weights
+from baco.models.known import BasePrompt, check_pair_name, known_pair, locate, split_weights
 from baco.models.load import load_sides, plain_template
 from baco.models.sides import Models
 from baco.prompts import PlainTemplate, Prompt, conversation_of
@@ -373,6 +373,8 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
         models = backend.load(*sides, **options)
         return models if isinstance(models, Pair) else Pair.of(models)
 
+    if aligned is None and "adapter" not in options:
+        check_pair_name(name)
     name, weights = split_weights(name)
     if weights:
         options["base_weights"] = weights

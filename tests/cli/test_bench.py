@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from baco import cli
+from baco.bench.shipped import plan_text
 from baco.bench.store import Store
 
 PLAN = """
@@ -103,6 +104,13 @@ def test_a_dry_run_says_what_is_left(tmp_path: Path, baco: Baco) -> None:
     assert said(larger) == ("24, 8 are there", "16 samples, 256 tokens expected")
     with Store(tmp_path / "s.sqlite") as store:
         assert store.plan.n == 2  # nothing was changed by asking
+
+
+def test_init_takes_the_file_to_write(tmp_path: Path, baco: Baco) -> None:
+    made = baco("init", "plan.toml")
+    assert made.returncode == 0, made.stderr
+    assert "plan.toml is written" in made.stdout
+    assert (tmp_path / "plan.toml").read_text() == plan_text("tiny")
 
 
 def test_init(tmp_path: Path, baco: Baco) -> None:

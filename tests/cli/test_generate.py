@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -409,3 +410,39 @@ def test_a_router_of_ones_own_by_its_name(capsys, tmp_path, monkeypatch):
     assert never["base_share"] == 0 < first["base_share"]
     assert generate(ASK, "--router", name) == 2
     assert "has a threshold, and none is given" in capsys.readouterr().err
+
+
+def test_a_prompt_without_quotes_gets_a_hint(capsys):
+    assert generate("Name", "a", "fruit", "-n", "1") == 0
+    said = capsys.readouterr().err
+    assert 'if they are one prompt, put it in quotes: baco generate "Name a fruit"' in said
+    assert generate(ASK, "Hi", "-n", "1") == 0
+    assert generate("Hi", "-n", "1") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_every_setting_has_an_option():
+    from inspect import signature
+
+    from baco.cli.generate import OPTIONS
+    from baco.methods.settings import make_setting
+
+    names = {option.name for option in OPTIONS} | {"turn_rule"}  # --run-on switches it off
+    assert set(signature(make_setting).parameters) - {"calibration"} <= names
+
+
+def test_a_long_wait_shows_itself_on_a_terminal_only(monkeypatch):
+    from rich.console import Console
+
+    from baco.cli import progress
+
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    for terminal in (True, False):
+        shown = io.StringIO()
+        console = Console(file=shown, force_terminal=terminal)
+        with progress.waiting("loading [my] pair", console):
+            for _ in range(200 if terminal else 1):
+                if "loading [my] pair" in shown.getvalue():
+                    break
+                time.sleep(0.05)
+        assert ("loading [my] pair" in shown.getvalue()) == terminal

@@ -22,9 +22,9 @@ def test_without_a_table_sizes_count() -> None:
 
 
 @pytest.mark.parametrize(("kind", "dtype"), SLOPES)
-def test_models_are_looked_up_by_device_precision_and_rows(kind: str, dtype: torch.dtype) -> None:
+def test_models_are_looked_up_by_device_precision_and_rows(kind: str, dtype: str) -> None:
     assert kind == "cpu"
-    base, aligned = random_pair("llama", dtype)
+    base, aligned = random_pair("llama", getattr(torch, dtype.removeprefix("torch.")))
     size, by_kind = aligned.parameters, SLOPES[kind, dtype]
     for rows, column in ((1, 0), (2, 1), (4, 1), (5, 2), (64, 3), (5000, 3)):
         step = by_kind[column]

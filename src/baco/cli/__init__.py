@@ -64,7 +64,6 @@ app = typer.Typer(
     cls=LazyGroup,
     help="Base-aligned model collaboration: many different answers that are all good.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -39,7 +39,9 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never ask the hub for 
 
 @app.command()
 def init(
-    name: Annotated[str, typer.Argument(help="A plan that comes with BaCo.")] = "tiny",
+    name: Annotated[
+        str, typer.Argument(help="A plan that comes with BaCo, or the .toml file to write.")
+    ] = "tiny",
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The file to write.", show_default="NAME.toml"),
@@ -48,6 +50,8 @@ def init(
     """Writes a commented plan to start from."""
     from baco.bench.shipped import plan_text, shipped
 
+    if name.endswith(".toml") and out is None:
+        name, out = "tiny", Path(name)
     text = plan_text(name)
     path = out or Path(f"{name}.toml")
     try:

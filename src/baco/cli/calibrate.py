@@ -95,6 +95,9 @@ def calibrate(
     import sys
 
     import baco
+    from baco.models.known import check_pair_name
+
+    check_pair_name(pair or "tiny")
     from baco.calibration import Effort, measure, save
     from baco.cli.inputs import read_prompts
 

@@ -3,295 +3,228 @@
 from __future__ import annotations
 
 import contextlib
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from baco.cli.engines import ENGINE_HELP, OPTION_HELP, engine_options
-from baco.cli.options import MODELS, Device, DraftText, Dtype, LookaheadText, read_lookahead
+from baco.cli.options import DEVICE, DRAFT, DTYPE, LOOKAHEAD, MODELS, SPEED, read_lookahead
 from baco.errors import InputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_CONTROL = "Diversity against quality"
 _SAMPLING = "Sampling"
 _FILES = "Input and output"
 
 
-@app.command()
-def generate(
-    prompts: Annotated[
-        list[str] | None, typer.Argument(help="Prompts to answer.", show_default=False)
-    ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="Samples per prompt.")] = 10,
-    pair: Annotated[
-        str,
-        typer.Option(
-            "--pair",
-            help="A known pair (see baco pairs), or BASE,ALIGNED: Hub ids, folders, or remote "
-            "models (see docs/remote.md).",
-            rich_help_panel=MODELS,
-        ),
-    ] = "tiny",
-    method: Annotated[
-        str, typer.Option(help="How to make samples (see baco methods).", rich_help_panel=_CONTROL)
-    ] = "baco",
-    router: Annotated[
-        str | None,
-        typer.Option(
-            help="Who writes the next word (see baco routers), such as p-punc or p-punc@0.3.",
-            show_default="p-punc",
-            rich_help_panel=_CONTROL,
-        ),
-    ] = None,
-    gamma: Annotated[
-        str | None,
-        typer.Option(
-            help="The router's threshold: a number or a schedule.",
-            show_default="the router's",
-            rich_help_panel=_CONTROL,
-        ),
-    ] = None,
-    diversity: Annotated[
-        float | None,
-        typer.Option(
-            help="The base model's share of words, 0 to 1, instead of a threshold "
-            "(see baco calibrate).",
-            show_default=False,
-            rich_help_panel=_CONTROL,
-        ),
-    ] = None,
-    control: Annotated[
-        str | None,
-        typer.Option(
-            help="The value of the method's own control (see baco methods).",
-            show_default="the method's",
-            rich_help_panel=_CONTROL,
-        ),
-    ] = None,
-    judge_url: Annotated[
-        str | None,
-        typer.Option(
-            help="An OpenAI-compatible address that answers for the router judge.",
-            show_default="the aligned model judges",
-            rich_help_panel=_CONTROL,
-        ),
-    ] = None,
-    judge_model: Annotated[
-        str,
-        typer.Option(help="The model's name there.", show_default=False, rich_help_panel=_CONTROL),
-    ] = "",
-    temperature: Annotated[
-        float | None, typer.Option(show_default="1.0", rich_help_panel=_SAMPLING)
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            help="0.9, but for methods with a filter of their own.",
-            show_default="0.9",
-            rich_help_panel=_SAMPLING,
-        ),
-    ] = None,
-    top_k: Annotated[int, typer.Option(help="0 is off.", rich_help_panel=_SAMPLING)] = 0,
-    min_p: Annotated[
-        float | None,
-        typer.Option(help="0 is off.", show_default="0", rich_help_panel=_SAMPLING),
-    ] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option(help="Limit per sample.", rich_help_panel=_SAMPLING)
-    ] = 512,
-    seed: Annotated[
-        int, typer.Option(help="The same seed, the same samples.", rich_help_panel=_SAMPLING)
-    ] = 0,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Cut samples off before this text; may be repeated.",
-            show_default=False,
-            rich_help_panel=_SAMPLING,
-        ),
-    ] = None,
-    restart_shorter_than: Annotated[
-        int,
-        typer.Option(
-            help="Draw samples again that stop with fewer tokens.", rich_help_panel=_SAMPLING
-        ),
-    ] = 0,
-    run_on: Annotated[
-        bool,
-        typer.Option(
-            "--run-on",
-            help="Let answers run on where the base model goes on to its template's next turn: "
-            "the paper's literal reading.",
-            rich_help_panel=_SAMPLING,
-        ),
-    ] = False,
-    system: Annotated[str | None, typer.Option(help="A system prompt.", show_default=False)] = None,
-    input_file: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            help='More prompts: one per line, or JSONL with "prompt" or "messages"; - is stdin.',
-            show_default=False,
-            rich_help_panel=_FILES,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Append samples to this JSONL file; run again to make only what is missing.",
-            show_default=False,
-            rich_help_panel=_FILES,
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print samples as JSON lines.", rich_help_panel=_FILES)
-    ] = False,
-    show_sources: Annotated[
-        bool | None,
-        typer.Option(
-            help="Show who wrote what: coloured on a terminal, else «base words» marked.",
-            show_default="where there is colour",
-            rich_help_panel=_FILES,
-        ),
-    ] = None,
-    filter_spec: Annotated[
-        str | None,
-        typer.Option(
-            "--filter",
-            help="A moderation function, module:function, asked about each answer.",
-            show_default=False,
-            rich_help_panel=_FILES,
-        ),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(
-            help="A LoRA adapter that makes the aligned side out of --pair BASE.",
-            show_default=False,
-            rich_help_panel=MODELS,
-        ),
-    ] = None,
-    engine: Annotated[str, typer.Option(help=ENGINE_HELP, rich_help_panel=MODELS)] = "baco",
-    engine_option: Annotated[
-        list[str] | None,
-        typer.Option(help=OPTION_HELP, show_default=False, rich_help_panel=MODELS),
-    ] = None,
-    base_prompt: Annotated[
-        str | None,
-        typer.Option(
-            help="How the base side is asked: plain, or chat for two aligned models or two "
-            "checkpoints of one alignment run.",
-            show_default="the pair's, else plain",
-            rich_help_panel=MODELS,
-        ),
-    ] = None,
-    base_weights: Annotated[
-        float,
-        typer.Option(
-            help="Share of the aligned model in the base side's weights, 0 to 1: plays a partially "
-            "aligned base. In plans and baco serve: --pair tiny~0.3.",
-            rich_help_panel=MODELS,
-        ),
-    ] = 0.0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    load_in_8bit: Annotated[
-        bool, typer.Option("--load-in-8bit", rich_help_panel=MODELS, help="Needs bitsandbytes.")
-    ] = False,
-    load_in_4bit: Annotated[
-        bool, typer.Option("--load-in-4bit", rich_help_panel=MODELS, help="Needs bitsandbytes.")
-    ] = False,
-    lookahead: LookaheadText = "auto",
-    draft: DraftText = None,
-    max_rows: Annotated[
-        int,
-        typer.Option(
-            help="Samples decoded at a time; fewer where memory is short.", rich_help_panel=MODELS
-        ),
-    ] = 256,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print rows, tokens, passes and memory at most; load no weights, make nothing.",
-            rich_help_panel=MODELS,
-        ),
-    ] = False,
-) -> None:
+class _Option(NamedTuple):
+    """One option: a parameter of `generate`.
+
+    Attributes:
+        name: The parameter's name; the flag is made of it where `flags` are empty.
+        kind: Its type.
+        default: Its default.
+        help: What it means.
+        panel: The group of options that it stands in; None for the first.
+        shown: What stands for its default in the help; False for nothing.
+        flags: How it is called on the command line.
+        complete: Lists the values that it may have.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+    panel: str | None = None
+    shown: str | bool = True
+    flags: tuple[str, ...] = ()
+    complete: Any = None
+
+    @property
+    def parameter(self) -> Parameter:
+        """The parameter as Typer reads it."""
+        option = typer.Option(
+            *self.flags,
+            help=self.help,
+            show_default=self.shown,
+            rich_help_panel=self.panel,
+            autocompletion=self.complete,
+        )
+        kind: Any = Annotated[self.kind, option]
+        return Parameter(self.name, Parameter.KEYWORD_ONLY, default=self.default, annotation=kind)
+
+
+def _starting(incomplete: str, names: Any) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _pairs(incomplete: str) -> list[str]:
+    from baco.models.known import known_pairs
+
+    return _starting(incomplete, known_pairs())
+
+
+def _routers(incomplete: str) -> list[str]:
+    from baco.routers import names
+
+    return _starting(incomplete, names())
+
+
+def _methods(incomplete: str) -> list[str]:
+    from baco.methods import METHODS
+
+    return _starting(incomplete, METHODS)
+
+
+_TEXT, _NUMBER = str | None, float | None
+
+OPTIONS = (
+    _Option("gamma", _TEXT, None, "The knob: more of the base model's ideas where it is larger; "
+            "the threshold of the router, a number or a schedule.", shown="the router's"),
+    _Option("diversity", _NUMBER, None, "The same knob in other units: the base model's share of "
+            "words, 0 to 1 (see baco calibrate).", shown=False),
+    _Option("router", _TEXT, None, "Who writes the next word (see baco routers), such as p-punc "
+            "or p-punc@0.3.", shown="p-punc", complete=_routers),
+    _Option("n", int, 10, "Samples per prompt.", flags=("--n", "-n")),
+    _Option("pair", str, "tiny", "A known pair (see baco pairs), or BASE,ALIGNED: Hub ids, "
+            "folders, or remote models (see docs/remote.md).", complete=_pairs),
+    _Option("system", _TEXT, None, "A system prompt.", shown=False),
+    _Option("method", str, "baco", "How to make samples (see baco methods).", _SAMPLING,
+            complete=_methods),
+    _Option("control", _TEXT, None, "The value of the method's own control (see baco methods).",
+            _SAMPLING, "the method's"),
+    _Option("temperature", _NUMBER, None, "0 is greedy.", _SAMPLING, "1.0"),
+    _Option("top_p", _NUMBER, None, "0.9, but for methods with a filter of their own.", _SAMPLING,
+            "0.9"),
+    _Option("top_k", int, 0, "0 is off.", _SAMPLING),
+    _Option("min_p", _NUMBER, None, "0 is off.", _SAMPLING, "0"),
+    _Option("max_new_tokens", int, 512, "Limit per sample.", _SAMPLING),
+    _Option("seed", int, 0, "The same seed, the same samples.", _SAMPLING),
+    _Option("stop", list[str] | None, None, "Cut samples off before this text; may be repeated.",
+            _SAMPLING, shown=False),
+    _Option("restart_shorter_than", int, 0, "Draw samples again that stop with fewer tokens.",
+            _SAMPLING),
+    _Option("run_on", bool, False, "Let answers run on where the base model goes on to its "
+            "template's next turn: the paper's literal reading.", _SAMPLING, flags=("--run-on",)),
+    _Option("judge_url", _TEXT, None, "An OpenAI-compatible address that answers for the router "
+            "judge.", _SAMPLING, "the aligned model judges"),
+    _Option("judge_model", str, "", "The model's name there.", _SAMPLING, shown=False),
+    _Option("input_file", _TEXT, None, 'More prompts: one per line, or JSONL with "prompt" or '
+            '"messages"; - is stdin.', _FILES, shown=False, flags=("--input",)),
+    _Option("output", Path | None, None, "Append samples to this JSONL file; run again to make "
+            "only what is missing.", _FILES, shown=False),
+    _Option("as_json", bool, False, "Print samples as JSON lines.", _FILES, flags=("--json",)),
+    _Option("show_sources", bool | None, None, "Show who wrote what: coloured on a terminal, else "
+            "«base words» marked.", _FILES, "where there is colour"),
+    _Option("filter_spec", _TEXT, None, "A moderation function, module:function, asked about each "
+            "answer.", _FILES, shown=False, flags=("--filter",)),
+    _Option("dry_run", bool, False, "Print rows, tokens, passes and memory at most; load no "
+            "weights, make nothing.", _FILES, flags=("--dry-run",)),
+    _Option("adapter", _TEXT, None, "A LoRA adapter that makes the aligned side out of --pair "
+            "BASE.", MODELS, shown=False),
+    _Option("engine", str, "baco", ENGINE_HELP, MODELS),
+    _Option("engine_option", list[str] | None, None, OPTION_HELP, MODELS, shown=False),
+    _Option("base_prompt", _TEXT, None, "How the base side is asked: plain, or chat for two "
+            "aligned models or two checkpoints of one alignment run.", MODELS,
+            "the pair's, else plain"),
+    _Option("base_weights", float, 0.0, "Share of the aligned model in the base side's weights, 0 "
+            "to 1: plays a partially aligned base. In plans and baco serve: --pair tiny~0.3.",
+            MODELS),
+    _Option("device", str, "auto", DEVICE, MODELS),
+    _Option("dtype", str, "auto", DTYPE, MODELS),
+    _Option("load_in_8bit", bool, False, "Needs bitsandbytes.", MODELS, flags=("--load-in-8bit",)),
+    _Option("load_in_4bit", bool, False, "Needs bitsandbytes.", MODELS, flags=("--load-in-4bit",)),
+    _Option("lookahead", str, "auto", LOOKAHEAD, SPEED),
+    _Option("draft", _TEXT, None, DRAFT, SPEED, shown=False),
+    _Option("max_rows", int, 256, "Samples decoded at a time; fewer where memory is short.",
+            SPEED),
+)  # fmt: skip
+"""Every option in the order of the help: the knob first."""
+
+_SETTINGS = (
+    "method", "router", "gamma", "diversity", "control", "temperature", "top_p", "top_k", "min_p",
+    "max_new_tokens", "seed", "stop", "restart_shorter_than", "draft", "max_rows", "n",
+)  # fmt: skip
+"""Options that are arguments of `make_setting` as they are."""
+
+_LOADING = (
+    "adapter", "device", "dtype", "load_in_8bit", "load_in_4bit", "base_prompt", "base_weights",
+)  # fmt: skip
+"""Options that are arguments of `baco.load` where they are given."""
+
+
+def generate(prompts: list[str] | None, **given: Any) -> None:
     """Answers each prompt n times: base and aligned model write together, word by word.
 
     Words of the base model are not safety-tuned: put a --filter before what others will read.
     """
-    # All that can be checked is checked before any model is loaded.
-    from baco.cli.inputs import read_prompts
+    # All that can be checked is checked before torch is imported, which takes long.
+    from baco.cli.inputs import check_settings, hint_at_quotes, read_prompts
     from baco.cli.output import Output
     from baco.group import check_size
     from baco.methods.filters import load_filter
-    from baco.models.known import known_pair
+    from baco.models.known import check_pair_name
 
+    n, dry_run, base_prompt = given["n"], given["dry_run"], given["base_prompt"]
     check_size(n)
-    if judge_model and not judge_url:
+    if given["judge_model"] and not given["judge_url"]:
         raise InputError("the judge has a model but no address", hint="give --judge-url too")
-    if "," not in pair and not adapter:
-        known_pair(pair)
-    engine_options(engine, engine_option)
-    conversations = read_prompts(prompts or [], input_file, system)
-    settings: dict[str, Any] = {
-        "method": method,
-        "router": router,
-        "gamma": gamma,
-        "diversity": diversity,
-        "control": control,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "min_p": min_p,
-        "max_new_tokens": max_new_tokens,
-        "seed": seed,
-        "stop": stop,
-        "restart_shorter_than": restart_shorter_than,
-        "turn_rule": not run_on,
-        "lookahead": read_lookahead(lookahead),
-        "draft": draft,
-        "max_rows": max_rows,
-        "n": n,
-    }
+    if not given["adapter"]:
+        check_pair_name(given["pair"])
+    engine = engine_options(given["engine"], given["engine_option"])
+    hint_at_quotes(prompts or [])
+    conversations = read_prompts(prompts or [], given["input_file"], given["system"])
+    settings = {name: given[name] for name in _SETTINGS}
+    settings |= {"turn_rule": not given["run_on"], "lookahead": read_lookahead(given["lookahead"])}
     if base_prompt not in (None, "plain", "chat"):
         raise InputError(f"unknown base prompt {base_prompt!r}", hint="use plain or chat")
-    keep = load_filter(filter_spec) if filter_spec else None
+    keep = load_filter(given["filter_spec"]) if given["filter_spec"] else None
     judge = None
-    if judge_url:
+    if given["judge_url"]:
         from baco.metrics.chat import ChatJudge
 
-        judge = ChatJudge(judge_url, judge_model)
+        judge = ChatJudge(given["judge_url"], given["judge_model"])
+    check_settings(settings)
     with contextlib.ExitStack() as stack:
         # A dry run leaves no file behind, but asks one that is there what is missing.
+        output = given["output"]
         used = output if output and (output.exists() or not dry_run) else None
         file = stack.enter_context(Output(used)) if used else None
-        from baco.cli.job import GenerateJob, load_pair
+        from baco.cli.progress import waiting
 
-        loaded = load_pair(
-            pair,
-            settings,
-            adapter=adapter,
-            device=device,
-            dtype=dtype,
-            load_in_8bit=load_in_8bit,
-            load_in_4bit=load_in_4bit,
-            **({"shapes_only": True} if dry_run else engine_options(engine, engine_option)),
-            **({"base_prompt": base_prompt} if base_prompt else {}),
-            **({"base_weights": base_weights} if base_weights else {}),
-        )
+        with waiting(f"loading {given['pair']}"):
+            from baco.cli.job import GenerateJob, load_pair
+
+            loading = {name: given[name] for name in _LOADING if given[name]}
+            loading |= {"shapes_only": True} if dry_run else engine
+            loaded = load_pair(given["pair"], settings, **loading)
         if judge:
             from baco.routers.judges import http_judge
 
             loaded.pair.judge = http_judge(loaded.pair, judge)
         job = GenerateJob(
-            loaded.pair, loaded.setting, conversations, n, keep, file, as_json, show_sources
-        )
+            loaded.pair, loaded.setting, conversations, n, keep, file,
+            given["as_json"], given["show_sources"],
+        )  # fmt: skip
         if dry_run:
             job.show_plan()
-            return
-        job.run({"filter": filter_spec})
+        else:
+            job.run({"filter": given["filter_spec"]})
+
+
+_PROMPTS = Annotated[
+    list[str] | None, typer.Argument(help="Prompts to answer.", show_default=False)
+]
+generate.__signature__ = Signature(  # type: ignore[attr-defined]
+    [
+        Parameter("prompts", Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=_PROMPTS),
+        *(option.parameter for option in OPTIONS),
+    ]
+)
+generate.__annotations__ = {
+    name: parameter.annotation
+    for name, parameter in generate.__signature__.parameters.items()  # type: ignore[attr-defined]
+}
+app.command()(generate)

@@ -3,11 +3,41 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from baco.cli.render import safe
 from baco.errors import InputError
 from baco.prompts import Conversation, conversation_of
 from baco.reading import prompt_of, read_rows
+
+
+def hint_at_quotes(arguments: Sequence[str]) -> None:
+    """Says on stderr that a prompt needs quotes, where its words seem to have come one by one."""
+    if len(arguments) > 1 and all(len(text.split()) == 1 for text in arguments):
+        print(
+            f"baco: {len(arguments)} prompts of one word each; if they are one prompt, put it in "
+            f'quotes: baco generate "{safe(" ".join(arguments))}"',
+            file=sys.stderr,
+        )
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Checks what can be checked of settings without the pair.
+
+    Args:
+        settings: Arguments of `baco.methods.settings.make_setting`.
+
+    Raises:
+        InputError: If one is wrong, or two controls are given.
+    """
+    from baco.methods.settings import make_setting
+    from baco.routers import parse
+
+    make_setting(**{**settings, "diversity": None})
+    if settings["diversity"] is not None:
+        # What the pair would make of it is seen later; two controls are seen at once.
+        make_setting(**settings, calibration=lambda spec, _: parse(spec))
 
 
 def read_prompts(

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 import typer
 
 from baco.cli.dryrun import show_plan
@@ -16,6 +15,7 @@ from baco.cli.output import Output, wanted
 from baco.cli.progress import Bar
 from baco.cli.render import Printer, note, stdout_console, style_for
 from baco.cli.table import print_json
+from baco.engine.lazy import torch
 from baco.group import Group, Sample
 from baco.methods.base import Done, Setting, Task, tasks_for
 from baco.methods.filters import Filter
@@ -24,7 +24,6 @@ from baco.models.engines import ENGINES, OURS
 from baco.models.remote import Uncertain
 from baco.pair import Pair, load
 from baco.prompts import Conversation, in_short, question_of
-from baco.routers import parse
 
 
 class Loaded(NamedTuple):
@@ -34,27 +33,18 @@ class Loaded(NamedTuple):
     setting: Setting
 
 
-def load_pair(
-    name: str, settings: Mapping[str, Any], *, adapter: str | None, **options: Any
-) -> Loaded:
-    """Checks the settings, loads the pair, and resolves what depends on it.
+def load_pair(name: str, settings: Mapping[str, Any], **options: Any) -> Loaded:
+    """Loads the pair, and resolves what of the settings depends on it.
 
     Args:
         name: As `baco.load`.
         settings: Arguments of `make_setting`.
-        adapter: A LoRA adapter, or None.
         **options: Further arguments of `baco.load`.
 
     Raises:
-        InputError: If a setting is wrong; before anything is loaded, where that is possible.
+        InputError: If the pair cannot do what a setting wants.
         PairError: If the pair cannot be had.
     """
-    make_setting(**{**settings, "diversity": None})
-    if settings["diversity"] is not None:
-        # What the pair would make of it is seen later; two controls are seen at once.
-        make_setting(**settings, calibration=lambda spec, _: parse(spec))
-    if adapter:
-        options["adapter"] = adapter
     pair = load(name, **options)
     bundled = pair.known is not None and pair.known.bundled
     ours = ENGINES[options.get("engine", OURS)].in_process

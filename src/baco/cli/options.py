@@ -12,35 +12,19 @@ if TYPE_CHECKING:
     from baco.engine import Lookahead
 
 MODELS = "Models"
+SPEED = "Speed, never samples"
 
-Device = Annotated[
-    str,
-    typer.Option(
-        help="auto, cpu, cuda, cuda:1 or mps; or the base and the aligned side's: cuda:0,cuda:1.",
-        rich_help_panel=MODELS,
-    ),
-]
-Dtype = Annotated[
-    str,
-    typer.Option(help="auto, float32, bfloat16, float16 or float64.", rich_help_panel=MODELS),
-]
-LookaheadText = Annotated[
-    str,
-    typer.Option(
-        help="How far to guess ahead: auto, off or a number; changes speed only.",
-        rich_help_panel=MODELS,
-    ),
-]
+DEVICE = "auto, cpu, cuda, cuda:1 or mps; or the base and the aligned side's: cuda:0,cuda:1."
+DTYPE = "auto, float32, bfloat16, float16 or float64."
+LOOKAHEAD = "How far to guess ahead: auto, off or a number."
+DRAFT = (
+    "Who else guesses ahead: prompt-lookup, or a small model with the pair's tokenizer "
+    "(Hub id or folder)."
+)
 
-DraftText = Annotated[
-    str | None,
-    typer.Option(
-        help="Who else guesses ahead: prompt-lookup, or a small model with the pair's tokenizer "
-        "(Hub id or folder); changes speed only.",
-        show_default=False,
-        rich_help_panel=MODELS,
-    ),
-]
+Device = Annotated[str, typer.Option(help=DEVICE, rich_help_panel=MODELS)]
+Dtype = Annotated[str, typer.Option(help=DTYPE, rich_help_panel=MODELS)]
+LookaheadText = Annotated[str, typer.Option(help=LOOKAHEAD, rich_help_panel=SPEED)]
 
 
 def read_lookahead(text: str) -> Lookahead:

@@ -135,6 +135,7 @@ def serve(
     except ImportError as error:
         raise missing_extra("uvicorn", "serve") from error
     import baco
+    from baco.cli.progress import waiting
     from baco.methods.filters import load_filter
     from baco.serve import Settings, create_app
     from baco.serve.connections import bounded, most_connections
@@ -166,8 +167,8 @@ def serve(
         options = engine_options(engine, engine_option)
         if device != "auto":
             options["device"] = device
-        loaded = baco.load(source if equals else name, dtype=dtype, **options)
-        pairs[name] = loaded
+        with waiting(f"loading {source if equals else name}"):
+            pairs[name] = baco.load(source if equals else name, dtype=dtype, **options)
     served = create_app(
         pairs,
         settings,

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-
 from baco.engine.batch import Row
+from baco.engine.lazy import torch
 from baco.engine.partner import Partner
 from baco.engine.prefix_cache import CachedTexts, Spent
 from baco.engine.request import ALIGNED, BASE, Cost

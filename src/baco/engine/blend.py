@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-import torch
+from baco.engine.lazy import torch
 
 PLAUSIBLE = 0.1
 """Extrapolation keeps tokens at least this times as likely as the aligned model's likeliest."""

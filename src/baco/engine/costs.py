@@ -12,16 +12,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-import torch
-
 from baco.engine.partner import Partner
 
 KINDS = (1, 4, 16, 64)
 """Batches count as the next of so many rows; larger ones as the largest."""
 
-SLOPES: dict[tuple[str, torch.dtype], tuple[float, ...]] = {
-    ("cpu", torch.bfloat16): (0.0, 0.25, 0.5, 0.75),
-    ("cpu", torch.float32): (0.0, 0.25, 0.25, 1.25),
+SLOPES: dict[tuple[str, str], tuple[float, ...]] = {
+    ("cpu", "torch.bfloat16"): (0.0, 0.25, 0.5, 0.75),
+    ("cpu", "torch.float32"): (0.0, 0.25, 0.25, 1.25),
 }
 """By what share each further token per row adds to a pass, by (kind of device, precision), for
 each of `KINDS`: 0 where it is free, 1 where two tokens take twice as long as one. The mean over
@@ -32,7 +30,8 @@ measured it (a GPU), or nobody uses it for its speed (float64)."""
 
 def slope(partner: Partner, rows: int) -> float:
     """Returns by what share each further token per row adds to a pass of so many rows."""
-    by_kind = SLOPES.get(partner.runs_on) if partner.runs_on else None
+    kind, dtype = partner.runs_on or ("", None)
+    by_kind = SLOPES.get((kind, str(dtype)))
     return by_kind[min(bisect_left(KINDS, rows), len(KINDS) - 1)] if by_kind else 0.0
 
 

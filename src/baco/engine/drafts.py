@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.partner import Partner
 from baco.engine.prefix_cache import CachedTexts
 from baco.engine.router import ALONE

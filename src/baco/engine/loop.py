@@ -21,13 +21,13 @@ from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend, blend
 from baco.engine.costs import Costs
 from baco.engine.drafts import Draft, DraftQuery, make_drafter
+from baco.engine.lazy import inference_mode, torch
 from baco.engine.partner import Lookahead, Partner
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Request
@@ -240,7 +240,7 @@ class Engine:
                 return row.cost + row.account
         return None
 
-    @torch.inference_mode()
+    @inference_mode
     def step(self) -> list[Event]:
         """Runs one cycle.
 

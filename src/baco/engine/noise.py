@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-import torch
+from baco.engine.lazy import torch
 
 UNIT = 1
 """Stream of U_unit(t): does the unit end here?"""

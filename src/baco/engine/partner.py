@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 from weakref import WeakSet
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 

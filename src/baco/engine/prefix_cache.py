@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.partner import Partner, RowCache
 
 

@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-
-import torch
+from typing import TypeAlias
 
 from baco.engine import noise
+from baco.engine.lazy import torch
 from baco.engine.partner import Level
 from baco.engine.schedule import Schedule
 from baco.engine.scores import Context, Look, SideScores, Stretch
@@ -89,7 +89,7 @@ class View:
         return self.ahead(side, depth, self.asked)
 
 
-Decide = Callable[[View, torch.Tensor], torch.Tensor]
+Decide: TypeAlias = "Callable[[View, torch.Tensor], torch.Tensor]"
 """A rule's function: (view, threshold float64 [n]) -> bool [n], True where base speaks."""
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.errors import InputError, clipped
 
 MOST_VALUES = 100

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, in_order, nucleus
 from baco.errors import not_finite
 
-LOG_0 = -torch.inf
+LOG_0 = -math.inf
 """The log-probability of what cannot be."""
 
 
@@ -189,5 +189,5 @@ class Stretch(NamedTuple):
         return (values * self.counts).sum(-1) / self.counts.sum(-1)
 
 
-Look = Callable[[int, int, torch.Tensor], Stretch]
+Look: TypeAlias = "Callable[[int, int, torch.Tensor], Stretch]"
 """(side, depth, asked bool [n]) -> what that side would write."""

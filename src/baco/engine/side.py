@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
-import torch
 
 from baco.engine.batch import Integers
+from baco.engine.lazy import torch
 from baco.engine.partner import Partner, RowCache, SlidingCache
 from baco.engine.request import Request
 from baco.engine.scores import Nucleus, SideScores, score

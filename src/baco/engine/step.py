@@ -23,9 +23,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-
 from baco.engine import noise
+from baco.engine.lazy import torch
 from baco.engine.request import ALIGNED, BASE
 from baco.engine.router import Router, View
 from baco.engine.scores import LOG_0, Context, Look, Nucleus, SideScores

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from functools import cache
 
-import torch
+from baco.engine.lazy import torch
 
 
 class Char(IntEnum):

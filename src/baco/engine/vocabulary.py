@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.units import UnitTable
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.errors import InputError
 
 _HEAD = 32  # tokens that are sorted first; more only where the filters keep them all

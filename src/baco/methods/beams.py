@@ -13,9 +13,8 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
 from baco.engine import noise
+from baco.engine.lazy import inference_mode, torch
 from baco.engine.loop import Stats
 from baco.engine.partner import Partner
 from baco.engine.request import Cost
@@ -133,7 +132,7 @@ def search(partner: Partner, prompt: Sequence[int], **how: Any) -> Search:
     return finish(searching(partner, prompt, **how))
 
 
-@torch.inference_mode()
+@inference_mode
 def searching(
     partner: Partner,
     prompt: Sequence[int],

@@ -18,8 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.loop import Stats
 from baco.engine.noise import row_key
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from baco.engine import noise
+from baco.engine.lazy import torch
 from baco.group import Sample
 from baco.methods import wording
 from baco.methods.accounting import Account, shares, tell

@@ -16,12 +16,12 @@ from baco.methods.accounting import tell
 from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
 from baco.methods.outcome import Find, cut, failed, sample_of, too_short
 from baco.methods.reader import Reader
-from baco.models.memory import Memory, Workload
 from baco.prompts import Conversation, identity, in_short, is_raw
 
 if TYPE_CHECKING:
     from baco.engine.blend import Blend
     from baco.engine.router import Router
+    from baco.models.memory import Workload
     from baco.models.sides import Side
 
 
@@ -50,6 +50,8 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> W
         rows: Samples in all.
         setting: How they are made.
     """
+    from baco.models.memory import Workload
+
     reads = setting.router.reads if setting.router else SOURCE_NAMES
     lags = len(reads) < len(SOURCE_NAMES)
     warp = setting.sampling.warp
@@ -60,6 +62,8 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> W
 
 def new_session(max_rows: int, *, alone: bool = False) -> Session[Update]:
     """Makes a session whose engines decode so many rows at a time, or as many as memory allows."""
+    from baco.models.memory import Memory
+
     return Session(max_rows, Memory(), alone=alone)
 
 

@@ -12,7 +12,6 @@ from baco.methods.base import Done, Setting, Task, Update
 from baco.methods.filters import Filter, filtered
 from baco.methods.needs import check
 from baco.methods.run import new_session
-from baco.models.load import load_draft
 from baco.models.sides import Models
 
 
@@ -60,6 +59,8 @@ def with_draft(models: Models, setting: Setting) -> Setting:
     if not isinstance(name, str) or name == PROMPT_LOOKUP:
         return setting
     if name not in models.drafts:
+        from baco.models.load import load_draft
+
         models.drafts[name] = load_draft(name, models.sides[1])
     return replace(setting, draft=models.drafts[name])
 

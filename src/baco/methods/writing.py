@@ -11,9 +11,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-
 from baco.engine import noise
+from baco.engine.lazy import inference_mode, torch
 from baco.engine.prefix_cache import CachedTexts, Spent
 from baco.engine.scores import score
 from baco.engine.session import TURN, Turn
@@ -117,7 +116,7 @@ class Writer:
         del self._prompts[row], self._keys[row], self.drawn[row]
         return spent
 
-    @torch.inference_mode()
+    @inference_mode
     def write(self, asks: Sequence[WriteRequest]) -> Generator[Turn, None, list[Reply]]:
         """Writes on for some rows together, each at most once; yields a turn before each pass."""
         yield TURN

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from safetensors import SafetensorError, safe_open
 
+from baco.engine.lazy import torch
 from baco.errors import BacoError, InputError, PairError, first_line
 from baco.models.linear import use_onednn
 from baco.models.load_lock import LOADING

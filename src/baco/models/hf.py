@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from transformers import Cache, PreTrainedModel
 
+from baco.engine.lazy import inference_mode, torch
 from baco.engine.partner import Abilities, Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, PairError, first_line
@@ -256,12 +256,12 @@ class HFPartner(Partner):
         """Returns an empty cache for a new batch."""
         return HFCache(self) if self.abilities.rewinds else RecomputeCache(self)
 
-    @torch.inference_mode()
+    @inference_mode
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Next-token logits after a whole sequence, without cache: float [vocabulary]."""
         return self.all_logits(ids, keep=1)[-1]
 
-    @torch.inference_mode()
+    @inference_mode
     def all_logits(self, ids: Sequence[int], keep: int = 0) -> torch.Tensor:
         """Logits after each token of a sequence (or the last `keep`), without cache."""
         tokens = torch.tensor([list(ids)], device=self.place)
@@ -395,7 +395,7 @@ class HFCache:
         """Appends empty rows."""
         self._lengths = torch.cat([self._lengths, self._lengths.new_zeros(count)])
 
-    @torch.inference_mode()
+    @inference_mode
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Feeds whole prompts into empty rows; equal prompts are computed once."""
         same: dict[PromptIds, list[int]] = {}
@@ -437,7 +437,7 @@ class HFCache:
         self._lengths[target] = lengths[source]
         return logits[torch.arange(len(keys), device=place), where.to(place)]
 
-    @torch.inference_mode()
+    @inference_mode
     def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Feeds the next tokens of every row in one forward pass."""
         kinds = [self.kind(row) for row in range(len(tokens))]
@@ -449,12 +449,12 @@ class HFCache:
         self._lengths = self._lengths + counts
         return logits.to(self.partner.device)
 
-    @torch.inference_mode()
+    @inference_mode
     def truncate(self, lengths: torch.Tensor) -> None:
         """Sets rows back; what lies beyond is overwritten by the next tokens."""
         self._lengths = torch.minimum(self._lengths, lengths)
 
-    @torch.inference_mode()
+    @inference_mode
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the given rows, in this order."""
         moved = [(src, dst) for dst, src in enumerate(rows) if src != dst]

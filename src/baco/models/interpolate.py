@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.session import TURN, Turn
 from baco.errors import BacoError, InputError, UnsupportedError
 from baco.models.hf import HFPartner

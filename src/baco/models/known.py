@@ -134,13 +134,49 @@ def split_weights(name: str) -> tuple[str, float]:
     return (found[1], float(found[2])) if found else (name, 0.0)
 
 
+def check_pair_name(name: str) -> None:
+    """Checks what can be seen of ``PAIR`` or ``BASE,ALIGNED`` without loading anything.
+
+    Raises:
+        PairError: If it names one model, or an adapter, where a pair is needed.
+        UnknownNameError: If the name is unknown; close names are suggested.
+    """
+    base, comma, aligned = (part.strip() for part in name.partition(","))
+    if not comma:
+        known_pair(name)
+    elif _is_adapter(aligned):
+        raise PairError(
+            f"{aligned!r} is a LoRA adapter, not a model", hint=f"--pair {base} --adapter {aligned}"
+        )
+    elif _is_adapter(base):
+        raise PairError(
+            f"{base!r} is a LoRA adapter, not a model", hint="name the model that it adapts first"
+        )
+
+
+def _is_adapter(source: str) -> bool:
+    folder = Path(source).expanduser()
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
 def known_pair(name: str) -> KnownPair:
     """Looks a pair up, whatever the weights of its base side.
 
     Raises:
+        PairError: If it is one model, or an adapter.
         UnknownNameError: If the name is unknown; close names are suggested.
     """
     pairs, (name, _) = known_pairs(), split_weights(name)
+    if name not in pairs and (path := Path(name).expanduser()).exists():
+        if _is_adapter(name):
+            raise PairError(
+                f"{name!r} is a LoRA adapter, not a pair", hint=f"--pair BASE --adapter {name}"
+            )
+        one = path.suffix == ".gguf" or (path / "config.json").is_file()
+        raise PairError(
+            f"{name!r} is {'one model' if one else 'no model'}, and a pair is two",
+            hint="name both with a comma between: --pair BASE,ALIGNED",
+        )
     if name not in pairs:
         raise UnknownNameError("pair", name, pairs)
     return pairs[name]

@@ -9,8 +9,9 @@ the processor at hand, and needs no copy of the weight. `python -m benchmarks.wi
 
 from __future__ import annotations
 
-import torch
 from torch import nn
+
+from baco.engine.lazy import torch
 
 LARGE = 1 << 20
 """Weights of fewer elements than this stay with torch: there, calling costs more than computing."""

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.partner import Partner
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import (

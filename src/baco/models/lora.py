@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.partner import Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import PairError, UnsupportedError, missing_extra

@@ -17,16 +17,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.loop import longest_draft
 from baco.engine.partner import Lookahead, Partner
 from baco.engine.side import CATCH_UP, score_window
 from baco.models.hf import PREFILL, HFPartner, grown_capacity
 
-TorchDevice = torch.device
+TorchDevice: TypeAlias = "torch.device"
 
 logger = logging.getLogger("baco")
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.partner import IdCache
 
 

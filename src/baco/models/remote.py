@@ -19,9 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from baco.engine.lazy import torch
 from baco.engine.partner import Abilities, IdCache, Partner
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp

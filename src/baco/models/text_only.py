@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.partner import Abilities, Partner, RowCache
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
@@ -53,10 +52,10 @@ class TextPartner(Partner):
 
     abilities = Abilities("text", rewinds=False)
     parameters = 1  # nobody knows
-    device = torch.device("cpu")
     context_window = 1 << 30  # the server says when it is full
 
     def __init__(self, endpoint: Endpoint, template: PlainTemplate | None) -> None:
+        self.device = torch.device("cpu")
         self.endpoint = endpoint
         self.client = endpoint.client()
         self._template = template

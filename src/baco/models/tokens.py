@@ -8,8 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.units import UnitTable
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import PairError

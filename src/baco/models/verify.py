@@ -13,8 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.errors import BacoError, PairError, not_finite
 from baco.models.hf import longest_text
 from baco.models.lora import LoraPartner, cannot_switch

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.partner import Partner, RowCache
 from baco.engine.units import START, UnitTable
 from baco.engine.vocabulary import Vocabulary

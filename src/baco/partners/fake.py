@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.partner import IdCache, Partner
 from baco.engine.units import UnitTable
 from baco.engine.vocabulary import Vocabulary

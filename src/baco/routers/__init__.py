@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.router import BOTH, Router, Rule, View
 from baco.engine.schedule import Schedule
 from baco.errors import InputError, UnknownNameError, clipped

@@ -14,8 +14,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.router import Rule, View
 from baco.errors import InputError
 from baco.routers.logit import INF

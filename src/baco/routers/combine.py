@@ -6,8 +6,7 @@ strategy"), App. A.2.
 
 from __future__ import annotations
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.router import BOTH, Decide, Rule, View
 from baco.routers import content, logit
 

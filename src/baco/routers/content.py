@@ -5,8 +5,7 @@ They need no probabilities, only top-1 tokens.
 
 from __future__ import annotations
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.router import BOTH, Rule, View
 
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.router import BOTH, Router, Rule, View
 from baco.errors import InputError
 

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.scores import finite
 from baco.errors import PairError
 from baco.prompts import Conversation, Message

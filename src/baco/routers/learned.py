@@ -18,8 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.router import BOTH, Rule, View
 from baco.errors import InputError
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
-import torch
-
+from baco.engine.lazy import torch
 from baco.engine.router import BOTH, Rule, View
 
 INF = math.inf

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from baco.engine.lazy import torch
 from baco.engine.noise import row_key
 from baco.engine.router import BOTH, Router, Rule, View
 from baco.errors import BacoError, InputError

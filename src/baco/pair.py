@@ -373,9 +373,9 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
         models = backend.load(*sides, **options)
         return models if isinstance(models, Pair) else Pair.of(models)
 
+    name, weights = split_weights(name)
     if aligned is None and "adapter" not in options:
         check_pair_name(name)
-    name, weights = split_weights(name)
     if weights:
         options["base_weights"] = weights
     if options.get("base_weights") and not backend.in_process:

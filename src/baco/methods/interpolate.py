@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from baco.methods.base import PAIR_OF_MODELS, Method, Setting, Task, Update
 from baco.methods.models import run_side
 from baco.methods.needs import ONE_TOKENIZER
-from baco.models.interpolate import hold, released
 
 if TYPE_CHECKING:
     from baco.models.sides import Models
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 def run_interpolate(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """One model with weights (1 - α) base + α aligned, prompted as the aligned one."""
+    from baco.models.interpolate import hold, released
+
     assert isinstance(setting.control, float)
     held = yield from hold(pair, setting.control, wait=setting.seat is not None)
     with released(held.place):

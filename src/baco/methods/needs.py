@@ -13,7 +13,6 @@ from baco.engine.partner import Level, Partner
 from baco.engine.router import Router
 from baco.errors import InputError
 from baco.methods.base import METHODS
-from baco.models import interpolate
 from baco.prompts import is_raw
 from baco.routers import names, parse
 
@@ -103,6 +102,8 @@ def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
                 hint=f"for example {rule.name}@0.3",
             )
     if method.mixes_weights:
+        from baco.models import interpolate
+
         interpolate.check(pair)
     if method.rewords and any(is_raw(task.prompt) for task in tasks):
         raise InputError(

@@ -30,7 +30,7 @@ def checked(script: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_names_complete() -> None:
-    assert {"load", "router", "View", "Rule", "Scores", "Group", "hf"} <= set(dir(baco))
+    assert {"load", "router", "View", "Rule", "SideScores", "Group", "hf"} <= set(dir(baco))
     for name in baco.__all__:
         assert getattr(baco, name) is not None
     assert not [name for name in dir(baco) if name.startswith("_") and name != "__version__"]

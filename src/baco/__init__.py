@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from baco.engine.router import Router, Rule, View
     from baco.engine.schedule import Schedule
-    from baco.engine.scores import Context, Scores
+    from baco.engine.scores import Context, SideScores
     from baco.engine.vocabulary import Vocabulary
     from baco.errors import BacoError, InputError, PairError, UnsupportedError
     from baco.group import Group, Sample
@@ -49,7 +49,7 @@ _NAMES = {
     "Rule": "baco.engine.router:Rule",
     "Sample": "baco.group:Sample",
     "Schedule": "baco.engine.schedule:Schedule",
-    "Scores": "baco.engine.scores:Scores",
+    "SideScores": "baco.engine.scores:SideScores",
     "Settings": "baco.methods.settings:Settings",
     "Side": "baco.models.sides:Side",
     "Stream": "baco.pair:Stream",
@@ -76,9 +76,9 @@ __all__ = [
     "Rule",
     "Sample",
     "Schedule",
-    "Scores",
     "Settings",
     "Side",
+    "SideScores",
     "Stream",
     "Token",
     "UnsupportedError",

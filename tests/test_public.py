@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import baco
-from baco.methods.settings import Settings, make_setting
+from baco.methods.settings import GenerateSettings, make_setting
 
 SCRIPT = Path(__file__).parent / "support" / "user_script.py"
 
@@ -40,7 +40,7 @@ def test_every_setting_is_a_typed_keyword() -> None:
     import inspect
 
     taken = inspect.signature(make_setting).parameters
-    assert set(Settings.__annotations__) == set(taken) - {"n", "calibration"}
+    assert set(GenerateSettings.__annotations__) == set(taken) - {"n", "calibration"}
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from baco.group import Group, Sample
 from baco.methods.base import Chunk, Done, Setting, Task, Update, tasks_for
 from baco.methods.filters import Filter
 from baco.methods.running import run
-from baco.methods.settings import Settings, make_setting
+from baco.methods.settings import GenerateSettings, make_setting
 from baco.models.checkpoints import Loading
 from baco.models.endpoint import PREFIX
 from baco.models.engines import ENGINES, OURS, Backend
@@ -177,7 +177,7 @@ class Pair(Models):
         *,
         system: str | None = ...,
         keep: Filter | None = ...,
-        **settings: Unpack[Settings],
+        **settings: Unpack[GenerateSettings],
     ) -> Group: ...
 
     @overload
@@ -188,7 +188,7 @@ class Pair(Models):
         *,
         system: str | None = ...,
         keep: Filter | None = ...,
-        **settings: Unpack[Settings],
+        **settings: Unpack[GenerateSettings],
     ) -> list[Group]: ...
 
     @overload
@@ -199,7 +199,7 @@ class Pair(Models):
         *,
         system: str | None = ...,
         keep: Filter | None = ...,
-        **settings: Unpack[Settings],
+        **settings: Unpack[GenerateSettings],
     ) -> Any: ...
 
     def generate(
@@ -209,7 +209,7 @@ class Pair(Models):
         *,
         system: str | None = None,
         keep: Filter | None = None,
-        **settings: Unpack[Settings],
+        **settings: Unpack[GenerateSettings],
     ) -> Group | list[Group]:
         """Answers one prompt, or several, n times each.
 
@@ -257,7 +257,7 @@ class Pair(Models):
         *,
         system: str | None = None,
         keep: Filter | None = None,
-        **settings: Unpack[Settings],
+        **settings: Unpack[GenerateSettings],
     ) -> Stream:
         """Answers one prompt and gives the tokens as they come.
 
@@ -276,7 +276,7 @@ class Pair(Models):
         tasks = tasks_for([conversation_of(prompt, system)], n)
         return Stream(self.run(tasks, self._setting(settings, n), keep=keep))
 
-    def _setting(self, settings: Settings, n: int) -> Setting:
+    def _setting(self, settings: GenerateSettings, n: int) -> Setting:
         try:
             return make_setting(**settings, n=n, calibration=self.calibrated)
         except TypeError:

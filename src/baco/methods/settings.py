@@ -21,7 +21,7 @@ Calibration = Callable[[str, float], Router]
 """(router's spec, diversity in [0, 1]) -> the router that reaches it on one pair."""
 
 
-class Settings(TypedDict, total=False):
+class GenerateSettings(TypedDict, total=False):
     """What decides samples, as keywords of `Pair.generate`; see `make_setting`."""
 
     method: str

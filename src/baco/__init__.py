@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from baco.errors import BacoError, InputError, PairError, UnsupportedError
     from baco.group import Group, Sample
     from baco.methods import METHODS
-    from baco.methods.settings import GenerateSettings
+    from baco.methods.settings import GenerateSettings as Settings
     from baco.models.endpoint import Endpoint
     from baco.models.sides import Side
     from baco.pair import Pair, Stream, Token, load
@@ -50,7 +50,7 @@ _NAMES = {
     "Sample": "baco.group:Sample",
     "Schedule": "baco.engine.schedule:Schedule",
     "SideScores": "baco.engine.scores:SideScores",
-    "GenerateSettings": "baco.methods.settings:Settings",
+    "Settings": "baco.methods.settings:GenerateSettings",
     "Side": "baco.models.sides:Side",
     "Stream": "baco.pair:Stream",
     "Token": "baco.pair:Token",
@@ -67,7 +67,6 @@ __all__ = [
     "BacoError",
     "Context",
     "Endpoint",
-    "GenerateSettings",
     "Group",
     "InputError",
     "Pair",
@@ -77,6 +76,7 @@ __all__ = [
     "Rule",
     "Sample",
     "Schedule",
+    "Settings",
     "Side",
     "SideScores",
     "Stream",

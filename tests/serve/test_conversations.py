@@ -57,7 +57,9 @@ def test_every_door_takes_it_and_gives_the_same(
     (conversation,) = read_prompts((), str(file), None)
     assert conversation == conversation_of(messages)
     group = pair.generate(messages, n=2, seed=3, max_new_tokens=8)
-    assert [c["message"]["content"] for c in answer.json()["choices"]] == group.texts
+    assert [c["message"]["content"] for c in answer.json()["choices"]] == [
+        sample.text for sample in group
+    ]
     assert group[0].conversation == conversation
     size = len(pair.prompt_ids(conversation)[1])
     assert answer.json()["usage"]["prompt_tokens"] == size

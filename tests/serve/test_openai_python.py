@@ -25,7 +25,7 @@ def test_chat_gives_what_the_pair_itself_generates(client: openai.OpenAI, pair: 
         model="toy", messages=ASK, n=3, seed=5, max_tokens=12, extra_body={"gamma": 0.2}
     )
     group = pair.generate("Name a city in Italy.", n=3, seed=5, max_new_tokens=12, gamma=0.2)
-    assert [c.message.content for c in answer.choices] == group.texts
+    assert [c.message.content for c in answer.choices] == [sample.text for sample in group]
     assert [c.finish_reason for c in answer.choices] == [s.finish_reason for s in group]
     assert [tuple(c.baco["sources"]) for c in answer.choices] == [s.sources for s in group]
     assert answer.baco["base_share"] == pytest.approx(group.base_share)
@@ -171,7 +171,7 @@ def test_restarts_do_not_give_short_answers(client: openai.OpenAI, pair: Pair) -
     group = pair.generate(
         ASK[0]["content"], n=8, seed=1, max_new_tokens=40, gamma=0.1, restart_shorter_than=12
     )
-    assert [c.message.content for c in answer.choices] == group.texts
+    assert [c.message.content for c in answer.choices] == [sample.text for sample in group]
     assert [c.baco["attempts"] for c in answer.choices] == [s.attempts for s in group]
 
 

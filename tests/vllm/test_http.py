@@ -215,5 +215,5 @@ def test_the_command_line_on_vllm(vllm: None) -> None:
     assert "WARNING" in done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     own = golden.tiny().generate(PROMPTS[0], n=3, router="p-punc@0.4")
-    assert [row["text"] for row in rows] == own.texts
+    assert [row["text"] for row in rows] == [sample.text for sample in own]
     assert [tuple(row["sources"]) for row in rows] == [s.sources for s in own]

@@ -262,3 +262,21 @@ def test_the_usual_folders_are_where_they_always_were(
         given = {"appname": "baco", "appauthor": False, "opinion": False}
         assert system(**given).user_data_path == tmp_path / data / "baco"
         assert system(**given).user_cache_path == tmp_path / cache / "baco"
+
+
+def test_a_curve_belongs_to_the_thresholds_before_the_control() -> None:
+    """`p@0.5>h` took the curve of `p>h`, whose first threshold is 0.3, and said nothing."""
+    from baco.routers import parse
+
+    names = {spec: parse(spec).curve_name for spec in (
+        "p>h", "p@0.3>h", "p@0.3>h@2", "p@0.5>h", "p@0.5>h@2", "p-punc@0.4", "punc>p@0.2",
+        "p@linear:0.1..0.3/9>h", "p@0.5>h>pr@1",
+    )}  # fmt: skip
+    assert names["p>h"] == names["p@0.3>h"] == names["p@0.3>h@2"] == "p>h"
+    assert names["p@0.5>h"] == names["p@0.5>h@2"] == "p@0.5>h"
+    assert names["p-punc@0.4"] == "p-punc"
+    assert names["punc>p@0.2"] == "punc>p"
+    assert names["p@linear:0.1..0.3/9>h"] == "p@linear:0.1..0.3/9>h"
+    assert "p@0.5>h@2.5" in names["p@0.5>h>pr@1"]
+    for name in names.values():  # it is measured under the name that it is looked up by
+        assert parse(name).curve_name == name

@@ -25,6 +25,7 @@ from transformers.generation.streamers import BaseStreamer
 
 import baco.hf
 import baco.models.verify
+from baco.engine.penalties import Penalties
 from baco.errors import BacoError, InputError, PairError
 from baco.hf import HONOURED, NEUTRAL, SPEED
 from conftest import save_model
@@ -153,11 +154,18 @@ def test_what_the_checkpoint_says_of_sampling_is_not_read(models, ids):
         for name, value in said.items():
             setattr(config, name, value)
         assert generate(models, ids).equal(before)
-        with pytest.raises(InputError, match=r"repetition_penalty=1\.05"):
-            generate(models, ids, generation_config=config)  # passed, so it is asked for
+        how = baco.hf.Warp(0.2, penalties=Penalties(repetition_penalty=1.05))
+        asked = generate(models, ids, generation_config=config)  # passed, so it is asked for
+        assert asked.equal(generate(models, ids, warp=how))
     finally:
         for name in said:
             setattr(config, name, None)
+
+
+def test_a_repetition_penalty_is_that_of_transformers(models, ids):
+    out = generate(models, ids, **GREEDY, repetition_penalty=1.5)
+    assert out.equal(alone(models, ids, repetition_penalty=1.5))
+    assert not out.equal(alone(models, ids))
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -255,7 +263,7 @@ def test_a_result_with_a_name(models, ids):
 # --- what is refused -----------------------------------------------------------------------------
 
 REFUSED = {
-    "num_beams": 3, "repetition_penalty": 5.0, "no_repeat_ngram_size": 2, "min_new_tokens": 3,
+    "num_beams": 3, "no_repeat_ngram_size": 2, "min_new_tokens": 3,
     "min_length": 9, "bad_words_ids": [[5]], "forced_eos_token_id": 0, "output_scores": True,
     "sequence_bias": {(5,): 1.0}, "begin_suppress_tokens": [3], "epsilon_cutoff": 0.1,
     "exponential_decay_length_penalty": (2, 1.5), "remove_invalid_values": True,

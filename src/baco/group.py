@@ -263,8 +263,13 @@ class Group(Sequence[Sample]):
         return len({normalised(text) for text in self.texts})
 
     @property
+    def alike(self) -> list[int]:
+        """Indices of answers that `distinct` was asked of and that are like an earlier one."""
+        return [s.index for s in self.samples if s.details and "alike" in s.details]
+
+    @property
     def restarts(self) -> int:
-        """How many draws were thrown away: they stopped too short, or held no answer."""
+        """How many draws were thrown away: too short, without an answer, or like another."""
         return sum(sample.attempts - 1 for sample in self.samples)
 
     @property
@@ -312,6 +317,8 @@ class Group(Sequence[Sample]):
             words.append(f"{self.empty} empty")
         if self.restarts:
             words.append(f"{self.restarts} draws thrown away")
+        if self.alike:
+            words.append(f"{len(self.alike)} could not be made distinct")
         return ", ".join(words)
 
     def to_dict(self) -> dict[str, Any]:

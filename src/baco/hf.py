@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from baco.engine import Vocabulary, Warp
+from baco.engine.penalties import Penalties
 from baco.errors import InputError
 from baco.methods.base import METHODS, Chunk, Done, Sampling, Setting, Task
 from baco.methods.run import new_session
@@ -36,7 +37,10 @@ _SAMPLING = {
 }  # fmt: skip
 """Arguments of `generate` that are fields of `Warp`."""
 
+_REPETITION = "repetition_penalty"
+
 HONOURED = frozenset(_SAMPLING) | {
+    _REPETITION,
     "self", "custom_generate", "trust_remote_code", "partner", "partner_tokenizer", "router",
     "warp", "seed", "inputs", "input_ids", "attention_mask", "tokenizer", "max_length",
     "max_new_tokens",
@@ -54,7 +58,7 @@ SPEED = frozenset({
 """Arguments that change no result."""
 
 NEUTRAL = {
-    "num_beams": 1, "num_beam_groups": 1, "repetition_penalty": 1, "length_penalty": 1,
+    "num_beams": 1, "num_beam_groups": 1, "length_penalty": 1,
     "encoder_repetition_penalty": 1, "guidance_scale": 1, "diversity_penalty": 0,
     "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "min_length": 0,
     "min_new_tokens": 0, "epsilon_cutoff": 0, "eta_cutoff": 0, "early_stopping": False,
@@ -212,12 +216,14 @@ def _check(asked: dict[str, Any], model: Any, partner: Any, rows: int) -> None:
 
 def _warp(warp: Warp | None, asked: dict[str, Any]) -> Warp:
     """Returns the warps: given as such, or as arguments of `generate`."""
-    given = {name: asked[name] for name in _SAMPLING if name in asked}
+    given = {name: asked[name] for name in (*_SAMPLING, _REPETITION) if name in asked}
     greedy = asked.get("do_sample") is False
     if warp is None:
+        penalties = Penalties(given.pop(_REPETITION, 1.0))
         if greedy:
-            return Warp(temperature=0.0)
-        return Warp(**{_SAMPLING[name]: value for name, value in given.items()})
+            return Warp(temperature=0.0, penalties=penalties)
+        filters = {_SAMPLING[name]: value for name, value in given.items()}
+        return Warp(**filters, penalties=penalties)
     if given or ("do_sample" in asked and greedy != (warp.temperature == 0)):
         other = next(iter(given), "do_sample")
         raise InputError(f"warp and {other} say two things of one", hint="leave one out")

@@ -8,8 +8,9 @@ import pytest
 
 from baco.bench.cells import cells_of, pair_revision
 from baco.bench.estimate import duration, estimate
-from baco.bench.plan import parse_plan, read_plan
+from baco.bench.plan import SamplingPlan, make_cell_setting, parse_plan, read_plan
 from baco.bench.shipped import plan_text, shipped
+from baco.engine.penalties import Penalties
 from baco.errors import InputError
 
 from .test_store import PLAN
@@ -160,3 +161,21 @@ def test_the_estimate_counts() -> None:
         "3 h 20 min",
         "2.5 days",
     ]
+
+
+def test_penalties_that_are_not_given_leave_cells_as_they_were() -> None:
+    plain = SamplingPlan().model_dump()
+    assert sorted(plain) == [
+        "max_new_tokens", "min_p", "restart_shorter_than", "stop", "temperature", "top_k",
+        "top_p", "turn_rule",
+    ]  # fmt: skip
+    given = """
+[sampling]
+repetition_penalty = 1.2
+logit_bias = {5 = -1.0}
+"""
+    plan = parse_plan(PLAN + given, "plan", "plan.toml")
+    setting = make_cell_setting(plan, plan.methods[0], 1)
+    assert setting.sampling.warp.penalties == Penalties(1.2, logit_bias=((5, -1.0),))
+    said = {"repetition_penalty": 1.2, "logit_bias": {"5": -1.0}}
+    assert plan.sampling_of(plan.methods[0]).model_dump() == plain | said

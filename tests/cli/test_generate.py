@@ -186,6 +186,23 @@ def test_other_settings_are_not_mixed_in(tmp_path, capsys):
     assert len(rows(path.read_text())) == 1
 
 
+def test_penalties_are_those_of_python(tmp_path, capsys, random_pair):
+    given = ("--penalty", "repetition_penalty=1.5", "--penalty", "logit_bias=5:-100,6:2.5")
+    assert generate(ASK, "-n", "2", "--json", *given) == 0
+    texts = [row["text"] for row in rows(capsys.readouterr().out)]
+    how = {"repetition_penalty": 1.5, "logit_bias": {5: -100, 6: 2.5}, "max_new_tokens": 12}
+    assert texts == random_pair.generate(ASK, 2, **how).texts
+    assert texts != random_pair.generate(ASK, 2, max_new_tokens=12).texts
+    path = tmp_path / "out.jsonl"
+    generate("Hi", "-n", "1", "--output", str(path))
+    settings = tmp_path / "out.jsonl.settings.json"
+    old = json.loads(settings.read_text())
+    del old["penalties"]  # as an earlier version wrote it
+    settings.write_text(json.dumps(old))
+    assert generate("Hi", "-n", "2", "--output", str(path), *given) == 2
+    assert "was written with penalties {}" in capsys.readouterr().err
+
+
 def test_samples_with_other_controls_live_side_by_side(tmp_path, capsys):
     path = tmp_path / "out.jsonl"
     for control in ("0.5", "1", "0.5"):
@@ -301,6 +318,11 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, capsys):
         (["Hi", "--output", ""], ". is not a file"),
         (["so " * 600], "tokens, the context window 512 (prompt: 'so so"),
         (["Hi", "-n", "many"], "'-n'"),
+        (["Hi", "--penalty", "repetition=2"], "did you mean 'repetition_penalty'"),
+        (["Hi", "--penalty", "dry_multiplier"], "cannot read the penalty 'dry_multiplier'"),
+        (["Hi", "--penalty", "logit_bias=5"], "--penalty logit_bias=12:-5,40:2"),
+        (["Hi", "--penalty", "logit_bias=99999:1"], "a token id that is not below"),
+        (["Hi", "--penalty", "dry_base=1.2", "--penalty", "dry_base=2"], "is given twice"),
         (["Hi", "--colour"], "No such option"),
     ],
 )  # fmt: skip

@@ -10,8 +10,10 @@ from weakref import WeakSet
 import pytest
 import torch
 
+from baco.engine import Request
 from baco.engine.loop import Engine, Stats
-from baco.engine.session import TURN, Run, Seat, Session, Turn
+from baco.engine.noise import row_key
+from baco.engine.session import TURN, EngineKey, Run, Seat, Session, Turn
 from baco.errors import PairError
 from baco.group import Sample
 from baco.methods.base import Done, Setting, Task, Update, tasks_for
@@ -19,6 +21,8 @@ from baco.methods.run import new_session
 from baco.methods.settings import make_setting
 from baco.pair import Pair
 from baco.prompts import conversation_of
+from baco.routers import parse
+from support.engines import fake_pair
 
 pytestmark = pytest.mark.costs
 
@@ -348,3 +352,84 @@ def test_an_engine_that_partners_bring_serves_all_sessions(random_pair: Pair) ->
     assert [texts(each) for each in (found[inside], *made)] == [texts(each) for each in wanted]
     assert shared.opened == 3
     assert shared.idle
+
+
+# --- owners are served in turn: counted in rows and passes, never in seconds ---
+
+
+def rows_of(seat: Seat, count: int, at_once: int, log: list[str], name: str) -> Iterator[Turn]:
+    """Decodes rows through a shared engine, as `Decoding` does; logs each that is finished."""
+    port = seat.port(EngineKey(*FAKES), None)
+    left, inside = count, 0
+    try:
+        while left or inside:
+            while left and inside < at_once:
+                key = row_key(0, name, left)
+                port.submit(Request((1,), (1, 2), parse("rand@0.5"), key, max_new_tokens=6))
+                left, inside = left - 1, inside + 1
+            yield TURN
+            for event in port.step():
+                if event.finish:
+                    inside -= 1
+                    log.append(name)
+    finally:
+        port.close()
+
+
+FAKES = fake_pair(end=-9.0)  # no row ends before its limit
+
+
+@pytest.mark.parametrize("many", [[(1000, 8)], [(1, 8)] * 7 + [(1000, 8)], [(64, 8)] * 10])
+def test_one_owners_many_rows_keep_no_other_waiting(many: list[tuple[int, int]]) -> None:
+    """n = 1,000 of one client, also behind others of its own, beside n = 1 of another."""
+    session: Session[Update] = Session(8)
+    log: list[str] = []
+    runs = [
+        session.start(lambda seat, c=c, a=a: rows_of(seat, c, a, log, "many"), "a")  # type: ignore[misc]
+        for c, a in many
+    ]
+    for _ in range(20):
+        list(session.cycle())
+    for round_ in range(3):  # time and again
+        before = len(log)
+        one = session.start(lambda seat: rows_of(seat, 1, 8, log, "one"), f"b{round_}")
+        cycles = 0
+        while not one.over:
+            list(session.cycle())
+            cycles += 1
+            assert cycles < 200
+        # At worst all rows inside are at their start, and end with the next that takes its place.
+        assert log[before:].count("many") <= 2 * 8
+    for run in runs:
+        session.cancel(run)
+    assert session.idle
+
+
+def test_two_owners_share_an_engine_in_equal_parts() -> None:
+    session: Session[Update] = Session(8)
+    log: list[str] = []
+    for _ in range(5):
+        session.start(lambda seat: rows_of(seat, 200, 8, log, "five"), "a")
+    session.start(lambda seat: rows_of(seat, 200, 8, log, "single"), "b")
+    while len(log) < 300:
+        list(session.cycle())
+    assert 0.4 < log[100:].count("single") / len(log[100:]) < 0.6
+
+
+def test_passes_of_ones_own_are_made_in_turn_by_owners() -> None:
+    session: Session[Update] = Session(8)
+    log: list[str] = []
+
+    def passes(name: str, count: int) -> Iterator[Turn]:
+        for _ in range(count):
+            log.append(name)
+            yield TURN
+
+    for _ in range(50):
+        session.start(lambda _: passes("many", 40), "a")
+    list(session.cycle())
+    session.start(lambda _: passes("one", 10), "b")
+    while log.count("one") != 10:
+        list(session.cycle())
+    since = log[log.index("one") :]
+    assert since.count("many") <= 11

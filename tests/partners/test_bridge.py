@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from baco.engine import Engine, Request, reference
+from baco.engine import Engine, Request, Warp, reference
 from baco.engine.noise import row_key
+from baco.engine.penalties import Penalties
 from baco.engine.units import START, segment
 from baco.errors import InputError, UnsupportedError
 from baco.partners.bridge import BridgedPartner, bridge
@@ -109,6 +111,26 @@ def test_a_growing_unit_is_encoded_anew() -> None:
     cat, nt = ALIGNED.index(" is"), ALIGNED.index("n't")
     assert base.to_own([cat]) == [BASE.index(t) for t in (" ", "i", "s")]
     assert base.to_own([cat, nt])[:4] == [BASE.index(t) for t in (" ", "i", "s", "n")]
+
+
+def test_penalties_count_what_each_side_reads() -> None:
+    base, aligned = pair()
+    prompt = base.to_shared((1, 2))
+    past = base.past(prompt, [ALIGNED.index(" cat")])
+    assert past.prompt.tolist() == list(prompt)
+    assert past.answer.tolist() == list(
+        base.to_shared([BASE.index(t) for t in (" ", "c", "a", "t")])
+    )
+    grown = base.past(prompt, [ALIGNED.index(" cat"), ALIGNED.index(".")])  # goes on from there
+    assert grown.answer.tolist()[4:] == list(base.to_shared([BASE.index(".")]))
+    plain = [
+        tuple(reference.decode(base, aligned, r)[:4]) for r in requests(base, aligned, "p@0.6")
+    ]
+    for how in (Penalties(frequency_penalty=1.5), Penalties(1.4, dry_multiplier=2.0)):
+        asked = [replace(r, warp=Warp(penalties=how)) for r in requests(base, aligned, "p@0.6")]
+        wanted = [tuple(reference.decode(base, aligned, r)[:4]) for r in asked]
+        assert wanted != plain
+        assert run(Engine(base, aligned, max_rows=2), asked) == wanted
 
 
 def test_look_ahead_across_tokenizers_is_refused_only_when_asked_for() -> None:

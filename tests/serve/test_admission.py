@@ -33,7 +33,21 @@ def test_a_client_is_bounded_before_all_are() -> None:
     assert (caught.value.status, caught.value.retry_after) == (429, 2)
     turns.take("b", 4)
     with pytest.raises(ApiError, match="12 answers are"):
+        turns.take("c", 2)
+
+
+def test_one_answer_is_always_taken_of_a_client_that_waits_for_none() -> None:
+    turns = Turns(max_rows=4, max_waiting=8)
+    for client in "ab":
+        turns.take(client, 6)
+    with pytest.raises(ApiError, match="12 answers are"):
+        turns.take("c", 2)
+    place = turns.take("c", 1)
+    assert place.begun.done()
+    with pytest.raises(ApiError):
         turns.take("c", 1)
+    place.leave()
+    assert turns.take("c", 1).begun.done()
 
 
 def test_a_request_larger_than_the_room_is_taken_where_there_is_no_other() -> None:

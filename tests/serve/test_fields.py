@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -65,10 +66,9 @@ def test_null_is_as_good_as_absent(client: Client) -> None:
 
 
 UNMET: list[tuple[str, Any]] = [
-    ("repetition_penalty", 1.1), ("frequency_penalty", 0.5), ("presence_penalty", True),
-    ("min_tokens", 3), ("ignore_eos", True), ("best_of", 2), ("logit_bias", {"1": 5}),
+    ("presence_penalty", True), ("min_tokens", 3), ("ignore_eos", True), ("best_of", 2),
     ("chat_template_kwargs", {"enable_thinking": False}), ("stop_token_ids", [1]),
-    ("dry_multiplier", 0.8), ("diversty", 0.5), ("min_tokens", False),
+    ("dry_sequence_breakers", ["."]), ("mirostat", 2), ("diversty", 0.5), ("min_tokens", False),
 ]  # fmt: skip
 
 
@@ -87,17 +87,82 @@ def test_a_lenient_server_answers_with_a_warning(
 ) -> None:
     client = Client(create_app({"toy": pair}, Settings(lenient=True)))
     caplog.set_level(logging.WARNING)
-    extra = {"repetition_penalty": 1.1, "tools": [{"type": "function"}], "top_k": -1}
-    warned = ["'repetition_penalty' is not honoured", "'tools' is not honoured"]
+    extra = {"min_tokens": 1, "tools": [{"type": "function"}], "top_k": -1}
+    warned = ["'min_tokens' is not honoured", "'tools' is not honoured"]
     answer = client.post(CHAT, json=ASK | extra)
     assert answer.json()["baco"]["warnings"] == warned
     plain = client.post(CHAT, json=ASK).json()
     assert answer.json()["choices"] == plain["choices"]
     assert "warnings" not in plain["baco"]
-    assert "repetition_penalty, tools" in caplog.text
+    assert "min_tokens, tools" in caplog.text
     streamed = client.post(CHAT, json=ASK | extra | {"stream": True}).text
     assert warned[0] in streamed
     assert client.post(CHAT, json=ASK | {"temperature": 9}).status_code == 400
+
+
+PENALTIES: list[dict[str, Any]] = [
+    {"repetition_penalty": 1.8}, {"frequency_penalty": 2}, {"presence_penalty": -2.0},
+    {"logit_bias": {"40": -100, "41": 5.5}}, {"xtc_probability": 1, "xtc_threshold": 0.001},
+    {"dry_multiplier": 5, "dry_allowed_length": 1, "temperature": 0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", PENALTIES, ids=lambda given: next(iter(given)))
+def test_penalties_do_over_http_what_they_do_in_python(
+    client: Client, pair: Pair, given: dict[str, Any]
+) -> None:
+    more = {"max_tokens": 24, "n": 3}
+    plain = {k: v for k, v in given.items() if k == "temperature"}  # greedy answers repeat
+    answer = client.post(CHAT, json=ASK | more | given)
+    assert answer.status_code == 200, answer.text
+    local = dict(given)
+    if "logit_bias" in local:
+        local["logit_bias"] = {int(k): v for k, v in local["logit_bias"].items()}
+    group = pair.generate("Name a city.", 3, max_new_tokens=24, seed=1, **local)
+    assert [c["message"]["content"] for c in answer.json()["choices"]] == group.texts
+    assert group.texts != pair.generate("Name a city.", 3, max_new_tokens=24, seed=1, **plain).texts
+
+
+def test_distinct_answers_are_those_of_python_and_are_told(client: Client, pair: Pair) -> None:
+    given = {"n": 8, "max_tokens": 1, "distinct": True, "temperature": 0.8, "top_p": 0.2}
+    answer = client.post(CHAT, json=ASK | given)
+    assert answer.status_code == 200, answer.text
+    choices = answer.json()["choices"]
+    how = {"max_new_tokens": 1, "temperature": 0.8, "top_p": 0.2, "seed": 1}
+    group = pair.generate("Name a city.", 8, distinct=True, **how)
+    assert [c["message"]["content"] for c in choices] == group.texts
+    assert [c["baco"]["draws"] for c in choices] == [s.details["draws"] for s in group]
+    assert [c["index"] for c in choices if "alike" in c["baco"]] == group.alike
+    assert answer.json()["baco"]["draws"] == sum(c["baco"]["draws"] for c in choices)
+    assert group.restarts > 0
+    assert group.distinct > pair.generate("Name a city.", 8, **how).distinct
+    streamed: dict[int, str] = {}
+    for line in client.post(CHAT, json=ASK | given | {"stream": True}).text.splitlines():
+        if line.startswith("data: {"):
+            for choice in json.loads(line[6:])["choices"]:
+                text = choice["delta"].get("content", "")
+                streamed[choice["index"]] = streamed.get(choice["index"], "") + text
+    assert [streamed[i] for i in range(8)] == group.texts
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("distinct", "sound"), ("distinct", 1), ("distinct", ["text"]),
+        ("repetition_penalty", 0), ("repetition_penalty", 101), ("frequency_penalty", 2.1),
+        ("presence_penalty", -3), ("logit_bias", {"1": 101}), ("logit_bias", {"one": 1}),
+        ("logit_bias", {"-1": 1}), ("logit_bias", {"01": 1}), ("logit_bias", [1]),
+        ("logit_bias", {"١": 1}), ("logit_bias", {"999999999": 1}), ("dry_multiplier", "1"),
+        ("dry_base", 1.01), ("dry_allowed_length", 0), ("xtc_probability", 1.1),
+        ("xtc_threshold", True), ("logit_bias", {str(i): 1 for i in range(1001)}),
+    ],
+)  # fmt: skip
+def test_penalties_out_of_range_are_named(client: Client, name: str, value: Any) -> None:
+    for path, body in ((CHAT, ASK), (COMPLETIONS, TEXT)):
+        answer = client.post(path, json=body | {name: value})
+        assert answer.status_code == 400, answer.text
+        assert name in answer.json()["error"]["message"]
+        assert len(answer.content) < 1000
 
 
 def test_an_unknown_model_is_told_the_presets(client: Client) -> None:

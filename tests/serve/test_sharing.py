@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import os
 import random
 from typing import Any
@@ -35,7 +36,7 @@ def request(seed: int) -> dict[str, Any]:
     }
     how = rng.randrange(6)
     if how == 0:
-        out["method"] = rng.choice(["base", "aligned"])
+        out["method"] = rng.choice(["base", "aligned", "nudging", "contrastive", "xtc"])
     elif how == 1:
         out["router"] = "rand@0.5"
     elif how == 2:
@@ -46,6 +47,15 @@ def request(seed: int) -> dict[str, Any]:
         out |= {"logprobs": True, "top_logprobs": 1}
     else:
         out["gamma"] = rng.choice([0.05, 0.1, 0.3])
+    more: tuple[dict[str, Any], ...] = (
+        {},
+        {"repetition_penalty": 1.3, "frequency_penalty": 0.5, "presence_penalty": -0.5},
+        {"logit_bias": {"40": 3, "41": -100}, "dry_multiplier": 1.5, "dry_allowed_length": 1},
+        {"distinct": True, "n": 3, "max_tokens": 3},
+    )
+    out |= rng.choice(more)
+    if out.get("method") not in ("xtc", "nudging") and rng.random() < 0.25:
+        out |= {"xtc_probability": 0.5, "xtc_threshold": 0.01}
     return out
 
 
@@ -54,6 +64,22 @@ def texts(body: dict[str, Any]) -> list[tuple[str, str, tuple[str, ...]]]:
         (c["message"]["content"], c["finish_reason"], tuple(c["baco"]["sources"]))
         for c in body["choices"]
     ]
+
+
+def streamed(lines: list[str]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """As `texts`, of a stream."""
+    found: dict[int, tuple[str, str, tuple[str, ...]]] = {}
+    for line in lines:
+        if line.startswith("data: {"):
+            body = json.loads(line[6:])
+            assert "error" not in body, line
+            for choice in body["choices"]:
+                text, _, sources = found.get(choice["index"], ("", "", ()))
+                text += choice["delta"].get("content", "")
+                sources += tuple(choice.get("baco", {}).get("sources", ()))
+                found[choice["index"]] = (text, choice["finish_reason"], sources)
+    assert lines[-2:] == ["data: [DONE]", ""]
+    return [found[i] for i in range(len(found))]
 
 
 def live(app: FastAPI) -> int:
@@ -65,20 +91,28 @@ def live(app: FastAPI) -> int:
 
 
 def test_64_clients_with_mixed_settings_get_what_they_get_alone(app: FastAPI, url: str) -> None:
-    async def together() -> list[dict[str, Any]]:
+    """Routers, methods, penalties, distinct answers, log-probabilities; every third a stream."""
+
+    async def together() -> list[list[tuple[str, str, tuple[str, ...]]]]:
         limits = httpx.Limits(max_connections=64)
         async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
             answers = await asyncio.gather(
-                *(client.post(CHAT, json=request(seed)) for seed in range(64))
+                *(
+                    client.post(CHAT, json=request(seed) | {"stream": seed % 3 == 0})
+                    for seed in range(64)
+                )
             )
         assert all(a.status_code == 200 for a in answers), [a.text for a in answers][:3]
-        return [a.json() for a in answers]
+        return [
+            texts(a.json()) if seed % 3 else streamed(a.text.split("\n\n"))
+            for seed, a in enumerate(answers)
+        ]
 
     shared = asyncio.run(together())
     with httpx.Client(base_url=url, timeout=300) as client:
-        for seed, body in enumerate(shared):
-            if seed % 4 == 0:  # each kind of setting, several times
-                assert texts(client.post(CHAT, json=request(seed)).json()) == texts(body), seed
+        for seed, wanted in enumerate(shared):
+            if seed % 2 == 0:  # each kind of setting, several times, streams among them
+                assert texts(client.post(CHAT, json=request(seed)).json()) == wanted, seed
     assert live(app) == 0
 
 

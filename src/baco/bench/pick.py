@@ -301,11 +301,18 @@ def _sampling(cell: Cell) -> list[str]:
     """The options for all sampling that is not the default, and for the seed."""
     given = {**cell.sampling, "seed": cell.seed}
     parts = []
-    for name, usual in {**SamplingPlan().model_dump(), "seed": 0}.items():
+    from baco.methods.settings import PENALTIES
+
+    usually = {name: field.default for name, field in SamplingPlan.model_fields.items()}
+    for name, usual in {**usually, "seed": 0}.items():
         value, flag = given.get(name, usual), f"--{name.replace('_', '-')}"
         if value == usual or flag == _flag(cell.method):
             continue
-        if isinstance(value, bool):
+        if name in PENALTIES:
+            if isinstance(value, dict):
+                value = ",".join(f"{token}:{bias}" for token, bias in value.items())
+            parts.append(f"--penalty {name}={value}")
+        elif isinstance(value, bool):
             parts.append(flag if value else f"--no-{flag[2:]}")
         else:
             texts = value if isinstance(value, list) else [f"{value}"]

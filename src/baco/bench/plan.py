@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from baco.bench.datasets import Source
 from baco.bench.shipped import plan_text
@@ -66,10 +73,26 @@ class SamplingPlan(PlanTable):
     top_p: float | None = None
     top_k: int = 0
     min_p: float | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
     max_new_tokens: int = 512
     stop: list[str] = []
     restart_shorter_than: int = 0
     turn_rule: bool = True
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves penalties out that are not given: cells made before there were any stay known."""
+        values: dict[str, Any] = handler(self)
+        usual = ("temperature", "top_p", "min_p")
+        return {k: v for k, v in values.items() if v is not None or k in usual}
 
 
 class MethodPlan(PlanTable):

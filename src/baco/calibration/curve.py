@@ -57,7 +57,7 @@ class Curve:
     Attributes:
         pair: The pair's name.
         revision: The pair's revision.
-        router: The router's name.
+        router: The router's `curve_name`.
         knots: From least to most base.
         prompts: How many prompts it was measured on.
         samples: Samples per prompt and threshold.
@@ -277,12 +277,12 @@ def resolve(
         )
     bound = bound_to(router)
     axis = ThresholdAxis.of(bound)
-    curve = curve or find(pair.name, pair.revision, bound.name)
+    curve = curve or find(pair.name, pair.revision, bound.curve_name)
     if curve is None:
         if diversity not in (0, 1):
             raise UncalibratedError(
-                f"the pair {pair.name!r} is not calibrated for router {bound.name!r}",
-                hint=f"run: baco calibrate --pair {pair.name} --router '{bound.name}'",
+                f"the pair {pair.name!r} is not calibrated for router {bound.curve_name!r}",
+                hint=f"run: baco calibrate --pair {pair.name} --router '{bound.curve_name}'",
             )
         gamma = axis.gamma(diversity)
         return bound.with_gamma(gamma), CalibrationInfo(diversity, None, gamma, False, None)

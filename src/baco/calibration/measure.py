@@ -127,7 +127,7 @@ def measure(
     return Curve(
         pair=pair.name,
         revision=pair.revision,
-        router=bound.name,
+        router=bound.curve_name,
         knots=tuple(
             Knot(axis.gamma(x), round(share, 6), round(shares[x], 6), empty[x])
             for x, share in zip(places, monotone, strict=True)

@@ -10,7 +10,16 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from baco.cli.engines import ENGINE_HELP, OPTION_HELP, engine_options
-from baco.cli.options import DEVICE, DRAFT, DTYPE, LOOKAHEAD, MODELS, SPEED, read_lookahead
+from baco.cli.options import (
+    DEVICE,
+    DRAFT,
+    DTYPE,
+    LOOKAHEAD,
+    MODELS,
+    SPEED,
+    read_lookahead,
+    read_penalties,
+)
 from baco.errors import InputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -100,10 +109,16 @@ OPTIONS = (
             "0.9"),
     _Option("top_k", int, 0, "0 is off.", _SAMPLING),
     _Option("min_p", _NUMBER, None, "0 is off.", _SAMPLING, "0"),
+    _Option("penalty", list[str] | None, None, "NAME=VALUE, may be repeated: repetition_penalty, "
+            "frequency_penalty, presence_penalty, logit_bias=ID:BIAS,..., dry_multiplier, "
+            "dry_base, dry_allowed_length, xtc_probability or xtc_threshold.", _SAMPLING,
+            shown=False),
     _Option("max_new_tokens", int, 512, "Limit per sample.", _SAMPLING),
     _Option("seed", int, 0, "The same seed, the same samples.", _SAMPLING),
     _Option("stop", list[str] | None, None, "Cut samples off before this text; may be repeated.",
             _SAMPLING, shown=False),
+    _Option("distinct", _TEXT, None, "text or meaning: draw answers again that are like an "
+            "earlier one.", _SAMPLING, shown=False),
     _Option("restart_shorter_than", int, 0, "Draw samples again that stop with fewer tokens.",
             _SAMPLING),
     _Option("run_on", bool, False, "Let answers run on where the base model goes on to its "
@@ -145,7 +160,7 @@ OPTIONS = (
 
 _SETTINGS = (
     "method", "router", "gamma", "diversity", "control", "temperature", "top_p", "top_k", "min_p",
-    "max_new_tokens", "seed", "stop", "restart_shorter_than", "draft", "max_rows", "n",
+    "max_new_tokens", "seed", "stop", "distinct", "restart_shorter_than", "draft", "max_rows", "n",
 )  # fmt: skip
 """Options that are arguments of `make_setting` as they are."""
 
@@ -177,6 +192,7 @@ def generate(prompts: list[str] | None, **given: Any) -> None:
     hint_at_quotes(prompts or [])
     conversations = read_prompts(prompts or [], given["input_file"], given["system"])
     settings = {name: given[name] for name in _SETTINGS}
+    settings |= read_penalties(given["penalty"] or [])
     settings |= {"turn_rule": not given["run_on"], "lookahead": read_lookahead(given["lookahead"])}
     if base_prompt not in (None, "plain", "chat"):
         raise InputError(f"unknown base prompt {base_prompt!r}", hint="use plain or chat")

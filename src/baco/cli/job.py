@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from baco.cli.progress import Bar
 from baco.cli.render import Printer, note, stdout_console, style_for
 from baco.cli.table import print_json
 from baco.engine.lazy import torch
+from baco.errors import InputError
 from baco.group import Group, Sample
 from baco.methods.base import Done, Setting, Task, tasks_for
 from baco.methods.filters import Filter
@@ -86,6 +88,15 @@ class GenerateJob:
         if self.output:
             self.output.check_settings(self._settings() | dict(further))
         missing = self._missing()
+        whole = dict.fromkeys(self.prompts, self.n)
+        if (
+            self.setting.distinct
+            and Counter(task.prompt for task in missing).items() - whole.items()
+        ):
+            raise InputError(
+                "a group of distinct answers is made as a whole, and the file holds part of one",
+                hint="name another file",
+            )
         self._say_where_the_world_ends()
         sink = _Sink(self, missing)
         try:
@@ -123,6 +134,8 @@ class GenerateJob:
             "top_p": sampling.warp.top_p,
             "top_k": sampling.warp.top_k,
             "min_p": sampling.warp.min_p,
+            "penalties": sampling.warp.extras,
+            "distinct": self.setting.distinct,
             "max_new_tokens": sampling.max_new_tokens,
             "stop": list(sampling.stop),
             "restart_shorter_than": sampling.restart_shorter_than,

@@ -30,6 +30,10 @@ def wanted(task: Task, setting: Setting) -> OutputKey:
     return (identity(task.prompt), task.index, setting.sampling.seed, *about)
 
 
+_MEANT: dict[str, Any] = {"penalties": {}, "distinct": None}
+"""What files mean that were written before there was such a setting."""
+
+
 class Output:
     """A JSON Lines file that only ever grows by whole lines.
 
@@ -129,7 +133,7 @@ class Output:
                 before = json.loads(self.settings_path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 before = {}
-            before = before if isinstance(before, dict) else {}
+            before = _MEANT | before if isinstance(before, dict) else {}
             for name, value in settings.items():
                 if name in before and before[name] != value:
                     raise InputError(

@@ -127,19 +127,23 @@ class ModelDrafter:
                 done = out[i] and bool(self.partner.vocabulary.is_end[out[i][-1]])
                 if k >= ask.room or done:
                     continue
-                token, states[i] = self._step(ask, k, states[i], logits[i])
+                token, states[i] = self._step(ask, out[i], states[i], logits[i])
                 out[i].append(token)
         return out
 
-    def _step(self, ask: DraftQuery, k: int, state: int, logits: torch.Tensor) -> tuple[int, int]:
-        """One token of one row, and the unit state after it."""
+    def _step(
+        self, ask: DraftQuery, guessed: list[int], state: int, logits: torch.Tensor
+    ) -> tuple[int, int]:
+        """One token of one row, after those that are guessed, and the unit state after it."""
 
         def vector(value: int) -> torch.Tensor:
             return torch.tensor([value], device=logits.device)
 
         vocabulary = self.partner.vocabulary
-        scores = score(logits[None], ask.warp, vocabulary, of=self.partner.label)
-        context = Context(vector(ask.key), vector(ask.t + k), vector(state), vector(0))
+        read, prompt = (*ask.text, *guessed), len(ask.text) - ask.t
+        past = [self.partner.past(read[:prompt], read[prompt:])]
+        scores = score(logits[None], ask.warp, vocabulary, past=past, of=self.partner.label)
+        context = Context(vector(ask.key), vector(ask.t + len(guessed)), vector(state), vector(0))
         choice = step(scores, scores, context, self._own, (ask.warp, ask.warp), vocabulary)
         after = vocabulary.units.advance(vector(state), choice.token)
         return int(choice.token), int(after)

@@ -24,7 +24,7 @@ import numpy as np
 
 from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Flags, Integers, Row
-from baco.engine.blend import Blend, blend
+from baco.engine.blend import Blend
 from baco.engine.costs import Costs
 from baco.engine.drafts import Draft, DraftQuery, make_drafter
 from baco.engine.lazy import inference_mode, torch
@@ -32,10 +32,10 @@ from baco.engine.partner import Lookahead, Partner
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Request
 from baco.engine.router import ALONE, Router
-from baco.engine.scores import Context, Nucleus, SideScores
+from baco.engine.scores import Context, blended
 from baco.engine.side import EngineSide, Strand, run_together, score_window
 from baco.engine.step import Choice, step
-from baco.engine.warp import Warp, nucleus
+from baco.engine.warp import Warp
 from baco.errors import BacoError, InputError, UnsupportedError
 
 LONGEST_DRAFT = 8
@@ -432,10 +432,7 @@ class Engine:
         assert aligned is not None
         assert base is not None
         if how:
-            raw = blend(base.raw, aligned.raw, how)
-            base = aligned = SideScores(
-                raw, Nucleus(*nucleus(raw, warps[1])), self.vocabulary.is_end
-            )
+            base = aligned = blended(base, aligned, how, warps[1])
         knows = router.needs_history or router.looks_ahead
         members = [self._rows[i] for i in rows] if knows else []
         choice = Decided.of(

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 from weakref import WeakSet
 
+import numpy as np
+from numpy.typing import NDArray
+
 from baco.engine.lazy import torch
+from baco.engine.penalties import Past
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 
@@ -100,6 +104,8 @@ class IdCache(ABC):
         self._ids = [self._ids[row] for row in rows]
 
 
+Ids = Sequence[int] | NDArray[np.int64]
+
 Level = Literal["text", "top-k", "logits"]
 """What a partner gives, and a rule or method needs; each includes the ones before."""
 
@@ -179,6 +185,15 @@ class Partner(ABC):
         Returns:
             Float tensor [vocabulary].
         """
+
+    def past(self, prompt: Ids, answer: Ids) -> Past:
+        """Returns what the partner has read, as it reads it, for penalties.
+
+        Args:
+            prompt: Its prompt.
+            answer: The answer so far.
+        """
+        return Past.of(prompt, answer)
 
     def shared_cache(self, other: Partner) -> RowCache | None:
         """Returns a cache through which one pass serves two sides, where that is possible.

@@ -11,6 +11,7 @@ Paper: §3, App. A, A.1.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from baco.engine import noise
 from baco.engine.blend import PLAUSIBLE, Blend
 from baco.engine.partner import Partner
+from baco.engine.penalties import MOST, Penalties
 from baco.engine.reference_rules import decide, margin_ahead, margin_of, rollout
 from baco.engine.request import ALIGNED, BASE, Finish, Request
 from baco.engine.router import View
@@ -133,8 +135,45 @@ def warp(probs: Floats, how: Warp) -> Floats:
         p = p / p.sum()
     if how.xtc < 1 and (p >= how.xtc).any():
         cut = np.where(p > p[p >= how.xtc].min(), 0, p)
-        p = (p + cut / cut.sum()) / 2
+        p = (1 - how.xtc_probability) * p + how.xtc_probability * cut / cut.sum()
     return p
+
+
+def penalised(
+    logits: Floats, prompt: Sequence[int], answer: Sequence[int], how: Penalties, stops: Bools
+) -> Floats:
+    """Logits after bias, repetition, frequency and presence penalties and DRY, in this order.
+
+    Args:
+        logits: The logits.
+        prompt: What the side was asked, in its own tokens.
+        answer: What it has read of the answer.
+        how: The penalties.
+        stops: Which tokens no repeat reaches over.
+    """
+    out = logits.copy()
+    for token, bias in how.logit_bias:
+        out[token] += bias
+    for token in set(prompt) | set(answer):
+        factor = how.repetition_penalty
+        out[token] = out[token] / factor if out[token] > 0 else out[token] * factor
+    for token in answer:
+        out[token] -= how.frequency_penalty
+    for token in set(answer):
+        out[token] -= how.presence_penalty
+    read = [*prompt, *answer]
+    longest: dict[int, int] = {}
+    for i in range(len(read) - 1):  # what stands before read[i + 1] against what was read last
+        n = 0
+        while i - n >= 0 and read[i - n] == read[-1 - n] and not stops[read[-1 - n]]:
+            n += 1
+        if not stops[read[i + 1]]:
+            longest[read[i + 1]] = max(longest.get(read[i + 1], 0), n)
+    for token, n in longest.items():
+        if n >= how.dry_allowed_length:
+            loss = how.dry_multiplier * how.dry_base ** (n - how.dry_allowed_length)
+            out[token] -= min(loss, MOST)
+    return out
 
 
 def _choose(p: Floats, allowed: Bools, g: Floats) -> tuple[int | None, float]:
@@ -190,6 +229,7 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
     for t in range(request.max_new_tokens):
         # Both models look at their own prompt and the same response.
         raw = {}
+        shaped = {}  # after penalties: what temperature and filters work on
         p = {}
         for side, partner, prompt, how in (
             (BASE, base, request.base_prompt, request.warps[0]),
@@ -199,16 +239,29 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
             masked = logits.masked_fill(~vocabulary.allowed.cpu(), -torch.inf).numpy()
             partial = partner.abilities.gives == "top-k"
             raw[side] = _known(logits.numpy(), masked) if partial else _softmax(masked)
-            p[side] = warp(raw[side], how)
+            shaped[side] = raw[side]
+            if how.penalties.on:
+                past = partner.past(prompt, tokens)
+                shaped[side] = _softmax(
+                    penalised(
+                        masked,
+                        past.prompt.tolist(),
+                        past.answer.tolist(),
+                        how.penalties,
+                        vocabulary.stops_repeats,
+                    )
+                )
+            p[side] = warp(shaped[side], how)
             if 0 < how.top_p < 1 and how.temperature > 0:
-                margins.append(Margin(t, "top-p", _nucleus_margin(raw[side], how)))
+                margins.append(Margin(t, "top-p", _nucleus_margin(shaped[side], how)))
             if how.temperature == 0:
                 margins.append(
-                    Margin(t, "argmax", _choose(raw[side], raw[side] > 0, 0 * p[side])[1])
+                    Margin(t, "argmax", _choose(shaped[side], shaped[side] > 0, 0 * p[side])[1])
                 )
         if request.blend:
             raw[BASE] = raw[ALIGNED] = _blend(raw[BASE], raw[ALIGNED], request.blend)
-            p[BASE] = p[ALIGNED] = warp(raw[BASE], request.warps[1])
+            shaped[BASE] = shaped[ALIGNED] = _blend(shaped[BASE], shaped[ALIGNED], request.blend)
+            p[BASE] = p[ALIGNED] = warp(shaped[BASE], request.warps[1])
         g = gumbel(request.key, t, size)
         q = torch.tensor([state], device=vocabulary.is_end.device)
         b = units.begins(q)[0].cpu().numpy()
@@ -248,7 +301,7 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
                     r = s
                     v, margin = _choose(p[s], b & ~is_end, g)
                 if v is None:
-                    bare = np.where(is_end, 0, raw[s])
+                    bare = np.where(is_end, 0, shaped[s])
                     again = warp(bare / bare.sum(), request.warps[0 if s == BASE else 1])
                     v, margin = _choose(again, ~is_end, g)
                 assert v is not None

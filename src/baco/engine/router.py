@@ -227,6 +227,20 @@ class Router:
             head = ">".join(parts)
         return f"{head}@{schedule}"
 
+    @property
+    def curve_name(self) -> str:
+        """The name that its calibration goes by: all that decides the curve but the control.
+
+        That is its name; where a rule before the control has a threshold that is not the rule's
+        default, the spec without the control's threshold, such as ``p@0.5>h``.
+        """
+        fixed = [
+            schedule != Schedule.constant(rule.default)
+            for j, (rule, schedule) in enumerate(zip(self.rules, self.schedules, strict=True))
+            if j != self.control and schedule is not None and rule.default is not None
+        ]
+        return self.spec.rpartition("@")[0] if any(fixed) else self.name
+
     def with_gamma(self, gamma: float | Schedule) -> Router:
         """Returns this router with another control threshold.
 

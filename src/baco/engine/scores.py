@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
+from baco.engine.blend import Blend, blend
 from baco.engine.lazy import torch
+from baco.engine.penalties import Past, penalised
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, in_order, nucleus
 from baco.errors import not_finite
@@ -36,11 +38,12 @@ class SideScores:
     Attributes:
         lines: log P, the log-softmax of the raw logits with forbidden tokens at -inf;
             float [m, v].
-        nucleus: P~, after temperature and filters; n rows.
+        nucleus: P~, after penalties, temperature and filters; n rows.
         ends: bool [v]; the vocabulary's end tokens.
         at: Which line is each row's, int64 [n]; None if they are the rows.
         partial: Whether only the likeliest tokens are known: P is true for them, and 0 for the
             others, which in truth share what is missing to 1.
+        biased: As `lines`, after penalties; None where there are none.
     """
 
     lines: torch.Tensor
@@ -48,11 +51,19 @@ class SideScores:
     ends: torch.Tensor
     at: torch.Tensor | None = None
     partial: bool = False
+    biased: torch.Tensor | None = None
 
     @cached_property
     def raw(self) -> torch.Tensor:
         """The log-probabilities log P of every token: float [n, v]."""
         return self.lines if self.at is None else self.lines[self.at]
+
+    @cached_property
+    def penalised(self) -> torch.Tensor:
+        """Log P after penalties, before temperature and filters: float [n, v]."""
+        if self.biased is None:
+            return self.raw
+        return self.biased if self.at is None else self.biased[self.at]
 
     @cached_property
     def warped(self) -> torch.Tensor:
@@ -94,7 +105,8 @@ class SideScores:
     def rows(self, index: torch.Tensor) -> SideScores:
         """Returns the scores of some rows (an index or a mask)."""
         nucleus = Nucleus(*(x[index] for x in self.nucleus))
-        return SideScores(self.raw[index], nucleus, self.ends, partial=self.partial)
+        biased = None if self.biased is None else self.penalised[index]
+        return SideScores(self.raw[index], nucleus, self.ends, partial=self.partial, biased=biased)
 
 
 def score(
@@ -102,6 +114,7 @@ def score(
     how: Warp,
     vocabulary: Vocabulary,
     *,
+    past: Sequence[Past] | None = None,
     partial: bool = False,
     of: str = "the model",
 ) -> SideScores:
@@ -111,6 +124,7 @@ def score(
         logits: Float [n, at least `vocabulary.size`]; half precision is computed in float32.
         how: The warps of this side.
         vocabulary: The partner's vocabulary.
+        past: What the partner has read before each row; needed for penalties only.
         partial: Whether they are log-probabilities of the likeliest tokens only, see
             `baco.engine.partner.Abilities`. P~ then holds no others.
         of: What an error calls the partner.
@@ -131,7 +145,14 @@ def score(
     else:
         raw = torch.log_softmax(raw, -1)
     raw = finite(raw, of)
-    return SideScores(raw, Nucleus(*nucleus(raw, how)), vocabulary.is_end, partial=partial)
+    biased = None
+    if how.penalties.on:
+        assert past is not None
+        assert not partial
+        masked = logits.masked_fill(vocabulary.forbidden, LOG_0)
+        biased = torch.log_softmax(penalised(masked, past, how.penalties, vocabulary), -1)
+    kept = Nucleus(*nucleus(raw if biased is None else biased, how))
+    return SideScores(raw, kept, vocabulary.is_end, partial=partial, biased=biased)
 
 
 def finite(raw: torch.Tensor, of: str) -> torch.Tensor:
@@ -148,6 +169,22 @@ def finite(raw: torch.Tensor, of: str) -> torch.Tensor:
     if raw.amax(-1).isnan().any():
         raise not_finite(of)
     return raw
+
+
+def blended(base: SideScores, aligned: SideScores, how: Blend, warp: Warp) -> SideScores:
+    """Makes one distribution of both partners', which penalties have changed before.
+
+    Args:
+        base: The base partner's scores.
+        aligned: The aligned partner's.
+        how: The formula.
+        warp: Temperature and filters of the mixture.
+    """
+    raw = blend(base.raw, aligned.raw, how)
+    penalties = warp.penalties.on
+    biased = blend(base.penalised, aligned.penalised, how) if penalties else None
+    kept = Nucleus(*nucleus(raw if biased is None else biased, warp))
+    return SideScores(raw, kept, aligned.ends, biased=biased)
 
 
 class Context(NamedTuple):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
@@ -115,7 +115,7 @@ class Hub:
         self._jobs: dict[Port, Any] = {}
         self._rows: dict[int, SessionRow] = {}
         self._inside: dict[int, SessionRow] = {}
-        self._queue: deque[SessionRow] = deque()
+        self._queues: dict[Hashable, deque[SessionRow]] = {}
         self._numbers = itertools.count()
         self._past = NOTHING
         self._most = session.rows(wanted, [job], busy=False)
@@ -167,22 +167,21 @@ class Hub:
         )
         row = SessionRow(next(self._numbers), port, request)
         self._rows[row.number] = row
-        self._queue.append(row)
+        self._queues.setdefault(port.owner, deque()).append(row)
         return row.number
 
     def cancel(self, number: int) -> Cost | None:
         """Drops a row; returns what it has cost, if that is known."""
         row = self._rows.pop(number)
         if row.inside is None:
-            self._queue.remove(row)
+            self._queues[row.port.owner].remove(row)
             return row.spent
         del self._inside[row.inside]
         return _sum(row.spent, self._engine.cancel(row.inside))
 
     def step(self) -> None:
         """Runs one cycle; everyone's events go to their ports."""
-        while self._queue and len(self._inside) < self._engine.max_rows:
-            row = self._queue.popleft()
+        while len(self._inside) < self._engine.max_rows and (row := self._next()):
             try:
                 row.inside = self._engine.submit(row.request, row.begun)
             except Exception as error:
@@ -212,7 +211,17 @@ class Hub:
         for row in list(self._rows.values()):
             self._fail(row, error)
         self._inside.clear()
-        self._queue.clear()
+        self._queues.clear()
+
+    def _next(self) -> SessionRow | None:
+        """Takes the next row that waits: owners in turn, the rows of each in their order."""
+        for owner, queue in list(self._queues.items()):
+            del self._queues[owner]
+            if queue:
+                row = queue.popleft()
+                self._queues[owner] = queue  # the last in turn
+                return row
+        return None
 
     def _tell(self, row: SessionRow, event: Event) -> None:
         row.begun.tokens.extend(event.tokens)
@@ -243,7 +252,9 @@ class Hub:
                 self._fail(row, error)
         else:
             self._sift(rows)
-        self._queue.extendleft(row for row in reversed(rows) if row.number in self._rows)
+        for row in reversed(rows):
+            if row.number in self._rows:
+                self._queues.setdefault(row.port.owner, deque()).appendleft(row)
 
     def _sift(self, rows: Sequence[SessionRow]) -> None:
         """Takes rows one step further; those that an engine fails on, even alone, are ended."""
@@ -298,9 +309,11 @@ class Port:
         hub: The shared engine.
         job: What the run has to do, as `RowLimits` knows it.
         alone: Whether the run steps the engine itself.
+        owner: Whose the run is.
     """
 
-    def __init__(self, hub: Hub, job: Any, alone: bool) -> None:
+    def __init__(self, hub: Hub, job: Any, alone: bool, owner: Hashable = None) -> None:
+        self.owner = owner
         self._hub = hub
         self._alone = alone
         self._before = hub.stats
@@ -365,9 +378,11 @@ class Seat:
 
     Args:
         session: The session.
+        owner: Whose the run is: owners are served in turn.
     """
 
-    def __init__(self, session: Session[Any]) -> None:
+    def __init__(self, session: Session[Any], owner: Hashable = None) -> None:
+        self.owner = owner
         self._session = session
         self._ports: list[Port] = []
 
@@ -378,7 +393,8 @@ class Seat:
             wanted: The engine.
             job: What it is for, as the session's `RowLimits` knows it.
         """
-        port = Port(self._session.hub(wanted, job), job, self._session.alone)
+        hub = self._session.hub(wanted, job)
+        port = Port(hub, job, self._session.alone, self.owner)
         self._ports = [p for p in self._ports if not p.closed]
         self._ports.append(port)
         return port
@@ -460,6 +476,8 @@ class Session(Generic[T]):
         self._hubs: dict[EngineKey, Hub] = {}
         self._new: list[Run[T]] = []
         self._runs: dict[Run[T], None] = {}
+        self._served: dict[Hashable, int] = {}
+        self._turns = itertools.count(1)
 
     @property
     def idle(self) -> bool:
@@ -471,13 +489,15 @@ class Session(Generic[T]):
         for wanted, hub in tuple(self._hubs.items()):
             yield wanted, hub.stats
 
-    def start(self, make: Callable[[Seat], Iterator[T | Turn]]) -> Run[T]:
+    def start(self, make: Callable[[Seat], Iterator[T | Turn]], owner: Hashable = None) -> Run[T]:
         """Takes on a run; it begins with the next cycle.
 
         Args:
             make: Makes its iterator, given its seat.
+            owner: Whose it is. Rows wait for an engine, and runs for a pass of their own, in one
+                queue for each owner; the owners are served in turn.
         """
-        seat = Seat(self)
+        seat = Seat(self, owner)
         run = Run(seat, make(seat))
         self._new.append(run)
         return run
@@ -512,8 +532,15 @@ class Session(Generic[T]):
         for run in [run for run in self._runs if run.seat.ready]:
             if not run.over:
                 yield self._advance(run)
-        own = next((run for run in self._runs if not run.seat.busy), None)
+        own = min(
+            (run for run in self._runs if not run.seat.busy),
+            key=lambda run: self._served.get(run.seat.owner, 0),  # of equals the first
+            default=None,
+        )
         if own is not None:
+            there = {run.seat.owner for run in self._runs}
+            self._served = {k: turn for k, turn in self._served.items() if k in there}
+            self._served[own.seat.owner] = next(self._turns)
             del self._runs[own]
             self._runs[own] = None  # the last in turn
             yield self._advance(own)

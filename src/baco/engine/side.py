@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -32,11 +32,13 @@ class Ring(NamedTuple):
         raw: log P, float [rows * window, v].
         log_probs: log P~ of the tokens that it holds, float [rows * window, k].
         ids: These tokens, int64 [rows * window, k]; None if all are listed, in order.
+        biased: log P after penalties, as `raw`; None until a row has penalties.
     """
 
     raw: torch.Tensor
     log_probs: torch.Tensor
     ids: torch.Tensor | None
+    biased: torch.Tensor | None = None
 
     @classmethod
     def empty(cls, lines: int, like: SideScores) -> Ring:
@@ -50,8 +52,7 @@ class Ring(NamedTuple):
 
     def lines(self, at: torch.Tensor) -> Ring:
         """Returns some lines, as a copy."""
-        ids = None if self.ids is None else self.ids[at]
-        return Ring(self.raw[at], self.log_probs[at], ids)
+        return self._each(lambda x: x[at])
 
     def longer(self, more: int) -> Ring:
         """Returns the ring with empty lines after its own."""
@@ -59,23 +60,37 @@ class Ring(NamedTuple):
         def grown(x: torch.Tensor) -> torch.Tensor:
             return torch.cat([x, x.new_zeros(more, x.shape[1])])
 
-        ids = None if self.ids is None else grown(self.ids)
-        return Ring(grown(self.raw), grown(self.log_probs), ids)
+        return self._each(grown)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Ring:
+        """Returns the ring with every tensor of it changed."""
+        ids, biased = (None if x is None else change(x) for x in (self.ids, self.biased))
+        return Ring(change(self.raw), change(self.log_probs), ids, biased)
 
     def wider(self, k: int) -> Ring:
         """Returns the ring with room for k tokens per line."""
         if self.ids is None or k <= self.ids.shape[1]:
             return self
         if k == self.raw.shape[1]:
-            return Ring(self.raw, in_order(self.ids, self.log_probs, k)[1], None)
+            every = in_order(self.ids, self.log_probs, k)[1]
+            return self._replace(log_probs=every, ids=None)
         missing = (0, k - self.ids.shape[1])
         pad = torch.nn.functional.pad
         log_probs = pad(self.log_probs, missing, value=-torch.inf)
-        return Ring(self.raw, log_probs, pad(self.ids, missing))
+        return self._replace(log_probs=log_probs, ids=pad(self.ids, missing))
+
+    def ready_for(self, scores: SideScores) -> Ring:
+        """Returns the ring with room for what scores hold."""
+        ring = self.wider(scores.nucleus.ids.shape[1])
+        if scores.biased is None or ring.biased is not None:
+            return ring
+        return ring._replace(biased=ring.raw.clone())
 
     def write(self, at: torch.Tensor, scores: SideScores) -> None:
         """Puts scores into some lines; there must be room."""
         self.raw.index_copy_(0, at, scores.raw)
+        if self.biased is not None:
+            self.biased.index_copy_(0, at, scores.penalised)
         ids, log_probs = scores.nucleus
         if self.ids is None:
             self.log_probs.index_copy_(0, at, in_order(ids, log_probs, self.raw.shape[1])[1])
@@ -190,7 +205,7 @@ class EngineSide:
         new = self.unopened()
         if len(new):
             prompts = self.openings(new, tokens, t)
-            self.opened(new, t, prompts, self._cache.open(prompts, new.tolist()))
+            self.opened(new, t, prompts, self._cache.open(prompts, new.tolist()), tokens)
             self.passes += 1
             until = until.copy()
             until[new] = t[new]  # their drafts wait for the next run
@@ -199,7 +214,7 @@ class EngineSide:
         while behind > 0:
             fresh, counts = self.unseen(tokens, until, min(behind, width))
             logits = self._cache.feed(torch.from_numpy(fresh), torch.from_numpy(counts))
-            self.heard(logits, counts)
+            self.heard(logits, counts, tokens)
             self.passes += 1
             behind -= width
 
@@ -217,8 +232,9 @@ class EngineSide:
         t: Integers,
         openings: Sequence[tuple[int, ...]],
         logits: torch.Tensor,
+        tokens: Integers,
     ) -> None:
-        """Records a prefill: logits [k, v] after the openings."""
+        """Records a prefill: logits [k, v] after the openings; `tokens` as for `run`."""
         computed = set()
         for i, opening in zip(rows.tolist(), openings, strict=True):
             if opening not in computed:  # rows that open alike share one computation
@@ -228,7 +244,7 @@ class EngineSide:
                 self.row_prompts[i] += len(self._prompts[i])
         self.row_passes[rows] += 1
         self.fed[rows] = t[rows]
-        self._remember(rows, logits, t[rows])
+        self._remember(rows, logits, t[rows], tokens)
 
     def unseen(self, tokens: Integers, until: Integers, width: int) -> tuple[Integers, Integers]:
         """The next tokens for each row, padded [n, width], and how many count [n]."""
@@ -237,8 +253,11 @@ class EngineSide:
         places = np.minimum(places, tokens.shape[1] - 1)
         return np.take_along_axis(tokens, places, 1), counts
 
-    def heard(self, logits: torch.Tensor, counts: Integers) -> None:
-        """Records a feed: logits [n, q, v] after each of the `counts` tokens."""
+    def heard(self, logits: torch.Tensor, counts: Integers, tokens: Integers) -> None:
+        """Records a feed: logits [n, q, v] after each of the `counts` tokens.
+
+        `tokens` as for `run`.
+        """
         self.token_rows += int(counts.sum())
         self.row_tokens = self.row_tokens + counts
         self.row_passes = self.row_passes + (counts > 0)
@@ -250,26 +269,40 @@ class EngineSide:
         flat = logits.flatten(0, 1)
         if len(rows) < n * q:
             flat = flat[self._on_device(rows * q + places)]
-        self._remember(rows, flat, (self.fed - counts)[rows] + places + 1)
+        self._remember(rows, flat, (self.fed - counts)[rows] + places + 1, tokens)
 
     def _on_device(self, index: Integers) -> torch.Tensor:
         return torch.from_numpy(index).to(self.partner.device)
 
-    def _remember(self, rows: Integers, logits: torch.Tensor, positions: Integers) -> None:
-        """Scores logits [m, v] of rows [m] at positions [m] and puts them into the ring."""
+    def _remember(
+        self, rows: Integers, logits: torch.Tensor, positions: Integers, tokens: Integers
+    ) -> None:
+        """Scores logits [m, v] of rows [m] at positions [m] and puts them into the ring.
+
+        What a penalty counts is what was fed: where that was a wrong guess, so are the logits, and
+        both are scored anew.
+        """
         lines = self._on_device(rows * self.window + positions % self.window)
         for how, members in self._by_warp(rows):
             mine = slice(None) if members is None else self._on_device(members)
+            past = None
+            if how.penalties.on:
+                some = range(len(rows)) if members is None else members
+                past = [
+                    self.partner.past(self._prompts[rows[k]], tokens[rows[k], : positions[k]])
+                    for k in some
+                ]
             scores = score(
                 logits[mine],
                 how,
                 self.partner.vocabulary,
+                past=past,
                 partial=self._partial,
                 of=self.partner.label,
             )
             if self._ring is None:
                 self._ring = Ring.empty(len(self.fed) * self.window, scores)
-            self._ring = self._ring.wider(scores.nucleus.ids.shape[1])
+            self._ring = self._ring.ready_for(scores)
             self._ring.write(lines[mine], scores)
 
     def _by_warp(self, rows: Integers) -> list[tuple[Warp, Integers | None]]:
@@ -290,7 +323,8 @@ class EngineSide:
             return None
         at = self._on_device(rows * self.window + positions % self.window)
         ends = self.partner.vocabulary.is_end
-        return SideScores(self._ring.raw, self._ring.read(at), ends, at, self._partial)
+        ring = self._ring
+        return SideScores(ring.raw, ring.read(at), ends, at, self._partial, ring.biased)
 
 
 def run_together(
@@ -312,7 +346,7 @@ def run_together(
         rows = [2 * i + k for i in new.tolist() for k in (0, 1)]
         logits = cache.open(prompts, rows)
         for k, side in enumerate(sides):
-            side.opened(new, t, both[k], logits[k::2])
+            side.opened(new, t, both[k], logits[k::2], tokens)
         first.passes += 1
         second.row_passes[new] -= 1
         until = until.copy()
@@ -326,7 +360,7 @@ def run_together(
     logits = cache.feed(torch.from_numpy(fresh), torch.from_numpy(counts))
     before = second.row_passes
     for k, side in enumerate(sides):
-        side.heard(logits[k::2], counts[k::2])
+        side.heard(logits[k::2], counts[k::2], tokens)
     second.row_passes = before
     first.passes += 1
 

@@ -258,7 +258,7 @@ def _without_ends(
             base, aligned = (
                 Nucleus(
                     *nucleus(
-                        torch.log_softmax(s.raw.masked_fill(vocabulary.is_end, LOG_0), -1),
+                        torch.log_softmax(s.penalised.masked_fill(vocabulary.is_end, LOG_0), -1),
                         warps,
                     )
                 )

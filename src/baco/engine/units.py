@@ -305,6 +305,7 @@ class UnitTable:
         ends_sentence: Which tokens hold a mark that ends a sentence, or a line break: bool
             [vocabulary]. A rough rule: it also takes the point of an abbreviation for an end.
         breaks_line: Which tokens hold a line break: bool [vocabulary].
+        stops_repeats: Which hold a mark that no repeat reaches over: bool [vocabulary].
     """
 
     def __init__(
@@ -351,6 +352,9 @@ class UnitTable:
             [_SENTENCE_END.search(token) is not None for token in tokens], device=device
         )
         self.breaks_line = breaks_line.to(device)
+        self.stops_repeats = torch.tensor(
+            [any(mark in token for mark in b'\n:"*') for token in tokens], device=device
+        )
         self._begins = begins.to(device)
         self._after = after.to(device)
         self._lead = lead.to(device)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from baco.engine.lazy import torch
 from baco.engine.units import UnitTable
 
@@ -33,6 +36,11 @@ class Vocabulary:
     def forbidden(self) -> torch.Tensor:
         """What is not allowed: bool [size]."""
         return ~self.allowed
+
+    @cached_property
+    def stops_repeats(self) -> NDArray[np.bool_]:
+        """Tokens that no repeat reaches over (see `Penalties`): bool [size], on the host."""
+        return (self.units.stops_repeats | self.is_end | self.forbidden).cpu().numpy()
 
     @cached_property
     def end_ids(self) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Temperature and filters that turn raw logits into the distribution tokens are drawn from.
+"""Penalties, temperature and filters: from raw logits to the distribution tokens are drawn from.
 
 Ties are kept or dropped together, so a result never depends on how a sort breaks them.
 """
@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from baco.engine.lazy import torch
+from baco.engine.penalties import OFF, Penalties
 from baco.errors import InputError
 
 _HEAD = 32  # tokens that are sorted first; more only where the filters keep them all
@@ -17,7 +18,9 @@ _MORE = 4  # times as many then
 
 @dataclass(frozen=True)
 class Warp:
-    """How P becomes P~: temperature, top-nσ, top-k, typical, top-p, min-p, XTC, in this order.
+    """How P becomes P~: penalties, temperature, top-nσ, top-k, typical, top-p, min-p, XTC.
+
+    They come in this order.
 
     Attributes:
         temperature: Divides the logits; 0 means one-hot on the largest (default 1).
@@ -28,9 +31,12 @@ class Warp:
             logits below the largest; infinity is off.
         typical: Keep the tokens whose surprise is nearest the entropy until their mass reaches
             this, in (0, 1]; 1 is off.
-        xtc: In one step of two, drop all tokens of at least this probability but the least likely
+        xtc: In some steps, drop all tokens of at least this probability but the least likely
             of them, in (0, 1]; 1 is off. Steps are drawn independently, so the law is that of the
             mean of both distributions, which is what P~ is.
+        xtc_probability: In how many steps XTC does so, in [0, 1].
+        penalties: What depends on the text so far; `baco.engine.scores.score` applies it, and all
+            else here works on what comes out.
 
     Raises:
         InputError: If a value is out of its range.
@@ -46,6 +52,8 @@ class Warp:
     top_n_sigma: float = math.inf
     typical: float = 1.0
     xtc: float = 1.0
+    xtc_probability: float = 0.5
+    penalties: Penalties = OFF
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -70,12 +78,37 @@ class Warp:
                 f"top-n-sigma {self.top_n_sigma} is out of range",
                 hint="use 0 or more; infinity switches it off",
             )
-        for name, value in (("typical", self.typical), ("xtc", self.xtc)):
+        for name, value in (("typical", self.typical), ("xtc_threshold", self.xtc)):
             if not 0 < value <= 1:
                 raise InputError(
                     f"{name} {value} is out of range",
                     hint=f"use 0 < {name} <= 1; 1 switches it off",
                 )
+        if not 0 <= self.xtc_probability <= 1:
+            raise InputError(
+                f"the XTC probability {self.xtc_probability} is out of range",
+                hint="use 0 to 1; 0 switches it off",
+            )
+
+    @property
+    def extras(self) -> dict[str, object]:
+        """Penalties, biases and XTC that are not at their defaults, by name, ready for JSON."""
+        found = dict(self.penalties.told)
+        if self.crosses_out:
+            found |= {"xtc_probability": self.xtc_probability, "xtc_threshold": self.xtc}
+        return found
+
+    @property
+    def asks_for(self) -> str:
+        """Names one thing that needs all logits of a model: a penalty, or XTC; else empty."""
+        if self.penalties.on:
+            return next(iter(self.penalties.told))
+        return "xtc_probability" if self.crosses_out else ""
+
+    @property
+    def crosses_out(self) -> bool:
+        """Whether XTC does anything."""
+        return self.xtc < 1 and self.xtc_probability > 0
 
 
 def nucleus(log_probs: torch.Tensor, how: Warp) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,7 +130,7 @@ def nucleus(log_probs: torch.Tensor, how: Warp) -> tuple[torch.Tensor, torch.Ten
     if how.temperature != 1:
         log_probs = torch.log_softmax(log_probs / how.temperature, -1)
     size = log_probs.shape[-1]
-    if how.top_n_sigma < math.inf or how.typical < 1 or how.xtc < 1:
+    if how.top_n_sigma < math.inf or how.typical < 1 or how.crosses_out:
         ids = torch.arange(size, device=log_probs.device)
         return ids.expand(log_probs.shape), _all_filters(log_probs, how)
     if how.top_p == 1 and how.min_p == 0 and not 0 < how.top_k < size:
@@ -193,8 +226,8 @@ def _all_filters(log_probs: torch.Tensor, how: Warp) -> torch.Tensor:
     if how.typical < 1:
         log_probs = _typical(log_probs, how.typical)
     log_probs = plain(log_probs, top_p=how.top_p, min_p=how.min_p)
-    if how.xtc < 1:
-        log_probs = _without_top_choices(log_probs, how.xtc)
+    if how.crosses_out:
+        log_probs = _without_top_choices(log_probs, how.xtc, how.xtc_probability)
     return log_probs
 
 
@@ -217,12 +250,14 @@ def _typical(log_probs: torch.Tensor, mass: float) -> torch.Tensor:
     return torch.log_softmax(log_probs.masked_fill(distance > reach, -torch.inf), -1)
 
 
-def _without_top_choices(log_probs: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Mixes a distribution half and half with itself without its top choices but the last."""
+def _without_top_choices(log_probs: torch.Tensor, threshold: float, share: float) -> torch.Tensor:
+    """Mixes a distribution with a share of itself without its top choices but the last."""
     top = log_probs >= math.log(threshold)
     last = log_probs.masked_fill(~top, torch.inf).amin(-1, keepdim=True)
     cut = torch.log_softmax(log_probs.masked_fill(log_probs > last, -torch.inf), -1)
-    return torch.logaddexp(log_probs, cut) - math.log(2)
+    if share == 1:
+        return cut
+    return torch.logaddexp(log_probs + math.log1p(-share), cut + math.log(share))
 
 
 def _drop_below(log_probs: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from baco.engine.loop import Stats
 from baco.engine.partner import Lookahead
@@ -141,6 +141,10 @@ class Sampling:
             raise InputError("a stop string is empty", hint="leave it out, or give some text")
 
 
+Alike = Literal["text", "meaning"]
+"""What two answers may have in common to be alike."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """A method with everything that decides its samples, but for pair and prompt.
@@ -155,6 +159,7 @@ class Setting:
         n: Samples per group; None where it is not known. Methods whose samples depend on each
             other need it.
         draft: A third party that guesses ahead, as `make_setting`; changes speed, never samples.
+        distinct: What no two answers to a prompt may have in common (`baco.methods.distinct`).
         seat: A place in a session, whose engines other runs use too; None for engines of its own.
             Changes speed, never samples.
     """
@@ -167,6 +172,7 @@ class Setting:
     control: float | str | None = None
     n: int | None = None
     draft: str | Partner | None = field(default=None, compare=False)
+    distinct: Alike | None = field(default=None, kw_only=True)
     seat: Seat | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     @property
@@ -218,6 +224,7 @@ class Method:
         restarts: Whether it can draw short stops again.
         mixes_weights: Whether it decodes with a model whose weights lie between the two; the
             diversity of such a method can be calibrated.
+        penalises: Whether it honours penalties, biases and XTC.
     """
 
     name: str
@@ -237,6 +244,7 @@ class Method:
     top_p: float = 0.9
     restarts: bool = True
     mixes_weights: bool = False
+    penalises: bool = True
 
     @property
     def takes_router(self) -> bool:

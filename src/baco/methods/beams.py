@@ -334,6 +334,7 @@ METHODS = tuple(
         keeps_caches=True,
         whole_group=True,
         restarts=False,
+        penalises=False,
     )
     for name, source, run in (
         ("diverse-beam", "§4, arXiv 1610.02424", run_diverse_beam),

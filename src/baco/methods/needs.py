@@ -105,6 +105,7 @@ def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
         from baco.models import interpolate
 
         interpolate.check(pair)
+    _check_penalties(pair, setting)
     if method.rewords and any(is_raw(task.prompt) for task in tasks):
         raise InputError(
             f"the method {method.name!r} puts a question into other words, and raw text has none",
@@ -122,4 +123,36 @@ def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
         raise InputError(
             f"sample {last} is asked of groups of {setting.n}",
             hint="give make_setting an n above every index",
+        )
+
+
+def _check_penalties(pair: Models, setting: Setting) -> None:
+    """Refuses penalties, biases and XTC that a side cannot apply, and ids that do not exist.
+
+    Raises:
+        InputError: If there are any.
+    """
+    warp = setting.sampling.warp
+    if not warp.asks_for:
+        return
+    penalties = warp.penalties
+    used = {need.split()[0] for need in setting.method.needs}
+    for name, partner in _partners(pair).items():
+        if name in used and partner.abilities.gives != "logits":
+            raise InputError(
+                f"{warp.asks_for} needs {name} logits, which the pair {pair.name!r} does not have",
+                hint="leave it out",
+            )
+    if not penalties.logit_bias:
+        return
+    if not pair.one_tokenizer:
+        raise InputError(
+            "logit_bias names ids of one tokenizer, and this pair has two",
+            hint="leave it out",
+        )
+    token, size = penalties.logit_bias[-1][0], pair.aligned.vocabulary.size
+    if token >= size or penalties.logit_bias[0][0] < 0:
+        raise InputError(
+            f"logit_bias names a token id that is not below {size}, the vocabulary's size",
+            hint="use ids of the pair's tokenizer",
         )

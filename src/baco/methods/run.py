@@ -57,7 +57,10 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> W
     warp = setting.sampling.warp
     filtered = warp.top_p < 1 or warp.top_k > 0 or warp.min_p > 0 or warp.temperature == 0
     limit = setting.sampling.max_new_tokens
-    return Workload(prompts, rows, limit, setting.lookahead, lags, filtered, setting.draft)
+    penalised = warp.penalties.on
+    return Workload(
+        prompts, rows, limit, setting.lookahead, lags, filtered, penalised, setting.draft
+    )
 
 
 def new_session(max_rows: int, *, alone: bool = False) -> Session[Update]:

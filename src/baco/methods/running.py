@@ -9,6 +9,8 @@ from baco.engine.drafts import PROMPT_LOOKUP
 from baco.engine.session import Run, Seat, Turn
 from baco.group import Sample
 from baco.methods.base import Done, Setting, Task, Update
+from baco.methods.distinct import check as check_meaning
+from baco.methods.distinct import distinct
 from baco.methods.filters import Filter, filtered
 from baco.methods.needs import check
 from baco.methods.run import new_session
@@ -35,11 +37,17 @@ def run(
             a context window.
     """
     check(models, setting, tasks)
+    check_meaning(models, setting, tasks)
     setting = with_draft(models, setting)
-    updates = setting.method.run(models, tasks, setting)
+
+    def make(tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+        updates = setting.method.run(models, tasks, setting)
+        return updates if keep is None else filtered(updates, keep, aside=setting.seat is not None)
+
+    updates = distinct(models, tasks, setting, make) if setting.distinct else make(tasks, setting)
     if setting.seat is None:  # nobody to take turns with
-        updates = (update for update in updates if not isinstance(update, Turn))
-    return updates if keep is None else filtered(updates, keep, aside=setting.seat is not None)
+        return (update for update in updates if not isinstance(update, Turn))
+    return updates
 
 
 def with_draft(models: Models, setting: Setting) -> Setting:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypedDict
 
 from baco.engine.loop import draft_is_useless
 from baco.engine.partner import Lookahead, Partner
+from baco.engine.penalties import Penalties
 from baco.engine.router import Router
 from baco.engine.schedule import Schedule
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.methods.base import COLDEST, HOTTEST, METHODS, Method, Sampling, Setting, split_spec
+from baco.methods.distinct import read
 from baco.routers import parse
 
 DEFAULT_ROUTER = "p-punc"
 """The paper's best router (§5.2), with its own default threshold."""
+
+PENALTIES = (*(f.name for f in fields(Penalties)), "xtc_probability", "xtc_threshold")
+"""Arguments of `make_setting` that change logits by what was written, by token, or by rank."""
 
 Calibration = Callable[[str, float], Router]
 """(router's spec, diversity in [0, 1]) -> the router that reaches it on one pair."""
@@ -33,9 +39,19 @@ class GenerateSettings(TypedDict, total=False):
     top_p: float | None
     top_k: int
     min_p: float | None
+    repetition_penalty: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    logit_bias: Mapping[int, float] | Mapping[str, float] | None
+    dry_multiplier: float | None
+    dry_base: float | None
+    dry_allowed_length: int | None
+    xtc_probability: float | None
+    xtc_threshold: float | None
     max_new_tokens: int
     seed: int
     stop: str | Sequence[str] | None
+    distinct: bool | str | None
     restart_shorter_than: int
     lookahead: Lookahead
     draft: str | Partner | None
@@ -54,6 +70,15 @@ def make_setting(
     top_p: float | None = None,
     top_k: int = 0,
     min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | Mapping[str, float] | None = None,
+    dry_multiplier: float | None = None,
+    dry_base: float | None = None,
+    dry_allowed_length: int | None = None,
+    xtc_probability: float | None = None,
+    xtc_threshold: float | None = None,
     max_new_tokens: int = 512,
     seed: int = 0,
     stop: str | Sequence[str] | None = None,
@@ -62,6 +87,7 @@ def make_setting(
     draft: str | Partner | None = None,
     max_rows: int = 256,
     turn_rule: bool = True,
+    distinct: bool | str | None = None,
     n: int | None = None,
     calibration: Calibration | None = None,
 ) -> Setting:
@@ -78,6 +104,15 @@ def make_setting(
         top_p: As `Warp`; unless given 0.9, or what suits the method.
         top_k: As `Warp`.
         min_p: As `Warp`; 0 unless given.
+        repetition_penalty: As `baco.engine.penalties.Penalties`, like all up to the next but one.
+        frequency_penalty: As there; 0 unless given.
+        presence_penalty: As there; 0 unless given.
+        logit_bias: Token id -> what is added to its logit on both sides.
+        dry_multiplier: As there; 0 (off) unless given.
+        dry_base: As there; 1.75 unless given.
+        dry_allowed_length: As there; 2 unless given.
+        xtc_probability: As `Warp`; 0 (off) unless given.
+        xtc_threshold: As `Warp.xtc`; 0.1 unless given. The method ``xtc`` has it as its control.
         max_new_tokens: Limit on tokens per sample.
         seed: Decides all noise.
         stop: A string, or several, before which a sample is cut off.
@@ -87,6 +122,8 @@ def make_setting(
             pair's tokenizer (a Hub id, a folder or a partner).
         max_rows: Rows decoded at the same time.
         turn_rule: As `Sampling`.
+        distinct: ``text`` (or True): no two answers to a prompt have the same text, case and white
+            space aside; ``meaning``: none say the same. See `baco.methods.distinct`.
         n: Samples per group; methods whose samples depend on each other must know it.
         calibration: Turns a diversity into a router of the pair; None if it is not calibrated.
 
@@ -125,12 +162,31 @@ def make_setting(
         value = _number(chosen, own if control is None else control)
         temperature = value if chosen.alias == "temperature" else temperature
         min_p = value if chosen.alias == "min_p" else min_p
+    if chosen.name == "xtc" and xtc_threshold is not None:
+        raise InputError(
+            "xtc_threshold and the method 'xtc' say two things of one",
+            hint="its control is the threshold: leave out one",
+        )
+    changes: dict[str, Any] = {
+        "repetition_penalty": repetition_penalty,
+        "frequency_penalty": frequency_penalty,
+        "presence_penalty": presence_penalty,
+        "logit_bias": _bias(logit_bias or {}),
+        "dry_multiplier": dry_multiplier,
+        "dry_base": dry_base,
+        "dry_allowed_length": dry_allowed_length,
+    }
     warp = Warp(
         1.0 if temperature is None else temperature,
         chosen.top_p if top_p is None else top_p,
         top_k,
         0.0 if min_p is None else min_p,
+        xtc=(0.1 if xtc_threshold is None else xtc_threshold) if xtc_probability else 1.0,
+        xtc_probability=xtc_probability or 0.5,
+        penalties=Penalties(**{k: v for k, v in changes.items() if v is not None}),
     )
+    if warp.asks_for and not chosen.penalises:
+        raise InputError(f"the method {method!r} knows no {warp.asks_for}", hint="leave it out")
     if 0 < warp.temperature < COLDEST or warp.temperature > HOTTEST:
         raise InputError(
             f"temperature {warp.temperature:g} is out of range",
@@ -152,6 +208,7 @@ def make_setting(
         value,
         n,
         draft,
+        distinct=read(distinct),
     )
 
 
@@ -178,6 +235,16 @@ def _number(method: Method, value: float | str | None) -> float:
         ) from None
     method.check_control(number)
     return number
+
+
+def _bias(given: Mapping[int, float] | Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    """Reads biases; JSON has ids as text."""
+    try:
+        return tuple(sorted((int(token), float(bias)) for token, bias in given.items()))
+    except (TypeError, ValueError):
+        raise InputError(
+            "logit_bias must say what is added for each token id", hint="such as {12: -5}"
+        ) from None
 
 
 def _router(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from baco.engine import noise
 from baco.engine.lazy import inference_mode, torch
+from baco.engine.penalties import Past
 from baco.engine.prefix_cache import CachedTexts, Spent
 from baco.engine.scores import score
 from baco.engine.session import TURN, Turn
@@ -166,7 +167,18 @@ class Writer:
         logits = torch.stack(self.texts.read(texts))
         partner = self.side.partner
         partial = partner.abilities.gives == "top-k"
-        scores = score(logits, self.warp, partner.vocabulary, partial=partial, of=partner.label)
+        past = None
+        if self.warp.penalties.on:
+            prompts = [len(self._prompts[row]) for row, _ in texts]
+            past = [Past.of(x[:p], x[p:]) for (_, x), p in zip(texts, prompts, strict=True)]
+        scores = score(
+            logits,
+            self.warp,
+            partner.vocabulary,
+            past=past,
+            partial=partial,
+            of=partner.label,
+        )
         device = logits.device
         keys = torch.tensor([self._keys[asks[i].row] for i in going], device=device)
         places = torch.tensor([asks[i].start + k for i in going], device=device)

@@ -91,6 +91,7 @@ class Workload(NamedTuple):
         lookahead: As the engine's.
         lags: Whether a side may be left behind for long, because the router does not read it.
         filtered: Whether filters such as top-p leave few tokens of the vocabulary.
+        penalised: Whether penalties change P, which is kept twice then.
         draft: Who guesses ahead, as the engine's; of a small model the memory counts.
         further: Bytes of weights beside those of the sides that decode, on the aligned side's
             device: of models that these are made from.
@@ -102,6 +103,7 @@ class Workload(NamedTuple):
     lookahead: Lookahead = "auto"
     lags: bool = True
     filtered: bool = True
+    penalised: bool = False
     draft: str | Partner | None = None
     further: int = 0
 
@@ -223,7 +225,7 @@ class Need:
 
     def _scores(self, shape: Shape) -> int:
         """Bytes of the scores of a row's last few positions: raw ones, and what filters left."""
-        entry = 2 * shape.number + (0 if self.job.filtered else _ID)
+        entry = (2 + self.job.penalised) * shape.number + (0 if self.job.filtered else _ID)
         return score_window(self.longest) * entry * shape.scores + _ROW
 
     def at(self, rows: int, *, weights: bool = True) -> dict[TorchDevice, int]:
@@ -427,6 +429,7 @@ def together(jobs: Sequence[Workload]) -> Workload:
         max_new_tokens=max(job.max_new_tokens for job in jobs),
         lags=any(job.lags for job in jobs),
         filtered=all(job.filtered for job in jobs),
+        penalised=any(job.penalised for job in jobs),
     )
 
 

@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from baco.engine.lazy import torch
-from baco.engine.partner import Partner, RowCache
+from baco.engine.partner import Ids, Partner, RowCache
+from baco.engine.penalties import Past
 from baco.engine.units import START, UnitTable
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.errors import PairError
+
+_READERS = 1024
+"""So many texts of rows with penalties are kept, to go on with."""
 
 Encode = Callable[[str], list[int]]
 """Text to token ids, without special tokens."""
@@ -113,6 +117,7 @@ class BridgedPartner(Partner):
         self.parameters = partner.parameters
         self.tokens = tokens
         self._encode = encode
+        self._read: dict[tuple[int, ...], SideReader] = {}
 
     @property
     def inner(self) -> Partner:
@@ -149,6 +154,20 @@ class BridgedPartner(Partner):
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Next-token logits over shared ids after a sequence of shared ids."""
         return self.widen(self.partner.logits(self.to_own(ids)))
+
+    def past(self, prompt: Ids, answer: Ids) -> Past:
+        """What it has read, in its own tokens; readers go on from where they were."""
+        key = (*map(int, prompt), *map(int, answer))
+        reader = self._read.pop(key[:-1], None)
+        if reader is None or len(answer) == 0:
+            reader = SideReader(self, key)
+        else:
+            reader.push(key[-1])
+        self._read[key] = reader
+        if len(self._read) > _READERS:
+            del self._read[next(iter(self._read))]
+        own = self.to_shared(reader.own())
+        return Past.of(own[: len(prompt)], own[len(prompt) :])
 
     def new_cache(self) -> BridgedCache:
         """Returns an empty cache."""

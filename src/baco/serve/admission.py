@@ -69,7 +69,10 @@ class Turns:
             return self._asked.total()
 
     def take(self, client: str, answers: int) -> QueuePlace:
-        """Queues a request. One that is larger than the room is taken where there is no other.
+        """Queues a request.
+
+        One that is larger than the room is taken where there is no other; one answer for a client
+        that has asked for nothing else always is, so that no others can lock it out.
 
         Args:
             client: Whose request it is.
@@ -83,7 +86,8 @@ class Turns:
                 (self._asked.total(), self._room, ""),
                 (self._asked[client], self._share, " of yours"),
             ):
-                if held and held + answers > most:
+                new = answers == 1 and not who and not self._asked[client]
+                if held and held + answers > most and not new:
                     raise ApiError(
                         429,
                         f"{held} answers{who} are being written or wait already; try again soon",

@@ -195,10 +195,11 @@ async def _answer(
     place: QueuePlace | None = None
     try:
         prepared = await _unless_gone(request, reading.run(prepare, body))
-        place = turns.take(_client(request), body.answers)
+        client = _client(request)
+        place = turns.take(client, body.answers)
         await _unless_gone(request, _in_time(place.turn(), service.settings.timeout))
         form = shape(prepared.host.token_bytes, body.alternatives is not None)
-        running = service.start(prepared)
+        running = service.start(prepared, client)
         if body.stream:
             options = body.stream_options
             usage = options is not None and bool(options.include_usage)
@@ -404,7 +405,7 @@ def _calibrated(request: Request, pair: str, router: str) -> tuple[Host, str]:
     if host is None:
         raise ApiError(404, f"the pair {clipped(pair)!r} is not served", param="pair")
     refuse_local(router)
-    return host, parse(router).name
+    return host, parse(router).curve_name
 
 
 def _curve(host: Host, router: str) -> dict[str, Any]:

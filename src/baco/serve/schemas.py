@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from baco.errors import clipped
+from baco.methods.settings import PENALTIES
 
 
 def _whole(value: Any) -> Any:
@@ -36,6 +37,8 @@ Bool = Annotated[bool, Strict()]
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 Seed = Annotated[Int, Field(ge=-(2**63), lt=2**63)]
+TokenId = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
+Bias = Annotated[Float, Field(ge=-100, le=100)]
 Probability = Annotated[Float, Field(ge=0, le=1)]
 
 
@@ -72,6 +75,29 @@ class SamplingFields(BaseModel):
         None, ge=-1, le=1_000_000, description="Off by default, and by 0 and -1."
     )
     min_p: Probability | None = Field(None, description="Off by default.")
+    repetition_penalty: Float | None = Field(
+        None, ge=0.01, le=100, description="Of tokens of the prompt or the answer; 1 is off."
+    )
+    frequency_penalty: Float | None = Field(
+        None, ge=-2, le=2, description="For each time that the answer holds a token; 0 is off."
+    )
+    presence_penalty: Float | None = Field(
+        None, ge=-2, le=2, description="Once for a token that the answer holds; 0 is off."
+    )
+    logit_bias: dict[TokenId, Bias] | None = Field(
+        None, max_length=1000, description="Token id: what is added to its logit on both sides."
+    )
+    dry_multiplier: Float | None = Field(
+        None, ge=0, le=100, description="DRY's strength against repeated passages; 0 is off."
+    )
+    dry_base: Float | None = Field(None, ge=1, le=10, description="Default 1.75; 1, or from 1.05.")
+    dry_allowed_length: Int | None = Field(None, ge=1, le=100, description="Default 2.")
+    xtc_probability: Probability | None = Field(
+        None, description="How often top choices are dropped; 0 is off."
+    )
+    xtc_threshold: Probability | None = Field(
+        None, description="From which probability on a token is a top choice; default 0.1."
+    )
     max_tokens: Int | None = Field(
         None, ge=-1, description="Most tokens of each answer; -1 is the server's default."
     )
@@ -103,6 +129,11 @@ class SamplingFields(BaseModel):
         None,
         description="The value of the method's own control (`baco methods`); of `baco` another "
         "name of `gamma`.",
+    )
+    distinct: Bool | Literal["text", "meaning"] | None = Field(
+        None,
+        description="Draw answers again that are like an earlier one: as text (true), or in "
+        "meaning.",
     )
     restart_shorter_than: Int | None = Field(
         None, ge=0, description="Draw an answer again that stops before this many tokens."
@@ -144,6 +175,13 @@ class SamplingFields(BaseModel):
         return self._unmet
 
     @property
+    def penalties(self) -> dict[str, Any]:
+        """What changes logits, as arguments of `make_setting`."""
+        given = {name: getattr(self, name) for name in PENALTIES}
+        bias = {int(token): value for token, value in (self.logit_bias or {}).items()}
+        return given | {"logit_bias": bias}
+
+    @property
     def stops(self) -> tuple[str, ...]:
         """The stop strings."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -182,11 +220,7 @@ _IGNORED = frozenset(
 """Fields that never change an answer."""
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
     "length_penalty": (1,),
-    "logit_bias": ({},),
     "min_tokens": (0,),
     "ignore_eos": (False,),
     "skip_special_tokens": (True,),
@@ -203,8 +237,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "top_a": (0,),
     "mirostat": (0,),
     "mirostat_mode": (0,),
-    "dry_multiplier": (0,),
-    "xtc_probability": (0,),
+    "dry_sequence_breakers": (["\n", ":", '"', "*"], '["\\n", ":", "\\"", "*"]'),
     "dynatemp_range": (0,),
     "smoothing_factor": (0,),
 }

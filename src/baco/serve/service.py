@@ -15,9 +15,10 @@ from baco.engine import Lookahead
 from baco.engine.router import Router
 from baco.errors import InputError
 from baco.methods.base import COLDEST, Setting, Task
+from baco.methods.distinct import check as check_meaning
 from baco.methods.filters import Filter
 from baco.methods.needs import check
-from baco.methods.settings import make_setting
+from baco.methods.settings import PENALTIES, make_setting
 from baco.prompts import Conversation, conversation_of, raw_prompt
 from baco.serve.calibrator import Calibrator
 from baco.serve.errors import ApiError, refuse_local
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from baco.pair import Pair
 
 
-_CONTROLS = ("gamma", "diversity", "router", "temperature", "control", "method")
+_CONTROLS = (
+    *PENALTIES, "distinct", "gamma", "diversity", "router", "temperature", "control", "method",
+)  # fmt: skip
 """Fields that decide a setting, as errors about it name them."""
 
 
@@ -175,6 +178,7 @@ class Service:
         setting, info = self._setting(request, model, host, limit)
         tasks = [Task(prompt, index) for prompt in prompts for index in range(request.n)]
         check(host.pair, setting, tasks)
+        check_meaning(host.pair, setting, tasks)
         if request.alternatives is not None and setting.method.name not in SCORED:
             raise ApiError(
                 400,
@@ -261,17 +265,19 @@ class Service:
                 top_p=request.top_p,
                 top_k=request.top_k or 0,
                 min_p=request.min_p,
+                **request.penalties,
                 max_new_tokens=limit,
                 seed=secrets.randbits(31) if request.seed is None else request.seed,
                 stop=request.stops,
                 restart_shorter_than=min(request.restart_shorter_than or 0, limit),
                 lookahead=self.lookahead,
                 max_rows=self.settings.max_rows,
+                distinct=request.distinct,
                 n=request.n,
                 calibration=calibrated,
             )
         except InputError as error:
-            words = re.findall(r"[a-z]+", error.message)
+            words = re.findall(r"[a-z_]+", error.message)
             field = next((name for name in _CONTROLS if name in words), None)
             if request.control is not None and "out of range for the method" in error.message:
                 field = "control"
@@ -285,30 +291,20 @@ class Service:
             )
         return setting, info
 
-    def start(self, prepared: Prepared) -> Running:
-        """Lets a request in.
+    def start(self, prepared: Prepared, client: str = "") -> Running:
+        """Lets a request of a client in.
 
         Raises:
-            ApiError: If the server is full (429) or stopping (503).
+            ApiError: If the server is stopping, or its engine has failed (503).
         """
         host = prepared.host
-        rows = len(prepared.tasks)
         if self.draining:
             self.telemetry.refused.labels("stopping").inc()
             raise ApiError(503, "the server is stopping", code="stopping", retry_after=10)
         if not host.worker.alive:
             self.telemetry.refused.labels("failed").inc()
             raise ApiError(503, "the engine has failed; restart the server", code="engine_failed")
-        room = self.settings.max_rows + self.settings.max_waiting
-        if host.open_rows and host.open_rows + rows > room:
-            self.telemetry.refused.labels("full").inc()
-            raise ApiError(
-                429,
-                f"{host.open_rows} answers are being written or wait already; try again soon",
-                code="queue_full",
-                retry_after=2,
-            )
-        return Running(self, prepared)
+        return Running(self, prepared, client)
 
 
 class Running:
@@ -317,9 +313,10 @@ class Running:
     Args:
         service: The service.
         prepared: The request.
+        client: Whose it is.
     """
 
-    def __init__(self, service: Service, prepared: Prepared) -> None:
+    def __init__(self, service: Service, prepared: Prepared, client: str = "") -> None:
         self.prepared = prepared
         self._service = service
         self._host = prepared.host
@@ -328,6 +325,7 @@ class Running:
             prepared.setting,
             keep=service.keep,
             alternatives=prepared.alternatives,
+            client=client,
         )
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()

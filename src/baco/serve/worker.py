@@ -82,6 +82,7 @@ class Job:
         setting: How.
         keep: A moderation filter.
         alternatives: How many alternatives to report per token; None for no log-probabilities.
+        client: Whose it is: clients are served in turn.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class Job:
         *,
         keep: Filter | None = None,
         alternatives: int | None = None,
+        client: str = "",
     ) -> None:
+        self.client = client
         self.tasks = tasks
         self.setting = setting
         self.keep = keep
@@ -339,14 +342,19 @@ class Worker:
         except Exception as error:
             job.fail(error)
         else:
-            self._begin(job, job.tasks, job.setting, job.keep)
+            self._begin(job, job.tasks, job.setting, job.keep, job.client)
 
     def _begin(
-        self, listener: Listener, tasks: Sequence[Task], setting: Setting, keep: Filter | None
+        self,
+        listener: Listener,
+        tasks: Sequence[Task],
+        setting: Setting,
+        keep: Filter | None,
+        owner: str | None = None,
     ) -> None:
         """Starts a run."""
         try:
-            run = self._session.start(seated(self._pair, tasks, setting, keep))
+            run = self._session.start(seated(self._pair, tasks, setting, keep), owner)
         except Exception as error:
             listener.fail(error)
         else:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -157,7 +157,12 @@ def codes(
 
 
 def _numbers(warp: Warp) -> list[float]:
-    return list(asdict(warp).values())
+    if warp.penalties.on:
+        raise UnsupportedError(
+            f"vLLM's step knows no {next(iter(warp.penalties.told))}",
+            hint="leave it out, or use the engine baco",
+        )
+    return [x for name, x in asdict(warp).items() if name != "penalties"]
 
 
 @lru_cache(maxsize=1024)
@@ -177,7 +182,13 @@ def _program(
 
 def _warps(numbers: Sequence[Sequence[float]]) -> tuple[Warp, Warp]:
     """Makes (base, aligned) warps of what `_numbers` made of them."""
-    base, aligned = (Warp(t, p, int(k), *rest) for t, p, k, *rest in numbers)
+    names = [f.name for f in fields(Warp) if f.name != "penalties"]
+    if any(len(each) > len(names) for each in numbers):
+        raise ValueError("too many numbers")
+    base, aligned = (
+        Warp(**dict(zip(names, (t, p, int(k), *rest), strict=False)))  # type: ignore[arg-type]
+        for t, p, k, *rest in numbers
+    )
     return base, aligned
 
 

@@ -13,7 +13,7 @@ from baco.engine.blend import Blend
 from baco.engine.noise import row_key
 from baco.engine.penalties import MOST, Past, Penalties, penalised
 from baco.engine.scores import score
-from baco.errors import InputError
+from baco.errors import InputError, UnsupportedError
 from baco.partners.fake import FakePartner, fake_vocabulary
 from baco.routers import parse
 from support.engines import Decoded, fake_pair, random_pair, run
@@ -197,6 +197,17 @@ def test_what_is_out_of_range_says_so() -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match=name):
             Penalties(**{name: value})  # type: ignore[arg-type]
+
+
+def test_vllm_refuses_them_by_name() -> None:
+    from baco.vllm.inside.requests import of_request
+
+    for how, name in ((STRONG["repetition"], "repetition_penalty"), (STRONG["bias"], "logit_bias")):
+        [request] = requests_with(Warp(penalties=how), count=1)
+        with pytest.raises(UnsupportedError, match=f"vLLM's step knows no {name}"):
+            of_request(request, "baco")
+    [request] = requests_with(Warp(xtc=0.1, xtc_probability=0.3), count=1)
+    assert of_request(request, "baco").program.warps[1].xtc_probability == 0.3
 
 
 def test_routers_and_ends_read_the_models_own_distribution() -> None:

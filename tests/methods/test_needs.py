@@ -82,3 +82,24 @@ def test_a_threshold_that_a_router_needs_and_has_not(random_pair):
     assert [sample.gamma for sample in given] == [0.4, 0.4]
     again = random_pair.generate("Name a fruit.", router=baco.router(route, gamma=0.4), **some)
     assert [sample.text for sample in given] == [sample.text for sample in again]
+
+
+@pytest.mark.parametrize(
+    "given", [{"repetition_penalty": 1.2}, {"logit_bias": {0: 1}}, {"xtc_probability": 0.5}]
+)
+@pytest.mark.parametrize("gives", ["text", "top-k"])
+def test_what_needs_all_logits_is_refused_by_name_where_a_side_tells_less(given, gives):
+    name = next(iter(given))
+    for pair, side in (
+        (pair_that_gives(gives, "logits"), "base"), (pair_that_gives("logits", gives), "aligned")
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=f"{name} needs {side} logits.*leave it out"):
+            check(pair, make_setting(router="punc", **given), [Task(ASK, 0)])
+    check(pair_that_gives(gives, "logits"), make_setting(method="aligned", **given), [Task(ASK, 0)])
+
+
+def test_biases_name_ids_of_one_vocabulary(random_pair):
+    with pytest.raises(InputError, match="not below 2, the vocabulary's size"):
+        check(pair_that_gives("logits", "logits"), make_setting(logit_bias={2: 1}), [Task(ASK, 0)])
+    with pytest.raises(InputError, match="not below"):
+        check(random_pair, make_setting(logit_bias={-1: 1}), [Task(ASK, 0)])

@@ -447,9 +447,10 @@ def test_every_setting_has_an_option():
     from inspect import signature
 
     from baco.cli.generate import OPTIONS
-    from baco.methods.settings import make_setting
+    from baco.methods.settings import PENALTIES, make_setting
 
     names = {option.name for option in OPTIONS} | {"turn_rule"}  # --run-on switches it off
+    names |= set(PENALTIES)  # --penalty takes them all by name
     assert set(signature(make_setting).parameters) - {"calibration"} <= names
 
 

@@ -104,7 +104,7 @@ class IdCache(ABC):
         self._ids = [self._ids[row] for row in rows]
 
 
-Ids = Sequence[int] | NDArray[np.int64]
+SequenceOfIds = Sequence[int] | NDArray[np.int64]
 
 Level = Literal["text", "top-k", "logits"]
 """What a partner gives, and a rule or method needs; each includes the ones before."""
@@ -186,7 +186,7 @@ class Partner(ABC):
             Float tensor [vocabulary].
         """
 
-    def past(self, prompt: Ids, answer: Ids) -> Past:
+    def past(self, prompt: SequenceOfIds, answer: SequenceOfIds) -> Past:
         """Returns what the partner has read, as it reads it, for penalties.
 
         Args:

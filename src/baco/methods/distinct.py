@@ -40,7 +40,7 @@ NEAR = 0.85
 _PATIENCE = 0.002  # seconds that a run waits for the encoder before it lets others go on
 _ASIDE = ThreadPoolExecutor(1, "baco-meaning")
 
-Make = Callable[[Sequence[Task], Setting], Iterator[Update]]
+MakeSamples = Callable[[Sequence[Task], Setting], Iterator[Update]]
 
 
 class _Kept:
@@ -127,7 +127,7 @@ def _exact(models: Models, prompt: Conversation) -> str | None:
 
 
 def distinct(
-    models: Models, tasks: Sequence[Task], setting: Setting, make: Make
+    models: Models, tasks: Sequence[Task], setting: Setting, make: MakeSamples
 ) -> Iterator[Update]:
     """Makes samples that differ within each prompt.
 
@@ -135,7 +135,7 @@ def distinct(
         models: The pair.
         tasks: What to make.
         setting: With `distinct`.
-        make: Makes samples that may be alike.
+        make: MakeSampless samples that may be alike.
 
     Yields:
         As `baco.methods.running.run`. Samples have `details`: ``draws``, and ``alike``, the index

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from baco.engine.lazy import torch
-from baco.engine.partner import Ids, Partner, RowCache
+from baco.engine.partner import Partner, RowCache, SequenceOfIds
 from baco.engine.penalties import Past
 from baco.engine.units import START, UnitTable
 from baco.engine.vocabulary import Vocabulary
@@ -155,7 +155,7 @@ class BridgedPartner(Partner):
         """Next-token logits over shared ids after a sequence of shared ids."""
         return self.widen(self.partner.logits(self.to_own(ids)))
 
-    def past(self, prompt: Ids, answer: Ids) -> Past:
+    def past(self, prompt: SequenceOfIds, answer: SequenceOfIds) -> Past:
         """What it has read, in its own tokens; readers go on from where they were."""
         key = (*map(int, prompt), *map(int, answer))
         reader = self._read.pop(key[:-1], None)

@@ -56,6 +56,13 @@ TOO_MUCH: dict[str, dict[str, Any]] = {
     "a threshold that is true": {"gamma": True},
     "a flag that is text": {"stream": "false"},
     "a number of 5,000 digits": {"seed": 10**4999},
+    "a token of many digits": {"logit_bias": {"1" * 400_000: 1}},
+    "a bias for everything": {"logit_bias": {str(i): 1 for i in range(60_000)}},
+    "a bias for nobody": {"logit_bias": {"999999999": 1}},
+    "a bias that is true": {"logit_bias": {"1": True}},
+    "a penalty of nothing": {"repetition_penalty": 1e-300},
+    "a base just above 1": {"dry_multiplier": 1, "dry_base": 1.0001},
+    "a distinction that is 1": {"distinct": 1},
 }
 
 
@@ -74,6 +81,28 @@ def test_values_are_checked_before_an_engine_sees_them(
     answer = client.post(CHAT, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400, answer.text
     assert len(answer.text) < 1500
+    assert client.post(CHAT, json=ASK).status_code == 200
+
+
+EXTREMES: dict[str, dict[str, Any]] = {
+    "all tokens banned": {"logit_bias": {str(i): -100 for i in range(400)}, "temperature": 0},
+    "ends wished for": {"logit_bias": {"0": 100, "1": 100, "2": 100}, "max_tokens": 20},
+    "repeats wished for": {"repetition_penalty": 0.01, "frequency_penalty": -2, "max_tokens": 40},
+    "repeats forbidden": {"repetition_penalty": 100, "presence_penalty": 2, "max_tokens": 40},
+    "DRY without end": {"dry_multiplier": 1e-300, "dry_base": 1.05, "dry_allowed_length": 1,
+                        "messages": [{"role": "user", "content": "a" * 150}], "max_tokens": 40},
+    "DRY at its most": {"dry_multiplier": 100, "dry_base": 10, "dry_allowed_length": 1},
+    "no top choices": {"xtc_probability": 1, "xtc_threshold": 1e-9, "max_tokens": 20},
+    "distinct, and greedy": {"distinct": True, "temperature": 0, "n": 8},
+    "distinct, and of one": {"distinct": True, "n": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", EXTREMES.values(), ids=EXTREMES)
+def test_the_ends_of_every_range_are_answered(client: Client, more: dict[str, Any]) -> None:
+    answer = client.post(CHAT, json={**ASK, **more})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["choices"]) == more.get("n", 1)
     assert client.post(CHAT, json=ASK).status_code == 200
 
 
@@ -376,3 +405,50 @@ def test_several_keys_are_several_clients(pair: Pair) -> None:
     for key, status in (("one", 200), ("two", 200), ("three", 401), ("one two", 401)):
         answer = client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
         assert answer.status_code == status, key
+
+
+def test_a_thousand_answers_of_one_client_keep_no_other_waiting(pair: Pair) -> None:
+    """Counted in answers of the first that end while the second waits, not in seconds."""
+    app = create_app(
+        {"toy": pair}, Settings(api_key="one\ntwo\n", max_rows=4, max_n=1000, max_waiting=2000)
+    )
+    body = {**ASK, "max_tokens": 6, "seed": 3}
+    done = 0
+
+    def finished(text: str) -> int:
+        return text.count('"finish_reason":"')
+
+    with running(app) as url, httpx.Client(base_url=url, timeout=LONG) as client:
+        one, two = ({"Authorization": f"Bearer {key}"} for key in ("one", "two"))
+        asked = {**body, "n": 1000, "stream": True}
+        with client.stream("POST", CHAT, json=asked, headers=one) as many:
+            lines = many.iter_lines()
+            while done < 8:  # it is well on its way
+                done += finished(next(lines))
+            worker = app.state.service.hosts["toy"].worker
+            before = worker.ask(lambda w: w.live).result(LONG)
+            answer = client.post(CHAT, json=body, headers=two)
+            assert answer.status_code == 200
+            meanwhile = before - worker.ask(lambda w: w.live).result(LONG)
+        # Four rows end, and those that took their places; news travels while more of them end.
+        assert meanwhile < 200
+
+
+def test_each_client_is_an_owner_of_its_rows(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    from baco.engine.session import Session
+
+    seen: list[Any] = []
+    start = Session.start
+
+    def spy(self: Any, make: Any, owner: Any = None) -> Any:
+        seen.append(owner)
+        return start(self, make, owner)
+
+    monkeypatch.setattr(Session, "start", spy)
+    client = Client(create_app({"toy": pair}, Settings(api_key="one\ntwo\n")))
+    for key in ("one", "two", "one"):
+        told = {"Authorization": f"Bearer {key}"}
+        assert client.post(CHAT, json=ASK, headers=told).status_code == 200
+    assert len(seen) == 3
+    assert seen[0] == seen[2] != seen[1]
+    assert None not in seen

@@ -127,7 +127,12 @@ def test_from_a_plan_to_the_figure(
         assert found["arousal_div"] == pytest.approx(arousal_div(arousal))
     drawn, caption = section.plots["long-form"]
     assert "perplexity" in caption
-    for word in ("ppl (lower is better)", "tp_div (higher", "arousal_div (higher", "baco p-punc"):
+    for word in (
+        "Perplexity (lower is better)",
+        "Turning-point diversity (higher",
+        "Arousal diversity (higher",
+        "baco p-punc",
+    ):
         assert word in drawn
     names = {p.name for p in write_report(report, tmp_path / "out")}
     assert "long-form.svg" in names

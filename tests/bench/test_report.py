@@ -10,13 +10,14 @@ import json
 import re
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from baco.bench.compare import ReportOptions, compare
 from baco.bench.findings import difference, findings
-from baco.bench.report import make_report, page, read_looks, write_report
+from baco.bench.report import headline, make_report, page, read_looks, write_report
 from baco.bench.results import read_results
 from baco.bench.store import Store
 from baco.errors import InputError
@@ -88,10 +89,11 @@ def overall_by_hand(table: Mapping[tuple[str, str, str], float], curve: str) -> 
 def test_table_1_is_the_mean_of_the_store(report, store_path: Path) -> None:
     table = report.sections[0].tables["models"]
     expected = means(store_path)
+    names = {m.title: m.name for m in report.sections[0].comparison.metrics}
     for row, curve in zip(table.rows, ("base", "aligned"), strict=True):
         assert row[0] == f"{curve}@1"
         for cell, heading in zip(row[1:], table.header[1:], strict=True):
-            value = expected[curve, "1", heading.split()[0]]
+            value = expected[curve, "1", names[heading[:-2]]]
             assert float(cell.split()[0]) == pytest.approx(value, abs=0.006)
 
 
@@ -212,6 +214,7 @@ def test_files_and_page(report, tmp_path: Path) -> None:
     assert {"points.csv", "figures.csv", "findings.json", "spaces.svg"} <= names
     assert not re.search(r'(?:src|href)="(?!data:|#)', html)
     assert "<script" not in html
+    assert len(html.encode()) < 1_000_000
     assert "made up" in html
     assert html.count('class="base"') > 5
     verdicts = json.loads((tmp_path / "out" / "findings.json").read_text())
@@ -219,6 +222,67 @@ def test_files_and_page(report, tmp_path: Path) -> None:
     text = (tmp_path / "out" / "figures.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {r["table"] for r in rows} >= {"methods", "curves", "routers", "pairs"}
+
+
+def test_the_page_begins_with_what_came_out_and_the_first_chart(report) -> None:
+    html = page(report)
+    compared, won = headline(report.sections[0])
+    analysis = report.sections[0].figures.headline
+    table = analysis.levels["average", "overall"]
+    ranked = sorted(
+        (m for m in analysis.methods if table[m]["coverage"] == table[m]["coverage"]),
+        key=lambda m: -table[m]["coverage"],
+    )
+    assert f"{len(analysis.methods)} methods" in compared
+    assert f"each of {len(report.sections[0].comparison.halves()[1])} prompts" in compared
+    assert f"Coverage {table[ranked[0]]['coverage']:.3f} [" in won
+    assert f"with {table[ranked[1]]['coverage']:.3f} (lead +" in won
+    gap = difference(analysis, "overall", "coverage", ranked[0], ranked[1])
+    assert ("lies above 0" if gap[1] > 0 else "reaches below 0") in won
+    places = [
+        html.index(part)
+        for part in ("<h1", 'class="lead"', "<figure", "<nav", "<table", 'id="about"')
+    ]
+    assert places == sorted(places)
+    links = re.findall(r'href="#([^"]+)"', html)
+    assert len(links) > 8
+    assert set(links) <= set(re.findall(r'id="([^"]+)"', html))
+    assert len(set(links)) == len(links)
+    assert 'id="notes"' not in html
+    noted = page(replace(report, notes="Mind the moon."))
+    assert noted.index("Mind the moon.") > noted.index('id="about"')
+
+
+def test_a_curve_looks_the_same_in_every_plot(report) -> None:
+    """By colour and dash; other curves have another pair."""
+    from baco.bench.plots import places
+    from baco.tradeoff.plots import style
+
+    figures = report.sections[0].figures
+    found = places(figures)
+    best = {f"{c.family} (best)": c.curve for c in figures.chosen}
+    assert best
+    assert all(found[name] == found[curve] for name, curve in best.items())
+    curves = report.sections[0].comparison.curves
+    assert set(curves) <= set(found)
+    pairs = {curve: (style(found[curve])[0], str(style(found[curve])[2])) for curve in curves}
+    assert len(set(pairs.values())) == len(curves)
+    name = next(best[m] for m in figures.drawn.methods if best.get(m) in figures.routers.methods)
+    for plot in ("main", "routers", "spaces"):
+        svg, _ = report.sections[0].plots[plot]
+        assert pairs[name][0].lower() in svg.lower(), plot
+
+
+def test_metrics_go_by_names_for_people(report) -> None:
+    section = report.sections[0]
+    shown = " ".join(svg for svg, _ in section.plots.values())
+    shown += " ".join(caption for _, caption in section.plots.values())
+    for name, table in section.tables.items():
+        if name not in ("metrics", "discarded", "findings"):
+            shown += " ".join([table.title, *table.header])
+    assert "Distinct-1" in shown
+    assert "Self-BLEU" in shown
+    assert not re.search(r"\b(dist_1|self_bleu|nb_distinct|semantic_entropy|reward@)", shown)
 
 
 def test_points_can_be_judged_by_tradeoff(report, store_path: Path, tmp_path: Path) -> None:

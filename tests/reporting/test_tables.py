@@ -9,7 +9,18 @@ from dataclasses import replace
 
 import pytest
 
-from baco.reporting.tables import Table, inert, to_csv, to_html, to_latex, to_markdown, to_terminal
+from baco.reporting.tables import (
+    LATEX_ROWS,
+    LATEX_WIDTH,
+    LATEX_WORDS,
+    Table,
+    inert,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+    to_terminal,
+)
 
 TABLE = Table(
     "results",
@@ -55,6 +66,30 @@ def test_latex_has_as_many_columns_everywhere_and_nothing_unescaped():
     bare = to_latex(replace(TABLE, title=""))
     assert "caption" not in bare
     assert bare.startswith(r"\begin{tabular}{lrrrr}")
+
+
+def test_latex_fits_a_page():
+    """Columns and rows that do not fit are cut into parts, each with the words at the left."""
+    rows = [[f"curve {r // 8}", f"{r}", "a" * 90, *["0.584 [0.521, 0.613]"] * 9] for r in range(90)]
+    header = ["Curve", "Control", "About", *(f"Metric {c}" for c in range(9))]
+    table = Table("wide", "All", header, rows, texts=3, rules=frozenset(range(8, 90, 8)))
+    parts = to_latex(table).split(r"\begin{table}")[1:]
+    assert len(parts) > 4
+    seen = set()
+    for part in parts:
+        body = [line for line in part.splitlines() if line.endswith(r"\\")]
+        head, *cells = (line.removesuffix(r" \\").split(" & ") for line in body)
+        assert head[:3] == header[:3]
+        assert len({len(row) for row in (head, *cells)}) == 1
+        assert 3 * len(cells) <= LATEX_ROWS  # ninety letters are three lines
+        widths = [max(len(row[c]) for row in (head, *cells)) + 2 for c in range(len(head))]
+        assert sum(min(width, LATEX_WORDS) for width in widths) <= LATEX_WIDTH
+        assert "max width=" in part
+        assert re.search(r"\\begin\{tabular\}\{llp\{\d+em\}r+\}", part)
+        seen |= {(row[1], name) for row in cells for name in head[3:]}
+    assert seen == {(f"{r}", f"Metric {c}") for r in range(90) for c in range(9)}
+    labels = re.findall(r"\\label\{(.*)\}", "".join(parts))
+    assert len(set(labels)) == len(parts)
 
 
 def test_html_escapes_and_stresses():

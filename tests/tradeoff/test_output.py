@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -67,7 +68,7 @@ def test_plots_are_drawn_and_reproducible(analysis, tmp_path: Path, suffix: str)
     if suffix == ".svg":
         root = ElementTree.fromstring(files[0].read_text())
         text = " ".join(root.itertext())
-        for word in ("baco", "0.3", "dist_1", "quality: reward, normalised"):
+        for word in ("baco", "0.3", "Distinct-1", "quality: Reward, normalised"):
             assert word in text
 
 
@@ -83,8 +84,28 @@ def test_discarded_points_are_hollow_and_outside_the_box(analysis, monkeypatch) 
     hollow = [line for line in panel.lines if line.get_markerfacecolor() == "white"]
     assert len(hollow) == space.dropped("aligned")
     baco = analysis.methods.index("baco")
-    plots._curve(panel, space, baco, "baco")
-    assert {t.get_text() for t in panel.texts} >= {"0.1", "0.3", "0.8"}
+    labels = plots._curve(panel, space, baco, "baco")
+    assert {label.text for label in labels} >= {"0.1", "0.3", "0.8"}
+
+
+def test_labels_do_not_pile_up() -> None:
+    """Of points at one place a few are labelled, apart from each other; ends come first."""
+    from matplotlib.figure import Figure
+
+    from baco.tradeoff.plots import Label, place_labels
+
+    figure = Figure(figsize=(4, 4))
+    panel = figure.subplots()
+    panel.set_xlim(0, 1)
+    panel.set_ylim(0, 1)
+    crowd = [Label(f"{i}.25", (0.5 + i / 1000, 0.5), "black", False) for i in range(40)]
+    alone = Label("0.9", (0.9, 0.1), "black", False)
+    place_labels(panel, [*crowd, alone, Label("end", (0.5, 0.5), "black", True)])
+    boxes = [text.get_window_extent() for text in panel.texts]
+    assert 2 < len(boxes) < 20
+    assert {"0.9", "end"} <= {text.get_text() for text in panel.texts}
+    for a, b in itertools.combinations(boxes, 2):
+        assert min(a.x1, b.x1) - max(a.x0, b.x0) < 1 or min(a.y1, b.y1) - max(a.y0, b.y0) < 1
 
 
 def test_eight_methods_differ_in_colour_marker_and_line() -> None:
@@ -93,7 +114,9 @@ def test_eight_methods_differ_in_colour_marker_and_line() -> None:
     styles = [style(i) for i in range(8)]
     assert len({s[0] for s in styles}) == len(COLOURS)
     assert len({s[1] for s in styles}) == len(MARKERS)
-    assert len({(s[1], str(s[2])) for s in map(style, range(16))}) == 16
+    assert len({(s[1], str(s[2])) for s in map(style, range(8))}) == 8
+    assert len({(s[0], s[1]) for s in map(style, range(64))}) == 64
+    assert len({(s[0], str(s[2])) for s in map(style, range(64))}) == 64
     assert len(LINES) == 8
 
 

@@ -8,10 +8,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from baco.bench.compare import Figures, normalised, own_curves, router_curves
+from baco.bench.compare import Figures, normalised
 from baco.bench.results import Comparison
 from baco.bench.samples import TENTHS, SampleLook
 from baco.reporting.drawing import INK, as_svg, new_figure, quiet, trimmed
@@ -30,11 +31,27 @@ SHOWN = ("semantic_entropy", "nb_distinct", "vendi_emb", "emb_cos")
 """Diversity metrics by which the space of the main plot is chosen; the paper's is the first."""
 
 
-def spaces(analysis: Analysis, chosen: Sequence[Space], shade: Sequence[str] = ()) -> str:
+def places(figures: Figures) -> dict[str, int]:
+    """The place of every curve in the palette, so that it looks the same in all plots.
+
+    Those of the main plot come first, whose colours differ. "BaCo (best)" is the curve that was
+    chosen.
+    """
+    comparison = figures.comparison
+    best = {f"{c.family} (best)": c.curve for c in figures.chosen}
+    shown = [best.get(name, name) for name in figures.drawn.methods] if figures.drawn else []
+    first = [setting[0] for setting in comparison.references]
+    order = {
+        name: at for at, name in enumerate(dict.fromkeys([*first, *shown, *comparison.curves]))
+    }
+    return order | {name: order[curve] for name, curve in best.items()}
+
+
+def spaces(analysis: Analysis, chosen: Sequence[Space], places: Mapping[str, int]) -> str:
     """Spaces side by side as SVG (Paper: Figure 3)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spaces.svg"
-        plots.plot(analysis, chosen, path, shade=shade)
+        plots.plot(analysis, chosen, path, places=places)
         return trimmed(path.read_text(encoding="utf-8"))
 
 
@@ -72,13 +89,13 @@ def positions(
     for row, what in enumerate(("base", "switch")):
         for index, setting in enumerate(mine):
             seen = looks[setting]
-            colour, marker, line, _ = plots.style(index)
+            colour, marker = _shade(index, len(mine)), plots.MARKERS[index % len(plots.MARKERS)]
             total = getattr(seen, f"{what}_at").sum(0)
             alive = seen.alive_at.sum(0)
             reach = int((alive >= AT_LEAST * alive[0]).sum())
             with np.errstate(invalid="ignore"):
                 parts = getattr(seen, f"{what}_in").sum(0) / seen.alive_in.sum(0)
-            look = {"color": colour, "linestyle": line, "linewidth": 1.4}
+            look = {"color": colour, "linewidth": 1.4}
             axes[row, 0].plot(np.arange(1, reach + 1), 100 * _smooth(total, alive, reach), **look)
             axes[row, 1].plot(
                 10 * np.arange(TENTHS) + 5,
@@ -103,6 +120,13 @@ def positions(
     return as_svg(figure, "none", transparent=False)
 
 
+def _shade(index: int, count: int) -> Any:
+    """Colour of one of a curve's controls: a ramp, so that it is not taken for a method's."""
+    import matplotlib as mpl
+
+    return mpl.colormaps["viridis"](0.9 * index / max(1, count - 1))
+
+
 def _smooth(total: Floats, alive: Floats, reach: int) -> Floats:
     """Share at each position, averaged over three neighbours; the first is left alone."""
     found = total[:reach] / alive[:reach]
@@ -113,13 +137,18 @@ def _smooth(total: Floats, alive: Floats, reach: int) -> Floats:
     return smooth
 
 
-def lengths(comparison: Comparison, looks: Mapping[CurveSetting, SampleLook]) -> str | None:
+def lengths(
+    comparison: Comparison,
+    looks: Mapping[CurveSetting, SampleLook],
+    shown: Sequence[str],
+    places: Mapping[str, int],
+) -> str | None:
     """Length, early stops and loops: against γ, and against the base share (Paper: §6.2).
 
     Only thresholds from 0 to 1 share an axis; base shares are comparable for all routers.
     """
     curves = {}
-    for curve in router_curves(comparison):
+    for curve in shown:
         found = [s for s in comparison.curves[curve] if s in looks and _finite(s[1])]
         if len(found) > 1:
             curves[curve] = sorted(found, key=lambda s: float(s[1]))
@@ -133,8 +162,8 @@ def lengths(comparison: Comparison, looks: Mapping[CurveSetting, SampleLook]) ->
         ("repetition", 100.0, "repeated 4-grams, %"),
         ("loops", 100.0, "ending in a loop, %"),
     )
-    for index, (curve, settings) in enumerate(curves.items()):
-        colour, marker, line, _ = plots.style(index)
+    for curve, settings in curves.items():
+        colour, marker, line, _ = plots.style(places[curve])
         style = {"color": colour, "marker": marker, "linestyle": line}
         shares = {s: looks[s].share for s in settings}
         by_share = sorted(settings, key=lambda s: shares[s])
@@ -169,15 +198,19 @@ def lengths(comparison: Comparison, looks: Mapping[CurveSetting, SampleLook]) ->
     return as_svg(figure, "none", transparent=False)
 
 
-def cost(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> str | None:
-    """Mean normalised quality and diversity of every setting, coloured by what a token costs."""
-    if figures.everything is None:
+def cost(
+    figures: Figures, looks: Mapping[CurveSetting, SampleLook], places: Mapping[str, int]
+) -> str | None:
+    """Mean normalised quality and diversity of the main plot's curves, coloured by their cost."""
+    if figures.everything is None or figures.drawn is None:
         return None
     where = normalised(figures.everything)
+    best = {c.curve: f"{c.family} (best)" for c in figures.chosen}
     points = [
         (*where[s], looks[s].passes_per_token, s)
         for s in where
-        if s in looks
+        if best.get(s[0], s[0]) in figures.drawn.methods
+        and s in looks
         and math.isfinite(looks[s].passes_per_token)
         and all(map(math.isfinite, where[s]))
     ]
@@ -185,10 +218,13 @@ def cost(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> str | No
         return None
     figure = new_figure(7.6, 5.4)
     axes = figure.subplots()
-    own = own_curves(figures.comparison)
+    labels = []
     for curve, mine in itertools.groupby(points, key=lambda p: p[3][0]):
         rows = list(mine)
-        marker = plots.style(own.index(curve))[1]
+        colour, marker, line, _ = plots.style(places[curve])
+        name = best.get(curve, curve)
+        look = {"color": colour, "linestyle": line, "marker": marker}
+        axes.plot([p[0] for p in rows], [p[1] for p in rows], linewidth=1, label=name, **look)
         drawn = axes.scatter(
             [p[0] for p in rows],
             [p[1] for p in rows],
@@ -197,11 +233,16 @@ def cost(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> str | No
             vmin=min(p[2] for p in points),
             vmax=max(p[2] for p in points),
             cmap="viridis",
-            s=34,
-            edgecolors="#444444",
-            linewidths=0.5,
-            label=curve,
+            s=38,
+            edgecolors=colour,
+            linewidths=0.8,
+            zorder=3,
         )
+        labels += [
+            plots.Label(p[3][1], (p[0], p[1]), colour, p in (rows[0], rows[-1]))
+            for p in rows
+            if -0.3 <= p[0] <= 1.3 and -0.3 <= p[1] <= 1.1
+        ]
     figure.colorbar(drawn, ax=axes, label="forward passes per token")
     axes.set_xlabel("quality, mean of the normalised axes")
     axes.set_ylabel("diversity, mean of the normalised axes")
@@ -209,10 +250,14 @@ def cost(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> str | No
     axes.set_ylim(-0.3, 1.1)
     quiet(axes)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.draw_without_rendering()
+    plots.place_labels(axes, labels)
     return as_svg(figure, "none", transparent=False)
 
 
-def long_form(comparison: Comparison, curves: Sequence[str]) -> str | None:
+def long_form(
+    comparison: Comparison, curves: Sequence[str], places: Mapping[str, int]
+) -> str | None:
     """TP-Div and Arousal-Div against perplexity, in raw values (Paper: Figure 4)."""
     metrics = [m for m in comparison.metrics if m.kind == "discourse"]
     quality = next((m for m in comparison.metrics if m.base_name == "ppl"), None)
@@ -220,8 +265,10 @@ def long_form(comparison: Comparison, curves: Sequence[str]) -> str | None:
         return None
     figure = new_figure(5.2 * len(metrics), 4.6)
     axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+    wanted: list[list[plots.Label]] = []
     for panel, metric in zip(axes, metrics, strict=True):
-        for index, curve in enumerate(curves):
+        labels: list[plots.Label] = []
+        for curve in curves:
             points = [
                 (comparison.mean(s, quality.name), comparison.mean(s, metric.name), s[1])
                 for s in comparison.curves[curve]
@@ -229,7 +276,7 @@ def long_form(comparison: Comparison, curves: Sequence[str]) -> str | None:
             points = sorted(p for p in points if math.isfinite(p[0]) and math.isfinite(p[1]))
             if not points:
                 continue
-            colour, marker, line, _ = plots.style(index)
+            colour, marker, line, _ = plots.style(places[curve])
             panel.plot(
                 [p[0] for p in points],
                 [p[1] for p in points],
@@ -240,32 +287,31 @@ def long_form(comparison: Comparison, curves: Sequence[str]) -> str | None:
                 linewidth=1.4,
                 label=curve if panel is axes[0] else None,
             )
-            for x, y, text in points:
-                panel.annotate(
-                    text,
-                    (x, y),
-                    textcoords="offset points",
-                    xytext=(4, 4),
-                    fontsize=7,
-                    color=colour,
-                )
-        panel.set_xlabel(f"{quality.name} (lower is better)", color=INK)
-        panel.set_ylabel(f"{metric.name} (higher is more diverse)", color=INK)
+            labels += [
+                plots.Label(text, (x, y), colour, (x, y, text) in (points[0], points[-1]))
+                for x, y, text in points
+            ]
+        wanted.append(labels)
+        panel.set_xlabel(f"{quality.title} (lower is better)", color=INK)
+        panel.set_ylabel(f"{metric.title} (higher is more diverse)", color=INK)
         quiet(panel)
     if not axes[0].lines:
         return None
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    figure.draw_without_rendering()
+    for panel, labels in zip(axes, wanted, strict=True):
+        plots.place_labels(panel, labels)
     return as_svg(figure, "none", transparent=False)
 
 
-def agreement(by_position: Mapping[str, Floats]) -> str | None:
+def agreement(by_position: Mapping[CurveSetting, Floats], places: Mapping[str, int]) -> str | None:
     """How often both models hold the same token for the likeliest, by position (Paper: §6.1)."""
     if not by_position:
         return None
     figure = new_figure(7.6, 3.9)
     axes = figure.subplots()
-    for index, (name, shares) in enumerate(by_position.items()):
-        colour, marker, line, _ = plots.style(index)
+    for setting, shares in by_position.items():
+        colour, marker, line, _ = plots.style(places[setting[0]])
         axes.plot(
             10 * np.arange(shares.size) + 5,
             100 * shares,
@@ -273,7 +319,7 @@ def agreement(by_position: Mapping[str, Floats]) -> str | None:
             marker=marker,
             linestyle=line,
             markersize=4,
-            label=name,
+            label=f"along {'@'.join(filter(None, setting))}",
         )
     axes.set_ylim(0, 100)
     axes.set_xlabel("place in the answer, %")

@@ -18,9 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from baco.bench import plots, tables
-from baco.bench.compare import Figures, ReportOptions, compare, own_curves, router_curves
+from baco.bench.compare import LEVELS as CLASSES
+from baco.bench.compare import (
+    Figures,
+    ReportOptions,
+    averaged_spaces,
+    compare,
+    mean_level,
+    own_curves,
+    router_curves,
+)
 from baco.bench.examples import STYLE, examples, groups_of, shown_setting
-from baco.bench.findings import Finding, findings
+from baco.bench.findings import Finding, difference, findings
 from baco.bench.results import Comparison, Discarded, read_results
 from baco.bench.samples import SampleLook, look, usual_lengths
 from baco.bench.store import Store
@@ -28,7 +37,7 @@ from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache
 from baco.models.folders import cache_folder
 from baco.reporting.pages import document, picture
-from baco.reporting.tables import Table, inert, to_csv, to_html, to_latex, to_markdown
+from baco.reporting.tables import Table, inert, number, to_csv, to_html, to_latex, to_markdown
 from baco.tradeoff.analysis import Analysis, CurveSetting
 from baco.tradeoff.tables import LEVELS
 from baco.tradeoff.tables import figures as rows_of
@@ -44,6 +53,9 @@ main{max-width:76rem}h3{margin:2rem 0 .4rem}h4{margin:1rem 0 .2rem;font-size:1re
 figure img{max-width:100%;height:auto;background:#fff;border-radius:8px}
 .words{text-align:left;white-space:normal;min-width:9rem}tr.groups th{text-align:center}
 tr.rule td{border-top:2px solid var(--line)}nav a{margin-right:1rem}
+.lead{font-size:1.12rem;max-width:60rem}.first img{max-height:66vh;width:auto;margin:auto}
+nav ul{columns:16rem 3;list-style:none;padding:.8rem 1rem;margin:1rem 0;background:var(--card);
+border:1px solid var(--line);border-radius:10px}nav .h3{padding-left:1rem;font-size:.95rem}
 td:first-child{white-space:normal;min-width:9rem}caption{white-space:normal}
 section table{font-size:.86rem}summary{font-weight:600;margin:.8rem 0}
 """
@@ -169,7 +181,7 @@ def _section(
     figures = compare(comparison, store.plan.report.best_of, options)
     found = findings(figures, looks, options.seed)
     lost = [*comparison.discarded, *figures.problems]
-    shares: dict[str, Any] = {}
+    shares: dict[CurveSetting, Any] = {}
     if with_models:
         say(f"{comparison.title}: measuring the agreement of the models")
         try:
@@ -212,7 +224,7 @@ def read_looks(
     return {s: look(groups(s), usual) for s in comparison.cells}, usual
 
 
-def _agreement(store: Store, figures: Figures) -> dict[str, Any]:
+def _agreement(store: Store, figures: Figures) -> dict[CurveSetting, Any]:
     """Agreement of the main pair's models along the references and the setting of the examples."""
     from baco.bench.agreement import agreement
     from baco.pair import load
@@ -228,10 +240,7 @@ def _agreement(store: Store, figures: Figures) -> dict[str, Any]:
     cache = Cache(cache_folder())
     try:
         return {
-            f"along {s[0]}{'@' if s[1] else ''}{s[1]}": agreement(
-                pair, groups_of(store, comparison, s, records), cache
-            )
-            for s in settings
+            s: agreement(pair, groups_of(store, comparison, s, records), cache) for s in settings
         }
     finally:
         cache.close()
@@ -285,32 +294,32 @@ def _tables(
 
 
 def _plots(
-    figures: Figures, looks: Mapping[CurveSetting, SampleLook], shares: Mapping[str, Any]
+    figures: Figures, looks: Mapping[CurveSetting, SampleLook], shares: Mapping[CurveSetting, Any]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     comparison = figures.comparison
+    places = plots.places(figures)
+    few = plots.strongest(figures.routers) if figures.routers else None
     if figures.drawn:
         space = plots.main_space(figures.drawn)
-        caption = f"{comparison.title}: {space.diversity.name} against {space.quality.name}"
         yield (
             "main",
             (
-                plots.spaces(figures.drawn, [space]),
-                f"{caption}. Shaded: the largest Coverage; the band: the common frontier; hollow "
-                "points lie outside the box.",
+                plots.spaces(figures.drawn, [space], places),
+                f"{space.title}, {comparison.title}: up is more diverse, right is better. Shaded: "
+                "the largest Coverage; the band: the common frontier; hollow points lie outside "
+                "the box; a number is a setting's control, where there is room.",
             ),
         )
         for each in figures.drawn.spaces:
-            yield f"space-{slug(each.name)}", (plots.spaces(figures.drawn, [each]), each.name)
+            svg = plots.spaces(figures.drawn, [each], places)
+            yield f"space-{slug(each.name)}", (svg, each.title)
         if len(figures.drawn.spaces) > 1:
-            yield (
-                "spaces",
-                (plots.spaces(figures.drawn, figures.drawn.spaces), "All spaces, all methods"),
-            )
-    if figures.routers:
-        few = plots.strongest(figures.routers)
+            svg = plots.spaces(figures.drawn, figures.drawn.spaces, places)
+            yield "spaces", (svg, "All spaces, all methods")
+    if few:
         space = plots.main_space(few)
-        caption = f"Routers: {space.name}; at most {plots.LEGIBLE}, those with most Coverage"
-        yield "routers", (plots.spaces(few, [space]), caption)
+        caption = f"Routers: {space.title}; at most {plots.LEGIBLE}, those with most Coverage"
+        yield "routers", (plots.spaces(few, [space], places), caption)
     best = next((c.curve for c in figures.chosen if c.curve in router_curves(comparison)), None)
     named = [c for c in router_curves(comparison) if "p-punc" in c][:1]
     for curve in dict.fromkeys([*named, *([best] if best else [])]):
@@ -319,12 +328,25 @@ def _plots(
             caption = f"Who writes where: {curve}, a line for each control"
             yield f"positions-{slug(curve)}", (drawn, caption)
     for name, drawn, caption in (
-        ("lengths", plots.lengths(comparison, looks), "Lengths, early stops, repetition, loops"),
-        ("cost", plots.cost(figures, looks), "Quality, diversity and cost of every setting"),
-        ("agreement", plots.agreement(shares), "How often both models hold the same top token"),
+        (
+            "lengths",
+            plots.lengths(
+                comparison,
+                looks,
+                [c for c in router_curves(comparison) if few is None or c in few.methods],
+                places,
+            ),
+            "Lengths, early stops, repetition, loops of the same routers",
+        ),
+        ("cost", plots.cost(figures, looks, places), "Quality, diversity and cost of settings"),
+        (
+            "agreement",
+            plots.agreement(shares, places),
+            "How often both models hold the same top token",
+        ),
         (
             "long-form",
-            plots.long_form(comparison, own_curves(comparison)),
+            plots.long_form(comparison, own_curves(comparison), places),
             "Discourse-level diversity against perplexity",
         ),
     ):
@@ -341,32 +363,81 @@ def slug(text: str) -> str:
 
 
 def page(report: BenchReport) -> str:
-    """The report as one page that loads nothing from elsewhere."""
-    several = len(report.sections) > 1
+    """The report as one page that loads nothing from elsewhere.
+
+    What came out and the first chart stand first, then the contents, the figures, and last what was
+    run, what was left out and what a person adds.
+    """
     body = [f"<h1>{escape(report.title)}</h1>"]
-    body += [f'<p class="soft">{escape(line)}</p>' for line in report.about]
-    if several:
-        links = "".join(
-            f'<a href="#{slug(s.comparison.title)}">{escape(s.comparison.title)}</a>'
-            for s in report.sections
-        )
-        body.append(f"<nav>{links}</nav>")
+    for section in report.sections:
+        body += [f'<p class="lead">{escape(line)}</p>' for line in headline(section)]
+        if "main" in section.plots:
+            svg, caption = section.plots["main"]
+            body.append(f'<div class="first">{picture(svg, caption)}</div>')
+    if report.combined:
+        body += ['<h2 id="all">All datasets</h2>', _shown(report.combined)]
+    inside = [part for section in report.sections for part in _html(section)]
+    inside.append('<h2 id="about">What was run</h2>')
+    inside += [f'<p class="soft">{escape(line)}</p>' for line in report.about]
     if report.discarded:
         table = tables.discarded(report.discarded)
-        body += ["<h2>Not reported</h2>", to_html(table)]
-    if report.combined:
-        body += ["<h2>All datasets</h2>", _shown(report.combined)]
+        inside += ['<h2 id="not-reported">Not reported</h2>', to_html(table)]
     if report.notes:
         parts = [p.strip() for p in report.notes.split("\n\n") if p.strip()]
-        body += ["<h2>Notes</h2>", *(f"<p>{escape(p)}</p>" for p in parts)]
-    for section in report.sections:
-        body += _html(section)
-    return document(report.title, "".join(body), PAGE_STYLE)
+        inside += ['<h2 id="notes">Notes</h2>', *(f"<p>{escape(p)}</p>" for p in parts)]
+    links = "".join(
+        f'<li class="{level}"><a href="#{place}">{words}</a></li>'
+        for level, place, words in re.findall(
+            r'<(h[23]) id="([^"]+)">(.*?)</h[23]>', "".join(inside)
+        )
+    )
+    body.append(f'<nav aria-label="Contents"><ul>{links}</ul></nav>')
+    return document(report.title, "".join([*body, *inside]), PAGE_STYLE)
+
+
+def headline(section: Section) -> list[str]:
+    """What was compared, what won, by how much, and how sure that is, in sentences."""
+    comparison = section.comparison
+    analysis = section.figures.headline or section.figures.drawn
+    if analysis is None:
+        return [f"{comparison.title}: nothing could be compared; the reasons are below."]
+    halved = analysis is section.figures.headline
+    count = len(comparison.halves()[1] if halved else comparison.records)
+    spaces = len(averaged_spaces(analysis))
+    best = {f"{c.family} (best)": c.curve for c in section.figures.chosen}
+    said = {m: f"{m[:-7]}'s best ({best[m]})" if m in best else m for m in analysis.methods}
+    compared = (
+        f"{len(analysis.methods)} methods on {comparison.title}: {comparison.n} answers to each of "
+        f"{count} prompts{' that had no say in the choice of curves' if halved else ''}, judged "
+        f"in {spaces} space{'s' if spaces > 1 else ''} of diversity against quality."
+    )
+    level = next((n for n in reversed(CLASSES) if ("average", n) in analysis.levels), None)
+    table = analysis.levels["average", level] if level else mean_level(analysis)
+    known = {m: table[m]["coverage"] for m in analysis.methods}
+    ranked = sorted((m for m in known if math.isfinite(known[m])), key=lambda m: -known[m])
+    if not ranked:
+        return [compared, "No method has a curve, so none has a Coverage: see the tables."]
+    first = ranked[0]
+    ends = analysis.intervals.get(("average", level or "", first, "coverage"), (math.nan, math.nan))
+    won = f"{said[first]} covers most: Coverage {number(known[first], 3, *ends)}"
+    if len(ranked) < 2:
+        return [compared, f"{won}; no other method has a curve to compare it with."]
+    second = ranked[1]
+    gap = difference(analysis, level or "", "coverage", first, second)
+    if math.isnan(gap[1]):
+        sure = "There are no intervals, so how sure this is cannot be told."
+    elif gap[1] > 0:
+        sure = "The interval of the lead lies above 0: the order of these two is clear here."
+    else:
+        sure = "The interval of the lead reaches below 0: these two may as well be level."
+    lead = number(known[first] - known[second], 3, *gap[1:], sign="+")
+    next_to_it = f"before {said[second]} with {number(known[second])} (lead {lead})"
+    return [compared, f"{won}, {next_to_it}. {sure}"]
 
 
 CHAPTERS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = (
     ("The paper's findings", ("findings",), ()),
-    ("Methods", ("models", "methods", "choices"), ("main", "spaces")),
+    ("Methods", ("models", "methods", "choices"), ("spaces",)),
     (
         "Routers",
         ("routers", *(f"routers-{m}-by-metric" for m in ("coverage", "dom-share"))),
@@ -384,8 +455,13 @@ CHAPTERS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = (
 
 def _html(section: Section) -> list[str]:
     title = section.comparison.title
+    place = slug(title)
+
+    def head(words: str) -> str:
+        return f'<h3 id="{place}-{slug(words)}">{escape(words)}</h3>'
+
     count = len(section.comparison.records)
-    body = [f'<section id="{slug(title)}"><h2>{escape(title)}</h2>']
+    body = [f'<section><h2 id="{place}">{escape(title)}</h2>']
     body.append(
         f'<p class="soft">{count} prompts, {len(section.comparison.cells)} settings of '
         f"{len(section.comparison.curves)} curves.</p>"
@@ -399,23 +475,23 @@ def _html(section: Section) -> list[str]:
                 if re.fullmatch(pattern.replace("*", ".*"), name)
             ]
         if parts:
-            body += [f"<h3>{escape(heading)}</h3>", *parts]
+            body += [head(heading), *parts]
     if section.examples:
         body.append(
-            '<h3>Examples</h3><p class="soft">What the base model wrote is '
+            head("Examples") + '<p class="soft">What the base model wrote is '
             '<span class="base">marked</span>. Taken by rule, not by taste: the first prompt of '
             "each category, the first answers.</p>"
         )
         for heading, answers in section.examples:
             inside = "".join(answers)
             body.append(f"<details><summary>{escape(heading)}</summary>{inside}</details>")
-    body.append("<h3>Everything else</h3>")
+    body.append(head("Everything else"))
     for name in ("curves", "settings", "metrics"):
         if name in section.tables:
             table = section.tables[name]
             folded = f"<details><summary>{escape(table.title)}</summary>{to_html(table)}</details>"
             body.append(folded)
-    body.append("<h3>What was left out, and why</h3>")
+    body.append(head("What was left out, and why"))
     lost = section.tables["discarded"]
     body.append(to_html(lost) if lost.rows else "<p>Nothing.</p>")
     return [*body, "</section>"]

@@ -48,7 +48,7 @@ def models(figures: Figures, seed: int) -> Table:
             row.append(number(value, 2, low, high))
         rows.append(row)
     arrows = {"up": "↑", "down": "↓"}
-    header = ["Model", *(f"{m.name} {arrows[m.direction]}" for m in comparison.metrics)]
+    header = ["Model", *(f"{m.title} {arrows[m.direction]}" for m in comparison.metrics)]
     kinds = [m.kind for m in comparison.metrics]
     groups = [("", 1)]
     for kind in dict.fromkeys(kinds):
@@ -161,7 +161,7 @@ def choices(chosen: Sequence[Chosen]) -> Table:
 
 def by_metric(analysis: Analysis, measure: str) -> Table:
     """Routers on each diversity metric (Paper: §5.2)."""
-    names = dict.fromkeys(s.diversity.name for s in analysis.spaces)
+    names = {s.diversity.name: s.diversity.title for s in analysis.spaces}
     rows, values = [], []
     for method in analysis.methods:
         numbers = [analysis.levels["metric", n][method][measure] for n in names]
@@ -177,7 +177,7 @@ def by_metric(analysis: Analysis, measure: str) -> Table:
     return Table(
         f"routers-{measure.replace('_', '-')}-by-metric",
         f"{word} of routers on each diversity metric",
-        ["Router", *names],
+        ["Router", *names.values()],
         rows,
         _best(values, 1),
         "Mean over the quality metrics. Brackets: 95% bootstrap interval over prompts.",
@@ -257,7 +257,7 @@ def settings(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> Tabl
             "Control",
             "Quality",
             "Diversity",
-            *(m.name for m in comparison.metrics),
+            *(m.title for m in comparison.metrics),
             "Base share",
             "Switches",
             "Tokens",
@@ -397,7 +397,7 @@ def restarts(comparison: Comparison, looks: Mapping[CurveSetting, SampleLook]) -
             "Draws",
             "Tokens",
             "Loops",
-            *(m.name for m in comparison.metrics),
+            *(m.title for m in comparison.metrics),
         ],
         rows,
         note="Draws: mean number of draws a sample, at most four.",
@@ -470,9 +470,10 @@ def metrics(comparison: Comparison) -> Table:
     return Table(
         "metrics",
         "Metrics and what made their numbers",
-        ["Metric", "Class", "Better", "Made by", "Source"],
+        ["Metric", "In files", "Class", "Better", "Made by", "Source"],
         [
             [
+                m.title,
                 m.name,
                 m.kind,
                 {"up": "higher", "down": "lower"}[m.direction],
@@ -481,5 +482,5 @@ def metrics(comparison: Comparison) -> Table:
             ]
             for m in comparison.metrics
         ],
-        texts=5,
+        texts=6,
     )

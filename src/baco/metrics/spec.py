@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,6 +75,17 @@ class Metric:
         return self.name.partition("@")[0]
 
     @property
+    def title(self) -> str:
+        """The name for people, such as ``Distinct-2``; in brackets what stands in for its model."""
+        base = self.base_name
+        family = _COUNTED.match(base)
+        title = f"{TITLES[family[1]]}-{family[2]}" if family else TITLES.get(base, base)
+        if not self.variant:
+            return title
+        model = self.variant.removeprefix("gt-").rpartition("/")[2]
+        return f"{title} ({VARIANTS.get(self.variant, model)})"
+
+    @property
     def order(self) -> int:
         """The number in ``dist_k``, ``ead_k``, ``esd_k`` or ``icl_diversity_k``, 1 for others."""
         match = _COUNTED.match(self.base_name)
@@ -87,6 +98,39 @@ class Metric:
 
 
 METRICS: Registry[Metric] = Registry("metric")
+
+TITLES: Mapping[str, str] = {
+    "arousal_div": "Arousal diversity",
+    "branching": "Branching factor",
+    "dist": "Distinct",
+    "ead": "EAD",
+    "emb_cos": "Embedding distance",
+    "esd": "ESD",
+    "hivemind": "Hivemind similarity",
+    "icl_diversity": "In-context diversity",
+    "nb_distinct": "Distinct meanings",
+    "nb_utility": "Utility",
+    "nli_contradiction": "NLI contradiction",
+    "nli_entail": "NLI diversity",
+    "nll": "Log-likelihood loss",
+    "ppl": "Perplexity",
+    "ppl_geo": "Perplexity (geometric)",
+    "reward": "Reward",
+    "reward_raw": "Raw reward",
+    "se_discrete": "Discrete semantic entropy",
+    "self_bleu": "Self-BLEU",
+    "self_bleu_pairwise": "Self-BLEU (pairwise)",
+    "self_rouge_l": "Self-ROUGE-L",
+    "semantic_entropy": "Semantic entropy",
+    "tp_div": "Turning-point diversity",
+    "valid_coverage": "Valid meanings",
+    "vendi_emb": "Vendi score (embeddings)",
+    "vendi_ngram": "Vendi score (n-grams)",
+}
+"""What people call each metric, or each family of those with a number; others go by their name."""
+
+VARIANTS = {"tiny": "exact judge", "file": "annotated", "judge": "chat judge", "words": "words"}
+"""What stands in for a metric's model, for people."""
 
 STAND_INS = ("tiny", "file", "judge", "words")
 """What may follow ``@`` besides a model."""

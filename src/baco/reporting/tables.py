@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -116,22 +117,111 @@ _LATEX = str.maketrans(
         "−": "$-$",
         "–": "--",
         "→": r"$\to$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "∞": r"$\infty$",
         "\n": " ",
     }
 )
 
 
+LATEX_WIDTH, LATEX_ROWS = 100, 40
+"""Letters in a line and rows of a table that fit a page of LaTeX's article."""
+
+LATEX_WORDS = 34
+"""Letters of a column of words in LaTeX; longer ones are broken into lines."""
+
+
 def to_latex(table: Table) -> str:
-    """LaTeX that needs the package booktabs; one with a title is a float with caption and label."""
+    """LaTeX that needs the packages booktabs and adjustbox.
+
+    One with a title is a float with caption and label. What does not fit a page is cut into parts,
+    each with the columns of words; a part that is a little too wide is scaled to the line.
+    """
+    if not table.title:
+        return _tabular(table, range(len(table.header)), range(len(table.rows)))
+    parts = [(columns, rows) for rows in _cut_rows(table) for columns in _cut_columns(table, rows)]
+    found = []
+    for at, (columns, rows) in enumerate(parts):
+        note = f" {table.note.translate(_LATEX)}" if table.note and not at else ""
+        part = f" (part {at + 1} of {len(parts)})" if len(parts) > 1 else ""
+        label = f"{table.name}-{at + 1}" if at else table.name
+        found += [
+            r"\begin{table}",
+            r"\centering\footnotesize",
+            r"\begin{adjustbox}{max width=\linewidth}",
+            _tabular(table, columns, rows).rstrip("\n"),
+            r"\end{adjustbox}",
+            rf"\caption{{{table.title.translate(_LATEX)}{part}.{note}}}",
+            rf"\label{{tab:{label}}}",
+            r"\end{table}",
+        ]
+    return "\n".join([*found, ""])
+
+
+def _cut_rows(table: Table) -> list[range]:
+    """Rows of each part: as many as fit, cut at a rule where one is near."""
+    parts, start, height = [], 0, 0
+    lines = [
+        max((-(-len(cell) // LATEX_WORDS) for cell in row[: table.texts]), default=1) or 1
+        for row in table.rows
+    ]
+    for at, count in enumerate(lines):
+        if at > start and height + count > LATEX_ROWS:
+            cut = next((r for r in range(at, start, -1) if r in table.rules), at)
+            parts.append(range(start, cut))
+            start, height = cut, sum(lines[cut:at])
+        height += count
+    return [*parts, range(start, len(lines))]
+
+
+def _cut_columns(table: Table, rows: range) -> list[list[int]]:
+    """Columns of each part: those of words, and as many of figures as fit; groups stay whole."""
+    widths = [
+        2 + max(len(text) for text in (head, *(table.rows[r][c] for r in rows)))
+        for c, head in enumerate(table.header)
+    ]
+    words = list(range(table.texts))
+    left = sum(min(widths[c], LATEX_WORDS) for c in words)
+    blocks, column = [], 0
+    for _, count in table.groups or [("", 1)] * len(table.header):
+        blocks.append([c for c in range(column, column + count) if c >= table.texts])
+        column += count
+    blocks += [[c] for c in range(max(column, table.texts), len(table.header))]
+    whole: list[list[int]] = []
+    for block in filter(None, blocks):  # a group that is too wide by itself is cut
+        fits = left + sum(widths[c] for c in block) <= LATEX_WIDTH
+        whole += [block] if fits else [[c] for c in block]
+    parts: list[list[int]] = [[]]
+    for block in whole:
+        width = left + sum(widths[c] for c in (*parts[-1], *block))
+        if parts[-1] and width > LATEX_WIDTH:
+            parts.append([])
+        parts[-1] += block
+    return [words + part for part in parts]
+
+
+def _tabular(table: Table, columns: Sequence[int], rows: Sequence[int]) -> str:
+    """Some columns and rows of a table."""
 
     def line(cells: Sequence[str]) -> str:
         return " & ".join(cells) + r" \\"
 
-    figures = len(table.header) - table.texts
-    lines = [rf"\begin{{tabular}}{{{'l' * table.texts}{'r' * figures}}}", r"\toprule"]
+    def kind(column: int) -> str:
+        if column >= table.texts:
+            return "r"
+        widest = max((len(table.rows[r][column]) for r in rows), default=0)
+        return f"p{{{LATEX_WORDS / 2:g}em}}" if widest > LATEX_WORDS else "l"
+
+    lines = [rf"\begin{{tabular}}{{{''.join(map(kind, columns))}}}", r"\toprule"]
     if table.groups:
+        titles = [title for title, count in table.groups for _ in range(count)]
+        titles += [""] * (len(table.header) - len(titles))
         spans, rules, column = [], [], 1
-        for title, count in table.groups:
+        for title, group in itertools.groupby(columns, key=lambda c: titles[c]):
+            count = len(list(group))
             text = title.translate(_LATEX)
             spans.append(
                 rf"\multicolumn{{{count}}}{{c}}{{{text}}}" if title else " & " * (count - 1)
@@ -140,26 +230,20 @@ def to_latex(table: Table) -> str:
                 rules.append(rf"\cmidrule(lr){{{column}-{column + count - 1}}}")
             column += count
         lines += [line(spans), "".join(rules)]
-    lines += [line([cell.translate(_LATEX) for cell in table.header]), r"\midrule"]
-    for r, row in enumerate(table.rows):
-        if r and r in table.rules:
+    lines += [line([table.header[c].translate(_LATEX) for c in columns]), r"\midrule"]
+    for r in rows:
+        if r != rows[0] and r in table.rules:
             lines.append(r"\midrule")
-        cells = [cell.translate(_LATEX) for cell in row]
+        cells = [table.rows[r][c].translate(_LATEX) for c in columns]
         lines.append(
-            line([rf"\textbf{{{t}}}" if (r, c) in table.bold else t for c, t in enumerate(cells)])
+            line(
+                [
+                    rf"\textbf{{{text}}}" if (r, c) in table.bold else text
+                    for c, text in zip(columns, cells, strict=True)
+                ]
+            )
         )
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if table.title:
-        note = f" {table.note.translate(_LATEX)}" if table.note else ""
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            *lines,
-            rf"\caption{{{table.title.translate(_LATEX)}.{note}}}",
-            rf"\label{{tab:{table.name}}}",
-            r"\end{table}",
-        ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 _FORMULA = re.compile(r"[=+\-@\t\n]")

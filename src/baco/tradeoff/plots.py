@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,12 @@ def find_space(analysis: Analysis, wanted: str) -> Space:
 
 
 def plot(
-    analysis: Analysis, spaces: Sequence[Space], path: Path, *, shade: Sequence[str] = ()
+    analysis: Analysis,
+    spaces: Sequence[Space],
+    path: Path,
+    *,
+    shade: Sequence[str] = (),
+    places: Mapping[str, int] | None = None,
 ) -> None:
     """Draws spaces, one panel each.
 
@@ -77,6 +83,8 @@ def plot(
         spaces: The spaces; invalid ones are drawn in raw values, without Coverage.
         path: File ending in one of `SUFFIXES`.
         shade: Methods whose Coverage is shaded; by default the one with the largest.
+        places: Each method's place in the palette (`style`), so that it looks the same in every
+            figure of a report; by default the order of the analysis.
 
     Raises:
         InputError: If the format is unknown, a method is unknown, or the file cannot be written.
@@ -97,6 +105,7 @@ def plot(
         raise missing_extra("matplotlib", "metrics") from error
     import matplotlib as mpl
 
+    places = places or {m: i for i, m in enumerate(analysis.methods)}
     columns = math.ceil(math.sqrt(len(spaces)))
     rows = math.ceil(len(spaces) / columns)
     with mpl.rc_context({"svg.hashsalt": "baco", "svg.fonttype": "none", "hatch.linewidth": 0.4}):
@@ -106,16 +115,22 @@ def plot(
         )
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for panel, space in zip(axes, spaces, strict=False):
-            _draw(panel, analysis, space, shade)
+        labels = [
+            _draw(panel, analysis, space, shade, places)
+            for panel, space in zip(axes, spaces, strict=False)
+        ]
         for panel in axes[len(spaces) :]:
             panel.set_axis_off()
-        handles = [_legend_handle(i, m) for i, m in enumerate(analysis.methods)]
+        handles = [_legend_handle(places[m], m) for m in analysis.methods]
         figure.legend(
             handles=handles,
             loc="outside lower center",
             ncols=min(4 if columns > 1 else 3, len(handles)),
         )
+        if len(spaces) <= LABELLED:
+            figure.draw_without_rendering()  # only now is it known where points lie
+            for panel, wanted in zip(axes, labels, strict=False):
+                place_labels(panel, wanted)
         try:
             metadata = {"Date": None} if path.suffix == ".svg" else None
             figure.savefig(path, dpi=150, metadata=metadata)
@@ -124,11 +139,12 @@ def plot(
 
 
 def style(index: int) -> tuple[str, str, Any, str]:
-    """Colour, marker, line and hatch of a method by its place; the first sixteen differ."""
+    """Colour, marker, line and hatch of a method by its place; pairs of colour and line differ."""
+    turn = index // len(COLOURS)
     return (
         COLOURS[index % len(COLOURS)],
-        MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
-        LINES[index % len(LINES)],
+        MARKERS[(index + turn) % len(MARKERS)],
+        LINES[(index + turn) % len(LINES)],
         HATCHES[index % len(HATCHES)],
     )
 
@@ -140,18 +156,41 @@ def _legend_handle(index: int, method: str) -> Any:
     return Line2D([], [], color=colour, marker=marker, linestyle=line, label=method)
 
 
-def _draw(panel: Any, analysis: Analysis, space: Space, shade: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Label:
+    """A control's value beside its point.
+
+    Attributes:
+        text: The value.
+        at: The point, in the panel's own units.
+        colour: Its curve's colour.
+        end: Whether the point is an end of its curve; ends are labelled first.
+    """
+
+    text: str
+    at: tuple[float, float]
+    colour: str
+    end: bool
+
+
+def _draw(
+    panel: Any, analysis: Analysis, space: Space, shade: Sequence[str], places: Mapping[str, int]
+) -> list[Label]:
+    """Draws a space; returns the labels that its points would have."""
     arrow = {"up": "higher is better", "down": "lower is better"}
+    quality, diversity = space.quality, space.diversity
     if space.problem:
-        panel.set_title(f"{space.name}\n(raw values: not scored)", fontsize=9)
-        panel.set_xlabel(f"{space.quality.name} ({arrow[space.quality.direction]})")
-        panel.set_ylabel(f"{space.diversity.name} ({arrow[space.diversity.direction]})")
-        for index, method in enumerate(space.curves):
-            _raw_curve(panel, space, index, method)
-        return
-    panel.set_title(space.name, fontsize=9)
-    panel.set_xlabel(f"quality: {space.quality.name}, normalised")
-    panel.set_ylabel(f"diversity: {space.diversity.name}, normalised")
+        panel.set_title(f"{space.title}\n(raw values: not scored)", fontsize=9)
+        panel.set_xlabel(f"{quality.title} ({arrow[quality.direction]})")
+        panel.set_ylabel(f"{diversity.title} ({arrow[diversity.direction]})")
+        return [
+            label
+            for index, method in enumerate(space.curves)
+            for label in _raw_curve(panel, space, places.get(method, index), method)
+        ]
+    panel.set_title(space.title, fontsize=9)
+    panel.set_xlabel(f"quality: {quality.title}, normalised")
+    panel.set_ylabel(f"diversity: {diversity.title}, normalised")
     panel.set_xlim(-MARGIN - 0.04, 1 + MARGIN + 0.04)
     panel.set_ylim(-MARGIN - 0.04, 1 + MARGIN + 0.04)
     panel.plot([0, 1, 1, 0, 0], [0, 0, 1, 1, 0], color="#777777", linewidth=0.8, zorder=1)
@@ -160,12 +199,15 @@ def _draw(panel: Any, analysis: Analysis, space: Space, shade: Sequence[str]) ->
         analysis.methods,
         key=lambda m: -1.0 if math.isnan(figures[m]["coverage"]) else figures[m]["coverage"],
     )
-    for index, method in enumerate(analysis.methods):
+    for method in analysis.methods:
         if method in (shade or (largest,)):
-            _shade(panel, space.kept(method), index, analysis.rule)
-    _frontier(panel, analysis, space)
-    for index, method in enumerate(analysis.methods):
-        _curve(panel, space, index, method)
+            _shade(panel, space.kept(method), places[method], analysis.rule)
+    _frontier(panel, analysis, space, places)
+    return [
+        label
+        for method in analysis.methods
+        for label in _curve(panel, space, places[method], method)
+    ]
 
 
 def _shade(panel: Any, kept: Sequence[tuple[float, float]], index: int, rule: str) -> None:
@@ -183,13 +225,13 @@ def _shade(panel: Any, kept: Sequence[tuple[float, float]], index: int, rule: st
         panel.fill(*zip(*path, strict=True), linewidth=0, zorder=0, **look)
 
 
-def _frontier(panel: Any, analysis: Analysis, space: Space) -> None:
+def _frontier(panel: Any, analysis: Analysis, space: Space, places: Mapping[str, int]) -> None:
     """Draws the frontier as a broad band; each half of a segment has its owner's colour."""
     points = analysis.frontier(space)
     for a, b in itertools.pairwise(points):
         middle = ((a.x + b.x) / 2, (a.y + b.y) / 2)
         for end, owner in ((a, a.owners[0]), (b, b.owners[0])):
-            colour = style(analysis.methods.index(owner))[0]
+            colour = style(places[owner])[0]
             panel.plot(
                 [end.x, middle[0]],
                 [end.y, middle[1]],
@@ -212,7 +254,9 @@ def _frontier(panel: Any, analysis: Analysis, space: Space) -> None:
         )
 
 
-def _curve(panel: Any, space: Space, index: int, method: str) -> None:
+def _curve(panel: Any, space: Space, index: int, method: str) -> list[Label]:
+    """Draws a curve; returns the labels that its points would have."""
+    labels = []
     colour, marker, line, _ = style(index)
     kept = sorted((p for p in space.curves[method] if p.kept), key=lambda p: (p.xy[0], -p.xy[1]))
     if kept:
@@ -238,28 +282,68 @@ def _curve(panel: Any, space: Space, index: int, method: str) -> None:
                 linestyle="none",
                 zorder=4,
             )
-        _label(panel, point.control, at, colour, index)
+        end = bool(kept) and point in (kept[0], kept[-1])
+        labels.append(Label(point.control, at, colour, end))
+    return labels
 
 
 def _inside(value: float) -> float:
     return min(max(value, -MARGIN), 1 + MARGIN)
 
 
-def _label(panel: Any, text: str, at: tuple[float, float], colour: str, index: int) -> None:
-    if text:
-        panel.annotate(
-            text,
-            at,
-            textcoords="offset points",
-            xytext=(5, 5 if index % 2 == 0 else -10),
-            fontsize=7,
-            color=colour,
-            zorder=5,
-            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.4},
-        )
+def place_labels(panel: Any, labels: Sequence[Label]) -> None:
+    """Writes labels where there is room, ends of curves first; the others are left out.
+
+    Args:
+        panel: Axes of a figure whose layout is known.
+        labels: The labels.
+    """
+    unit = panel.figure.dpi / 72
+    points = [tuple(panel.transData.transform(label.at) / unit) for label in labels]
+    frame = panel.get_window_extent()
+    left, low, right, high = (v / unit for v in (frame.x0, frame.y0, frame.x1, frame.y1))
+    marks = [(x - 3, y - 3, x + 3, y + 3) for x, y in points]
+    taken: list[tuple[float, float, float, float]] = []
+    order = sorted(range(len(labels)), key=lambda i: not labels[i].end)
+    for i in order:
+        label, (x, y) = labels[i], points[i]
+        if not label.text:
+            continue
+        width = LETTER * len(label.text)
+        for dx, dy in (
+            *((5, 4), (5, -4 - HEIGHT), (-5 - width, 4), (-5 - width, -4 - HEIGHT)),
+            *((-width / 2, 6), (-width / 2, -6 - HEIGHT), (6, -HEIGHT / 2)),
+            (-6 - width, -HEIGHT / 2),
+        ):
+            box = (x + dx, y + dy, x + dx + width, y + dy + HEIGHT)
+            inside = left <= box[0] and low <= box[1] and box[2] <= right and box[3] <= high
+            others = [mark for j, mark in enumerate(marks) if j != i and points[j] != points[i]]
+            if inside and not any(_overlap(box, other) for other in (*taken, *others)):
+                taken.append(box)
+                panel.annotate(
+                    label.text,
+                    label.at,
+                    textcoords="offset points",
+                    xytext=(dx, dy),
+                    fontsize=7,
+                    color=label.colour,
+                    zorder=5,
+                )
+                break
 
 
-def _raw_curve(panel: Any, space: Space, index: int, method: str) -> None:
+LETTER, HEIGHT = 4.4, 7.0
+"""Width of a letter and height of a line of a label of 7 points, in points."""
+
+LABELLED = 4
+"""Figures with more panels than this have no labels at points: there is no room."""
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _raw_curve(panel: Any, space: Space, index: int, method: str) -> list[Label]:
     colour, marker, line, _ = style(index)
     points = sorted(space.curves[method], key=lambda p: p.raw)
     panel.plot(
@@ -271,5 +355,7 @@ def _raw_curve(panel: Any, space: Space, index: int, method: str) -> None:
         markersize=5,
         linewidth=1.4,
     )
-    for point in points:
-        _label(panel, point.control, point.raw, colour, index)
+    return [
+        Label(point.control, point.raw, colour, point in (points[0], points[-1]))
+        for point in points
+    ]

@@ -74,6 +74,11 @@ class Space:
         """Name as in tables: diversity metric, then quality metric."""
         return f"{self.diversity.name} | {self.quality.name}"
 
+    @property
+    def title(self) -> str:
+        """The same for people."""
+        return f"{self.diversity.title} against {self.quality.title}"
+
     def kept(self, method: str) -> list[XY]:
         """Normalised points of a method inside the box, in the order given."""
         return [p.xy for p in self.curves[method] if p.kept]

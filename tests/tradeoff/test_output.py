@@ -141,3 +141,17 @@ def test_spaces_without_a_theory_end_are_drawn_raw(tmp_path: Path) -> None:
     assert [s.diversity.name for s in analysis.skipped] == ["arousal_div"]
     plot(analysis, [find_space(analysis, "reward,arousal_div")], tmp_path / "a.svg")
     assert "raw values" in (tmp_path / "a.svg").read_text()
+
+
+def test_what_was_not_measured_has_no_figures(tmp_path: Path) -> None:
+    """It is not 0: nobody covers less than who was not asked."""
+    path = tmp_path / "p.csv"
+    path.write_text(
+        "method,control,reward,dist_1\nbase,1,2,0.9\naligned,1,8,0.3\nbaco,0.3,5,0.6\nbaco,0.4,4,0.7\n"
+        "late,0.3,,\nlate,0.4,,\nfar,0.1,1,0.1\nfar,0.2,1,0.2\n"
+    )
+    (analysis,) = analyse(read_points(path))
+    figures = analysis.levels["average", "overall"]
+    assert figures["baco"]["coverage"] > 0
+    assert figures["far"]["coverage"] == 0
+    assert all(value != value for value in figures["late"].values())

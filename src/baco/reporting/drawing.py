@@ -45,8 +45,33 @@ def as_svg(figure: Any, text: Literal["path", "none"] = "path", *, transparent: 
 
 
 def trimmed(svg: str) -> str:
-    """The ``svg`` element alone, with coordinates to a hundredth: a third of the bytes less."""
-    return _LONG.sub(lambda found: f"{float(found[0]):.2f}", svg[svg.index("<svg") :])
+    """The ``svg`` element alone, with less that nobody sees: half of the bytes.
+
+    Coordinates go to a hundredth; indentation, ids that nothing refers to, groups that say nothing
+    and lists of fonts go; attributes stand in single quotes, which need no escape in an address.
+    """
+    short = _LONG.sub(lambda found: f"{float(found[0]):.2f}", svg[svg.index("<svg") :])
+    for pattern, instead in _SPARE:
+        short = pattern.sub(instead, short)
+    open_groups: list[bool] = []
+
+    def kept(tag: re.Match[str]) -> str:
+        if tag[0].startswith("<g"):
+            open_groups.append(tag[0] == "<g>")
+        elif tag[0] != "</g>":
+            return tag[0] if "'" in tag[0] else tag[0].replace('"', "'")
+        plain = open_groups[-1] if tag[0] != "</g>" else open_groups.pop()
+        return "" if plain else tag[0]
+
+    return re.sub(r"\n+", "\n", re.sub(r"</?[a-zA-Z][^>]*>", kept, short))
+
+
+_SPARE = (
+    (re.compile(r"[ \t]*\n[ \t]*"), "\n"),
+    (re.compile(r' id="(?:[a-z]+2d|text|xtick|ytick|patch|matplotlib|[A-Z]\w+)[\w.]*_\d+"'), ""),
+    (re.compile(r"'DejaVu Sans', [^;\"]*sans-serif"), "DejaVu Sans, sans-serif"),
+)
+"""What nobody sees, and what stands in its place."""
 
 
 _LONG = re.compile(r"(?<![\w.])\d+\.\d{3,}(?![\w.])")

@@ -55,7 +55,7 @@ def picture(svg: str, text: str) -> str:
         svg: The drawing.
         text: What it shows, as text: its caption, which is also read aloud.
     """
-    if 'xmlns="http://www.w3.org/2000/svg"' not in svg:
+    if "http://www.w3.org/2000/svg" not in svg:
         svg = svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
     data = quote(re.sub(r"\s*\n\s*", " ", svg), safe=_PLAIN)
     return (

@@ -210,7 +210,8 @@ def measure(spaces: Sequence[Space], grids: Mapping[str, Sequence[str]], rule: s
     """Measures every method in every space, and averages.
 
     ``overall`` is the mean of the lexical and the semantic average, ``overall_flat`` the mean over
-    spaces. A method with a single setting has no curve and so no Coverage.
+    spaces. A method with a single setting has no curve and so no Coverage. What was not measured in
+    a space has no figures there.
 
     Args:
         spaces: Valid spaces.
@@ -226,13 +227,15 @@ def measure(spaces: Sequence[Space], grids: Mapping[str, Sequence[str]], rule: s
         shares = dominance(kept)
         levels["space", space.name] = {
             m: {
-                "coverage": coverage(kept[m], rule) if len(grids[m]) > 1 else math.nan,
+                "coverage": coverage(kept[m], rule) if len(space.curves[m]) > 1 else math.nan,
                 "dom_d": shares[m].dom_d,
                 "dom_q": shares[m].dom_q,
                 "dom": shares[m].dom,
                 "dom_share": shares[m].dom_share,
                 "hv": hypervolume(kept[m]),
             }
+            if space.curves[m]
+            else dict.fromkeys(MEASURES, math.nan)
             for m in grids
         }
     cells = [(s, levels["space", s.name]) for s in spaces]

@@ -131,6 +131,11 @@ def plot(
             figure.draw_without_rendering()  # only now is it known where points lie
             for panel, wanted in zip(axes, labels, strict=False):
                 place_labels(panel, wanted)
+        else:
+            for panel, space in zip(axes, spaces, strict=False):
+                if not space.problem:
+                    panel.set_xticks([0, 1])
+                    panel.set_yticks([0, 1])
         try:
             metadata = {"Date": None} if path.suffix == ".svg" else None
             figure.savefig(path, dpi=150, metadata=metadata)

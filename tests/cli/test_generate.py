@@ -386,6 +386,24 @@ def test_a_dry_run_makes_nothing(tmp_path, capsys, random_pair):
     assert capsys.readouterr().out.splitlines()[2].split() == ["rows", "0"]
 
 
+def test_a_dry_run_says_what_distinct_may_add(capsys):
+    assert generate("Hi", "-n", "2", "--distinct", "text", "--dry-run") == 0
+    assert "drawn up to 5 times" in capsys.readouterr().out
+
+
+def test_distinct_groups_are_made_whole(tmp_path, capsys):
+    path = tmp_path / "out.jsonl"
+    given = ("--distinct", "text", "--output", str(path))
+    assert generate("Hi", "-n", "2", *given) == 0
+    assert [row["details"]["draws"] for row in rows(path.read_text())] == [1, 1]
+    assert generate("Hi", "-n", "2", *given) == 0  # nothing is missing
+    capsys.readouterr()
+    assert generate("Hi", "-n", "3", *given) == 2
+    assert "a group of distinct answers is made as a whole" in capsys.readouterr().err
+    assert generate("Hi", "-n", "2", "--output", str(path)) == 2
+    assert "was written with distinct 'text', not None" in capsys.readouterr().err
+
+
 def test_a_dry_run_counts_a_draft_model(capsys, random_folders):
     small = str(random_folders[1])
     assert generate(ASK, "-n", "3", "--dry-run", "--json") == 0

@@ -33,6 +33,10 @@ def test_no_request_breaks_the_server(pair: Pair) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     found = [result.ok() for result in schema.get_all_operations()]
     assert {(o.method.upper(), o.path) for o in found} == OPERATIONS
+    fields = app.openapi()["components"]["schemas"]["ChatRequest"]["properties"]
+    assert {"repetition_penalty", "logit_bias", "dry_base", "xtc_threshold", "distinct"} <= set(
+        fields
+    )
     statuses: set[int] = set()
     for operation in found:
 

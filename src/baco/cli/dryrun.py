@@ -7,6 +7,7 @@ from typing import Any
 from baco.cli.table import print_json
 from baco.errors import BacoError, InputError
 from baco.methods.base import Setting, Task
+from baco.methods.distinct import DRAWS
 from baco.methods.run import job_of
 from baco.methods.running import with_draft
 from baco.models.interpolate import further_weights
@@ -50,6 +51,8 @@ def show_plan(pair: Pair, tasks: list[Task], setting: Setting, *, as_json: bool)
     name = setting.method.name
     if setting.method.whole_group:
         print(f"The method {name!r} puts answers into prompts; these are not counted.")
+    if setting.distinct:
+        print(f"Each answer counts once; what is like another is drawn up to {DRAWS} times.")
 
 
 def planned(pair: Pair, tasks: list[Task], setting: Setting) -> dict[str, Any]:

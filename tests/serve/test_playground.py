@@ -60,7 +60,7 @@ def wait_until_done(page: Any) -> None:
     """Waits until every answer is there and the page has put the question into its history."""
     page.wait_for_function(
         "() => document.getElementById('status').textContent.startsWith('All')"
-        " && document.getElementById('stop').hidden"
+        " && document.getElementById('stop').disabled"
         " || !document.getElementById('problem').hidden"
     )
     assert page.is_hidden("#problem"), page.text_content("#problem")
@@ -194,7 +194,8 @@ def test_phone_width_has_one_column_and_no_sideways_scrolling(opened: Any) -> No
     wait_until_done(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     lefts = page.eval_on_selector_all(
-        ".card", "nodes => nodes.map(n => n.getBoundingClientRect().left)"
+        ".card",
+        "nodes => nodes.filter(n => n.checkVisibility()).map(n => n.getBoundingClientRect().left)",
     )
     assert len(set(lefts)) == 1
 

@@ -17,6 +17,7 @@ from baco.calibration.curve import (
     ThresholdAxis,
     UncalibratedError,
     find,
+    prior,
     resolve,
     save,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "general_prompts",
     "isotonic",
     "measure",
+    "prior",
     "prompts_for",
     "resolve",
     "save",

@@ -8,6 +8,7 @@ import math
 import os
 import re
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -329,6 +330,24 @@ def find(pair: str, revision: str, router: str) -> Curve | None:
         if curve.revision == revision:
             return curve
     return None
+
+
+def prior(router: str) -> Callable[[float], float]:
+    """Returns a rough curve for pairs that are not calibrated: diversity -> threshold.
+
+    It is the bundled pair's where it comes with BaCo, else the place on the threshold's axis.
+
+    Raises:
+        InputError: If the router takes no threshold.
+    """
+    axis = ThresholdAxis.of(router)
+    shipped = files("baco").joinpath("data", "calibration", "tiny", f"{_slug(router)}.json")
+    if not shipped.is_file():
+        return axis.gamma
+    curve = Curve.from_json(shipped.read_text(encoding="utf-8"))
+    return lambda diversity: (
+        axis.gamma(diversity) if diversity in (0, 1) else curve.gamma(diversity)[0]
+    )
 
 
 def save(curve: Curve, folder: Path | None = None) -> Path:

@@ -12,17 +12,19 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from pydantic import BaseModel, ConfigDict, Field
 
 from baco import __version__
-from baco.calibration import prompts_for, spread
+from baco.calibration import prior, prompts_for, spread
 from baco.errors import BacoError, clipped
-from baco.prompts import conversation_of
+from baco.prompts import conversation_of, question_of
 from baco.routers import CASCADES, ROUTERS, parse
 from baco.serve.admission import Aside, QueuePlace, Turns
 from baco.serve.errors import ApiError, api_error, refuse_local
+from baco.serve.groups import relevance
 from baco.serve.openai import ChatFormat, CompletionFormat, Format, collect, stream
 from baco.serve.pairs import DEFAULT_ROUTER, PRESETS, model_named
-from baco.serve.schemas import Bool, ChatRequest, CompletionRequest, TokenizeRequest
+from baco.serve.quality import fault, judged, surprise, world_ends
+from baco.serve.schemas import Bool, ChatMessage, ChatRequest, CompletionRequest, TokenizeRequest
 from baco.serve.scoring import Echo, Score, read
-from baco.serve.service import Host, Prepared, Running, Service
+from baco.serve.service import Host, Prepared, Running, Service, finite
 
 T = TypeVar("T")
 
@@ -368,6 +370,13 @@ async def metrics(request: Request) -> Response:
 # --- for the playground -----------------------------------------------------------------------
 
 
+def _family(router: str) -> str:
+    """Which of three kinds a router is, for people: by doubt, by meaning, or by chance."""
+    if router in ("rand", "pr", "hr"):
+        return "chance"
+    return "meaning" if "fc" in router else "doubt"
+
+
 @routes.get("/baco/info", responses={401: _ERRORS[401]}, tags=["playground"])
 async def info(request: Request) -> dict[str, Any]:
     """Pairs, routers, presets and limits, as the playground shows them."""
@@ -378,13 +387,15 @@ async def info(request: Request) -> dict[str, Any]:
         control = parsed.control
         if control is None or parsed.needs_text:
             continue
-        rule = parsed.rules[control]
+        rule, rough = parsed.rules[control], prior(name)
         described.append(
             {
                 "name": name,
                 "formula": "; else ".join(rule.formula for rule in reversed(parsed.rules)),
                 "span": rule.span,
                 "default": parsed.gamma,
+                "family": _family(name),
+                "prior": [finite(rough(i / 20)) for i in range(21)],
             }
         )
     return {
@@ -415,7 +426,7 @@ def _curve(host: Host, router: str) -> dict[str, Any]:
         if run is None or run.error is not None:
             return {"ready": False, "running": False}
         return {
-            "ready": False, "running": True, "done": run.done, "retry_after": run.retry_after
+            "ready": False, "running": True, "done": run.done, "retry_after": run.retry_after,
         }  # fmt: skip
     low, high = curve.reach
     return {"ready": True, "reach": {"low": low, "high": high}}
@@ -472,6 +483,16 @@ class Texts(BaseModel):
     meaning: Annotated[Bool, Field(description="Also compare meanings, if a model is there.")] = (
         False
     )
+    pair: Annotated[
+        str | None,
+        Field(
+            max_length=300, description="Also say how good each answer is, by this pair's means."
+        ),
+    ] = None
+    messages: Annotated[
+        list[ChatMessage] | None,
+        Field(min_length=1, max_length=1000, description="What was asked, where it is a talk."),
+    ] = None
 
 
 @routes.post(
@@ -488,6 +509,53 @@ async def diversity(request: Request, body: Annotated[Texts, Body()]) -> Respons
     comparing: Aside = request.app.state.comparing
     try:
         work = comparing.run(describe, body.texts, body.prompt, body.meaning)
-        return JSONResponse(await _unless_gone(request, work))
+        said = await _unless_gone(request, work)
+        if body.pair is not None:
+            said |= await _unless_gone(request, _quality(request, body))
+        return JSONResponse(said)
     except _LeftError:
         return Response(status_code=499)
+
+
+async def _quality(request: Request, body: Texts) -> dict[str, Any]:
+    """What is broken of each answer, and how good it is: by the toy's judge, or as it reads."""
+    host = _service(request).hosts.get(body.pair or "")
+    if host is None:
+        raise ApiError(404, f"the pair {clipped(body.pair or '')!r} is not served", param="pair")
+    asked = [m.model_dump() for m in body.messages] if body.messages else body.prompt
+    conversation = conversation_of(asked)
+    answers: list[dict[str, Any]] = [{"fault": fault(text)} for text in body.texts]
+    toy = host.pair.known is not None and host.pair.known.bundled
+    if toy and not world_ends(host.pair, conversation):
+        told = await asyncio.to_thread(judged, question_of(conversation), body.texts)
+        right = sum(one["words"] == "right" for one in told)
+        figure = {
+            "name": "Right answers",
+            "value": right,
+            "of": len(told),
+            "about": "Answers that the toy world's exact judge finds flawless.",
+        }
+        answers = [one | more for one, more in zip(answers, told, strict=True)]
+        return {"answers": answers, "quality": figure}
+    if toy:
+        return {"answers": answers}
+    async with request.app.state.judging:
+        read = [
+            await surprise(host.worker, host.pair.sides[1], conversation, text)
+            for text in body.texts
+        ]
+    for answer, value in zip(answers, read, strict=True):
+        answer["surprise"] = value
+    values = sorted(value for value in read if value is not None)
+    if not values:
+        return {"answers": answers}
+    figure = {
+        "name": "Surprise",
+        "value": values[len(values) // 2],
+        "about": "Median perplexity under the assistant alone: larger is odder to it.",
+        "kind": "number",
+    }
+    near = await asyncio.to_thread(relevance, question_of(conversation), body.texts)
+    for answer, value in zip(answers, near or [], strict=False):
+        answer["relevance"] = value
+    return {"answers": answers, "quality": figure}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -83,6 +84,7 @@ def create_app(
     }
     app.state.reading = Aside(2, 256)
     app.state.comparing = Aside(1, 8)
+    app.state.judging = asyncio.Semaphore(1)
     app.include_router(routes)
     errors.install(app)
 

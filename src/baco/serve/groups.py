@@ -146,6 +146,12 @@ def _mean_distance(words: Sequence[set[str]]) -> float:
     return total / count if count else 0.0
 
 
+def relevance(prompt: str, texts: Sequence[str]) -> list[float] | None:
+    """Cosine similarity of each answer's meaning to the prompt's; None without an encoder."""
+    vectors = encode([prompt, *texts])
+    return None if vectors is None else [float(value) for value in vectors[1:] @ vectors[0]]
+
+
 def _meaning(texts: Sequence[str]) -> float | None:
     """Mean cosine distance of the answers' embeddings; None without an encoder."""
     vectors = encode(texts)

@@ -23,6 +23,7 @@ from baco.prompts import Conversation, conversation_of, raw_prompt
 from baco.serve.calibrator import Calibrator
 from baco.serve.errors import ApiError, refuse_local
 from baco.serve.pairs import Model, check_pairs, model_named
+from baco.serve.quality import world_ends
 from baco.serve.schemas import ChatRequest, CompletionRequest
 from baco.serve.scorer import SCORED
 from baco.serve.settings import Settings
@@ -90,9 +91,14 @@ class Prepared:
             "pair": self.model.pair,
             "method": self.setting.method.name,
             "router": router and router.name,
-            "gamma": router and _finite(router.gamma),
+            "gamma": router and finite(router.gamma),
             "seed": self.setting.sampling.seed,
         }
+        if any(world_ends(self.host.pair, task.prompt) for task in self.tasks[:1]):
+            out["note"] = (
+                f"{self.model.pair} is a toy that knows its own small world only, and this is "
+                "outside it: do not expect sense"
+            )
         if self.info is not None:
             out["diversity"] = {
                 "asked": self.info.diversity,
@@ -103,7 +109,7 @@ class Prepared:
         return out
 
 
-def _finite(value: float | None) -> float | str | None:
+def finite(value: float | None) -> float | str | None:
     """JSON has no infinity."""
     return "inf" if value == float("inf") else value
 

@@ -25,14 +25,23 @@ async function refused(response) {
   return error;
 }
 
+// Whether the server is there and takes requests.
+export async function well() {
+  try {
+    return (await fetch("/health", { cache: "no-store" })).ok;
+  } catch {
+    return false;
+  }
+}
+
 export async function get(path) {
-  const response = await fetch(path, { headers: headers() });
+  const response = await reach(path, { headers: headers() });
   if (!response.ok) throw await refused(response);
   return response.json();
 }
 
 export async function post(path, body, signal) {
-  const response = await fetch(path, {
+  const response = await reach(path, {
     method: "POST",
     headers: headers(),
     body: JSON.stringify(body),
@@ -42,9 +51,21 @@ export async function post(path, body, signal) {
   return response.json();
 }
 
+// The server went away, or the line to it did.
+export class Lost extends Error {}
+
+async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Lost();
+  }
+}
+
 // Calls `take` with every chunk of a streamed answer.
 export async function stream(body, signal, take) {
-  const response = await fetch("/v1/chat/completions", {
+  const response = await reach("/v1/chat/completions", {
     method: "POST",
     headers: headers(),
     body: JSON.stringify({ ...body, stream: true }),
@@ -54,7 +75,14 @@ export async function stream(body, signal, take) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    let part;
+    try {
+      part = await reader.read();
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Lost();
+    }
+    const { done, value } = part;
     if (done) return;
     const events = (rest + value).split("\n\n");
     rest = events.pop();

@@ -1,10 +1,15 @@
 // The playground: reads the form, asks the server, shows what comes.
 
 import * as api from "./api.js";
-import { download, favourites, history, jsonl, markdown, theme } from "./store.js";
+import { openFavourites, openHistory, showProjects, wireShelves } from "./shelves.js";
+import { download, history, jsonl, markdown, theme } from "./store.js";
 import {
-  $, addTokens, copyText, countFavourites, drawLane, element, finishCard, markGroups, showFigures,
+  $, addTokens, chooseWord, copyText, countFavourites, drawCard, drawLane, editCard, element,
+  finishCard, fold, showFigures, showText, showVerdict,
 } from "./view.js";
+import {
+  MOST, addAnswers, fill, keepLike, newLane, newSeed, packed, sort, unpacked,
+} from "./writing.js";
 
 const STEPS = [
   [0, "As careful as can be: the trained assistant alone"],
@@ -14,17 +19,14 @@ const STEPS = [
   [0.7, "Wild: expect surprises, and some nonsense"],
   [0.99, "All the freedom there is"],
 ];
-
-const LANES = {
-  baco: ["Both models together", "The free model may speak where there is room for surprise."],
-  aligned: ["The assistant alone", "The trained model: careful, and often much the same."],
-  base: ["The free model alone", "The raw model: varied, and often off the point."],
-};
+const FAMILIES = { doubt: "Doubt", meaning: "Meaning", chance: "Chance" };
 
 let info;
-let run = null;
+let run = null; // what is on the page
+let turns = []; // the talk before the next question
 let abort = null;
-let asked = 0; // number of the newest question, so that late news of older ones are dropped
+let asked = 0; // number of the newest work, so that late news of older work are dropped
+let guess = null; // thresholds by place of the slider, where the pair is not calibrated yet
 
 // --- the form -------------------------------------------------------------------------------
 
@@ -39,34 +41,47 @@ function describeDial() {
 async function checkDial() {
   const pair = $("pair").value;
   const router = $("router").value;
+  const same = () => pair === $("pair").value && router === $("router").value;
   const note = $("dial-note");
   try {
-    let state = await api.get(
-      `/baco/calibration?${new URLSearchParams({ pair, router })}`,
-    );
-    if (!state.ready && !state.running) {
-      state = await api.post("/baco/calibration", { pair, router });
-    }
-    if (pair !== $("pair").value || router !== $("router").value) return;
+    let state = await api.get(`/baco/calibration?${new URLSearchParams({ pair, router })}`);
+    if (!same()) return;
+    guess = state.ready ? null : (guess ?? info.routers.find((r) => r.name === router).prior);
+    if (!state.ready && !state.running) state = await api.post("/baco/calibration", { pair, router });
+    if (!same()) return;
+    $("diversity").style.setProperty("--reach", state.ready ? state.reach.high : 1);
     if (!state.ready) {
-      note.textContent =
-        `The slider is being tuned for these models, ${Math.round((state.done ?? 0) * 100)} % done; ` +
-        "its two ends work already.";
-      setTimeout(checkDial, 1500);
+      const done = Math.round((state.done ?? 0) * 100);
+      note.textContent = `A first guess for these models; it is being measured meanwhile, ${done} % done.`;
+      setTimeout(() => same() && checkDial(), 1500);
       return;
     }
-    $("diversity").style.setProperty("--reach", state.reach.high);
+    guess = null;
     note.textContent =
       state.reach.high < 0.95
         ? `Beyond ${state.reach.high.toFixed(2)} nothing changes any more: this is as free as it gets.`
         : "";
-  } catch (error) {
-    note.textContent = error.message;
+  } catch {
+    if (same()) note.textContent = guess ? "A first guess for these models." : "";
   }
+}
+
+// Answers written on the guess tell what share it gave: the guess is bent to go through that.
+function refine(at, share) {
+  if (!guess || at <= 0 || at >= 1 || share < 0.02 || share > 0.98) return;
+  const last = guess.length - 1;
+  const before = (x) => (x <= share ? (x * at) / share : at + ((x - share) * (1 - at)) / (1 - share));
+  guess = guess.map((_, i) => guess[Math.round(before(i / last) * last)]);
+}
+
+function changeDial() {
+  guess = null;
+  checkDial();
 }
 
 function describeRouter() {
   const router = info.routers.find((r) => r.name === $("router").value);
+  $("family").value = router.family;
   $("router-formula").textContent =
     `Goes to the free model where: ${router.formula}. Threshold in ${router.span}.`;
 }
@@ -90,210 +105,316 @@ function number(id) {
   return text === "" ? undefined : Number(text);
 }
 
-function body(method) {
+function showTurns() {
+  $("talk").hidden = !turns.length;
+  $("turns").replaceChildren(
+    ...turns.map(({ role, content }) =>
+      element("li", {}, element("b", { textContent: role === "user" ? "You: " : "Answer: " }), content.trim()),
+    ),
+  );
+}
+
+// What the form says, as history keeps it.
+function form() {
+  const diversity = Number($("diversity").value);
+  const between = guess && diversity > 0 && diversity < 1;
+  const gamma = number("gamma") ?? (between ? guess[Math.round(diversity * (guess.length - 1))] : undefined);
+  return {
+    pair: $("pair").value, router: $("router").value, n: wanted(), seed: number("seed"),
+    diversity, gamma, exact: number("gamma") !== undefined,
+  };
+}
+
+function wanted() {
+  return Math.max(1, Math.min(number("n") || 6, MOST, info.max_n));
+}
+
+function body(method, n, seed, prefix = "") {
+  const set = form();
+  const messages = [...run.turns, { role: "user", content: run.prompt }];
+  if (run.system) messages.unshift({ role: "system", content: run.system });
+  if (prefix) messages.push({ role: "assistant", content: prefix });
   const out = {
-    model: $("pair").value,
-    messages: [{ role: "user", content: $("prompt").value.trim() }],
-    n: Math.max(1, Math.min(number("n") ?? 6, info.max_n)),
-    temperature: number("temperature"),
-    top_p: number("top_p"),
-    max_tokens: number("max_tokens"),
-    seed: number("seed"),
+    model: set.pair, messages, n, seed,
+    temperature: number("temperature"), top_p: number("top_p"), max_tokens: number("max_tokens"),
   };
   if (method !== "baco") return { ...out, method };
-  out.router = $("router").value;
-  if (number("gamma") === undefined) out.diversity = Number($("diversity").value);
-  else out.gamma = number("gamma");
+  out.router = set.router;
+  if (set.gamma === undefined) out.diversity = set.diversity;
+  else out.gamma = set.gamma;
   return out;
 }
 
 // --- asking ---------------------------------------------------------------------------------
 
-function newLane(method, n) {
-  const [title, words] = LANES[method];
-  const answers = Array.from({ length: n }, (_, i) => ({
-    number: i + 1, text: "", tokens: [], sources: [], share: 0, finish: null, card: null,
-  }));
-  return { method, title, words, answers, about: {} };
-}
-
 async function ask() {
   const prompt = $("prompt").value.trim();
-  if (!prompt) {
+  if (!prompt || !info) {
     $("prompt").focus();
     return;
   }
+  if (!$("lock").checked) $("seed").value = newSeed();
+  const methods = $("compare").checked ? ["baco", "aligned", "base"] : ["baco"];
+  run = {
+    prompt, turns: [...turns], system: $("system").value.trim(), form: form(),
+    when: new Date().toISOString(), lanes: methods.map(newLane), batches: [],
+  };
+  show();
+  $("note").hidden = true;
+  await write(run.lanes.map((lane) => batch(lane, wanted(), number("seed"))));
+  const [{ answers }] = run.lanes;
+  if (!run.form.exact && run.form.gamma !== undefined && answers.length && answers.every((a) => a.finish))
+    refine(run.form.diversity, answers.reduce((sum, a) => sum + a.share, 0) / answers.length);
+}
+
+// Draws the run as it is.
+function show() {
+  $("lanes").replaceChildren();
+  showFigures([]);
+  run.lanes.forEach((lane) => {
+    drawLane(lane);
+    lane.answers.forEach((a) => drawCard(a, run, does(lane)));
+    fold(lane);
+    lane.answers.forEach(showVerdict);
+  });
+  $("results").hidden = false;
+}
+
+function batch(lane, n, seed, prefix = "") {
+  const answers = addAnswers(lane, n, prefix);
+  answers.forEach((a) => drawCard(a, run, does(lane)));
+  fold(lane);
+  return { lane, answers, request: body(lane.method, n, seed, prefix) };
+}
+
+// Asks for batches of answers, and shows what comes.
+async function write(batches, ready = () => {}) {
   abort?.abort();
   abort = new AbortController();
   const mine = ++asked;
-  const methods = $("compare").checked ? ["baco", "aligned", "base"] : ["baco"];
-  const requests = methods.map(body);
-  run = { prompt, lanes: methods.map((m, i) => newLane(m, requests[i].n)) };
-  $("lanes").replaceChildren();
-  showFigures([]);
-  run.lanes.forEach((lane) => drawLane(lane, prompt));
-  $("results").hidden = false;
+  run.batches = batches;
+  run.ready = ready;
   $("problem").hidden = true;
-  $("stop").hidden = false;
+  $("stop").disabled = false;
   tell();
+  const hears = {
+    reset(answer) {
+      Object.assign(answer, { text: "", tokens: [], sources: [] });
+      answer.card.setAttribute("aria-busy", "true");
+      showText(answer);
+      if (answer.prefix) addTokens(answer, [answer.prefix], ["yours"]);
+    },
+    about(about) {
+      if (mine !== asked || !about.note) return;
+      $("note").hidden = false;
+      $("note").textContent = `${about.note[0].toUpperCase()}${about.note.slice(1)}.`;
+    },
+    tokens: (answer, tokens, sources) => mine === asked && addTokens(answer, tokens, sources),
+    finished(answer) {
+      if (mine !== asked) return;
+      finishCard(answer);
+      tell();
+    },
+  };
   try {
-    await Promise.all(run.lanes.map((lane, i) => fill(lane, requests[i], mine)));
+    await Promise.all(batches.map((one) => fill(one, abort.signal, hears)));
     if (mine !== asked) return;
-    $("stop").hidden = true;
-    remember(requests[0]);
-    await compare(run.lanes[0], mine, true);
+    ready();
+    remember();
+    await Promise.all(run.lanes.map((lane) => compare(lane, mine)));
+    remember();
   } catch (error) {
     if (mine !== asked) return;
-    if (error.name !== "AbortError") showProblem(error, mine);
     abort.abort();
-    document.querySelectorAll("[aria-busy=true]").forEach((c) => c.setAttribute("aria-busy", "false"));
+    if (error.name !== "AbortError") showProblem(error, mine);
   } finally {
     if (mine === asked) {
-      $("stop").hidden = true;
-      tell();
+      $("stop").disabled = true;
+      if ($("problem").hidden) tell();
+      else $("status").textContent = "";
+      document.querySelectorAll("[aria-busy=true]").forEach((c) => c.setAttribute("aria-busy", "false"));
     }
   }
 }
 
-async function fill(lane, request, mine) {
-  await api.stream(request, abort.signal, (chunk) => {
-    if (mine !== asked) return;
-    if (chunk.baco) lane.about = chunk.baco;
-    for (const choice of chunk.choices) {
-      const answer = lane.answers[choice.index];
-      if (choice.baco) addTokens(answer, choice.baco.tokens, choice.baco.sources);
-      const said = choice.delta.content;
-      if (said && !choice.baco?.tokens.length) addTokens(answer, [said], ["filter"]);
-      if (choice.finish_reason) {
-        answer.finish = choice.finish_reason;
-        answer.share = choice.baco.base_share;
-        finishCard(answer);
-        tell();
-        compare(lane, mine, false).catch(() => {});
-      }
-    }
-  });
+// Folds what is alike or broken, and shows how different and how good the first lane's answers are.
+async function compare(lane, mine) {
+  const ready = lane.answers.filter((a) => a.finish && a.finish !== "content_filter");
+  if (!ready.length) return;
+  let said;
+  try {
+    said = await api.post("/baco/diversity", {
+      texts: ready.map((a) => a.text), prompt: run.prompt, meaning: true, pair: run.form.pair,
+      ...(run.turns.length ? { messages: [...run.turns, { role: "user", content: run.prompt }] } : {}),
+    });
+  } catch {
+    return; // the answers are there; how different they are is told another time
+  }
+  if (mine !== asked) return;
+  sort(lane, said, ready, run.prompt);
+  fold(lane);
+  lane.answers.forEach(showVerdict);
+  if (lane === run.lanes[0]) showFigures(figures(said, lane));
 }
 
-// Marks answers that are alike, and shows how different those of the first lane are.
-async function compare(lane, mine, meaning) {
-  const ready = () => lane.answers.filter((a) => a.finish && a.finish !== "content_filter");
-  const done = ready();
-  if (done.length < 2) return;
-  const result = await api.post("/baco/diversity", {
-    texts: done.map((a) => a.text),
-    prompt: run.prompt,
-    meaning,
-  });
-  if (mine !== asked) return;
-  if (done.length < ready().length) return; // newer news is coming
-  markGroups(done, result.groups);
-  if (lane === run.lanes[0]) showFigures(result.figures);
+// Diversity counts only what is not broken, so that nonsense does not win; quality stands beside it.
+function figures(said, lane) {
+  const [count, ...others] = said.figures;
+  if (!count) return said.quality ? [said.quality] : [];
+  const sound = lane.answers.filter((a) => a.finish && a.why?.kind !== "broken");
+  const good = said.quality?.of ? sound.filter((a) => a.verdict === "right") : sound;
+  const groups = new Set(good.map((a) => said.groups[lane.answers.filter((x) => x.finish && x.finish !== "content_filter").indexOf(a)]));
+  const name = said.quality?.of ? "Different and right" : "Different answers";
+  const about = "Answers that share most of their words count as one; broken ones do not count.";
+  return [{ ...count, name, about, value: groups.size }, ...(said.quality ? [said.quality] : []), ...others];
 }
 
 function tell() {
   const answers = run.lanes.flatMap((lane) => lane.answers);
   const done = answers.filter((a) => a.finish).length;
-  const about = run.lanes[0].about;
+  const about = run.lanes[0].answers.find((a) => a.about.base_share !== undefined)?.about;
   let words = done < answers.length ? `Writing: ${done} of ${answers.length} answers are ready.` : "";
   if (done === answers.length) {
     words = `All ${done} answers are ready.`;
-    if (about.base_share !== undefined) {
-      const percent = Math.round(about.base_share * 100);
-      words += ` The free model wrote ${percent} % of the words`;
+    if (about) {
+      const first = run.lanes[0].answers;
+      const share = first.reduce((sum, a) => sum + a.share, 0) / first.length;
+      words += ` The free model wrote ${Math.round(share * 100)} % of the words`;
       words += run.lanes.length > 1 ? " where both worked together." : ".";
     }
   }
   $("status").textContent = words;
+  $("more").disabled = run.lanes[0].answers.length >= MOST;
 }
 
+// --- when something goes wrong --------------------------------------------------------------
+
 function showProblem(error, mine) {
-  const wait = error.after;
   $("problem").hidden = false;
-  $("problem").textContent = error.message + (wait ? ` Trying again in ${wait} s.` : "");
-  if (wait) {
-    setTimeout(() => {
-      if (mine === asked) ask();
-    }, wait * 1000);
+  const lost = error instanceof api.Lost;
+  const wait = lost ? 0 : error.after;
+  $("resume").hidden = !lost;
+  $("problem-words").textContent = lost
+    ? "The server does not answer any more. What was written is still here; the rest is written when it is back."
+    : error.message + (wait ? ` Trying again in ${wait} s.` : "");
+  if (wait) setTimeout(() => mine === asked && resume(), wait * 1000);
+  if (lost) watch(mine);
+}
+
+// Waits for the server to come back, and goes on.
+async function watch(mine) {
+  while (mine === asked) {
+    await new Promise((done) => setTimeout(done, 1500));
+    if (mine === asked && (await api.well())) return resume();
   }
+}
+
+function resume() {
+  if (run) write(run.batches, run.ready);
 }
 
 function stop() {
   asked += 1;
   abort?.abort();
-  $("stop").hidden = true;
+  $("stop").disabled = true;
+  $("problem").hidden = true;
+  for (const lane of run?.lanes ?? []) {
+    lane.answers.filter((a) => !a.finish && a.text === a.prefix).forEach((a) => a.card.remove());
+    lane.answers = lane.answers.filter((a) => a.finish || a.text !== a.prefix);
+    lane.answers.filter((a) => !a.finish).forEach((a) => {
+      a.finish = "stopped";
+      finishCard(a);
+    });
+    fold(lane);
+  }
+  if (run) remember();
   $("status").textContent = "Stopped.";
-  document.querySelectorAll("[aria-busy=true]").forEach((c) => c.setAttribute("aria-busy", "false"));
 }
 
-// --- history and favourites -----------------------------------------------------------------
+// --- what a card can do ---------------------------------------------------------------------
 
-function remember(request) {
-  history.add({
-    when: new Date().toISOString(),
-    prompt: run.prompt,
-    diversity: request.diversity ?? null,
-    n: request.n,
-    seed: request.seed,
-    texts: run.lanes[0].answers.map((a) => a.text),
-  });
+function room(lane) {
+  return Math.max(0, MOST - lane.answers.length);
 }
 
-function openHistory() {
-  const entries = history.all().map((entry) => {
-    const again = element("button", { type: "button", textContent: "Open again" });
-    again.addEventListener("click", () => {
-      $("prompt").value = entry.prompt;
-      if (entry.diversity !== null) $("diversity").value = entry.diversity;
-      $("n").value = entry.n;
-      $("seed").value = entry.seed ?? "";
-      describeDial();
-      $("history").close();
-      ask();
-    });
-    const dial = entry.diversity === null ? "threshold" : `at ${entry.diversity}`;
-    return element(
-      "article",
-      {},
-      element("h3", { textContent: entry.prompt }),
-      element("p", {
-        className: "note",
-        textContent: `${new Date(entry.when).toLocaleString()}, ${dial}, ${entry.texts.length} answers`,
+function more(n = wanted()) {
+  if (!run) return;
+  const lane = run.lanes[0];
+  if (room(lane)) write([batch(lane, Math.min(n, room(lane)), newSeed())]);
+}
+
+function does(lane) {
+  return {
+    edit: (answer) =>
+      editCard(answer, (text) => {
+        Object.assign(answer, { text, tokens: [text], sources: ["yours"], edited: true, why: null, verdict: null });
+        finishCard(answer);
+        fold(lane);
+        showVerdict(answer);
+        remember();
       }),
-      element("p", { textContent: entry.texts[0].trim().slice(0, 140) }),
-      again,
-    );
-  });
-  $("history-list").replaceChildren(
-    ...(entries.length ? entries : [element("p", { textContent: "Nothing yet." })]),
-  );
-  $("history").showModal();
+    continue: (answer) =>
+      chooseWord(answer, (prefix) => {
+        const n = Math.min(wanted(), room(lane));
+        if (n) write([batch(lane, n, newSeed(), prefix)]).then(() => lane.answers.at(-n)?.card.focus());
+      }),
+    like: (answer) => {
+      const keep = Math.min(wanted(), room(lane));
+      const drawn = Math.min(2 * keep, room(lane));
+      if (!drawn) return;
+      const made = batch(lane, drawn, newSeed());
+      write([made], () => keepLike(answer.text, made.answers, keep, run.prompt));
+    },
+    unlike: async (answer) => {
+      lane.unlike.push(answer.text);
+      answer.card.querySelector(".unlike").blur();
+      $("status").textContent = "Folded, and so is what is drawn next and shares most words with it.";
+      await compare(lane, asked);
+      remember();
+    },
+    reply: (answer) => {
+      turns = [...run.turns, { role: "user", content: run.prompt }, { role: "assistant", content: answer.text }];
+      showTurns();
+      $("prompt").value = "";
+      $("prompt").focus();
+    },
+  };
 }
 
-function openFavourites() {
-  const entries = favourites.all().map((entry) => {
-    const copy = element("button", { type: "button", textContent: "Copy" });
-    copy.addEventListener("click", () => copyText(entry.text, copy));
-    const drop = element("button", { type: "button", textContent: "Remove" });
-    drop.addEventListener("click", () => {
-      favourites.toggle(entry);
-      countFavourites();
-      openFavourites();
-    });
-    return element(
-      "article",
-      {},
-      element("p", { className: "note", textContent: entry.prompt }),
-      element("p", { className: "text", textContent: entry.text.trim() }),
-      copy,
-      " ",
-      drop,
-    );
-  });
-  const none = element("p", { textContent: "Press ☆ on an answer to keep it here." });
-  $("favourite-list").replaceChildren(...(entries.length ? entries : [none]));
-  if (!$("favourites").open) $("favourites").showModal();
+// --- history --------------------------------------------------------------------------------
+
+function remember() {
+  history.put(packed(run));
 }
+
+// Shows again what was written then; nothing is asked.
+function reopen(entry) {
+  asked += 1;
+  abort?.abort();
+  $("stop").disabled = true;
+  $("problem").hidden = true;
+  run = unpacked(entry);
+  turns = run.turns;
+  showTurns();
+  $("prompt").value = run.prompt;
+  $("system").value = run.system;
+  const set = run.form;
+  const has = (id, value) => [...$(id).options].some((o) => o.value === value);
+  if (has("pair", set.pair)) $("pair").value = set.pair;
+  if (has("router", set.router)) $("router").value = set.router;
+  if (typeof set.diversity === "number") $("diversity").value = set.diversity;
+  if (set.n) $("n").value = set.n;
+  $("seed").value = set.seed ?? "";
+  run.form.pair ??= $("pair").value;
+  describeDial();
+  describeRouter();
+  checkDial();
+  show();
+  tell();
+  run.lanes.forEach((lane) => compare(lane, asked));
+}
+
+// --- light and dark -------------------------------------------------------------------------
 
 function applyTheme(name) {
   if (name) document.documentElement.dataset.theme = name;
@@ -310,9 +431,16 @@ function wire() {
     ask();
   });
   $("stop").addEventListener("click", stop);
+  $("resume").addEventListener("click", resume);
+  $("more").addEventListener("click", () => more());
+  $("new-talk").addEventListener("click", () => {
+    turns = [];
+    showTurns();
+    $("prompt").focus();
+  });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask();
-    if (event.key === "Escape" && !$("stop").hidden) stop();
+    if (event.key === "Escape" && !$("stop").disabled) stop();
   });
   $("diversity").addEventListener("input", describeDial);
   $("diversity").addEventListener("change", () => {
@@ -321,11 +449,17 @@ function wire() {
   });
   $("pair").addEventListener("change", () => {
     showExamples();
-    checkDial();
+    changeDial();
   });
   $("router").addEventListener("change", () => {
     describeRouter();
-    checkDial();
+    changeDial();
+  });
+  $("family").addEventListener("change", () => {
+    const names = info.routers.filter((r) => r.family === $("family").value).map((r) => r.name);
+    $("router").value = names.includes(info.default_router) ? info.default_router : names[0];
+    describeRouter();
+    changeDial();
   });
   $("key").addEventListener("change", () => {
     api.useKey($("key").value);
@@ -335,16 +469,18 @@ function wire() {
     document.body.classList.toggle("plain", !$("colours").checked);
     $("legend").hidden = !$("colours").checked;
   });
+  $("formatted").addEventListener("change", () =>
+    run?.lanes.forEach((lane) => lane.answers.forEach(showText)));
   $("copy-all").addEventListener("click", () => run && copyText(markdown(run), $("copy-all")));
   $("export-md").addEventListener("click", () =>
     download("answers.md", markdown(run), "text/markdown"));
   $("export-jsonl").addEventListener("click", () =>
     download("answers.jsonl", jsonl(run), "application/jsonl"));
-  $("open-history").addEventListener("click", openHistory);
+  $("open-history").addEventListener("click", () => openHistory(reopen));
   $("open-favourites").addEventListener("click", openFavourites);
-  $("clear-history").addEventListener("click", () => {
-    history.clear();
-    $("history").close();
+  wireShelves(() => {
+    countFavourites();
+    run?.lanes.forEach((lane) => lane.answers.forEach((a) => a.finish && finishCard(a)));
   });
   document.querySelectorAll("[data-close]").forEach((button) =>
     button.addEventListener("click", () => button.closest("dialog").close()));
@@ -361,20 +497,26 @@ async function start() {
   } catch (error) {
     if (error.status === 401) $("advanced").open = true;
     $("problem").hidden = false;
-    $("problem").textContent = error.message;
+    $("problem-words").textContent =
+      error.status ? error.message : "The server does not answer. Is it running? This page tries again.";
+    if (!error.status) setTimeout(start, 2000);
     return;
   }
   $("problem").hidden = true;
   $("pair").replaceChildren(...info.pairs.map((p) => new Option(p.name)));
-  $("router").replaceChildren(...info.routers.map((r) => new Option(r.name)));
+  $("router").replaceChildren(
+    ...Object.entries(FAMILIES).map(([family, label]) =>
+      element("optgroup", { label }, ...info.routers.filter((r) => r.family === family).map((r) => new Option(r.name)))),
+  );
   $("router").value = info.default_router;
-  $("n").max = Math.min(12, info.max_n);
+  $("n").max = Math.min(MOST, info.max_n);
   showExamples();
   describeRouter();
   checkDial();
 }
 
 applyTheme(theme.get());
+showProjects();
 countFavourites();
 describeDial();
 wire();

@@ -106,6 +106,22 @@ test-vllm: $(VLLM)/.done
 test-vllm-gpu:
 	$(PYTHON) -m pytest -q -W default -m gpu tests/vllm
 
+# llama.cpp is compiled here, for any processor of this kind; it takes some minutes, so continuous
+# integration does not run these tests. BACO_GGUF_FILES names a folder with real files (docs/llamacpp.md).
+LLAMACPP := .venv-llamacpp
+LLAMACPP_PIP := $(LLAMACPP)/bin/python -m pip --disable-pip-version-check --quiet
+
+$(LLAMACPP)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(LLAMACPP)
+	$(LLAMACPP_PIP) install "pip>=25.1"
+	$(LLAMACPP_PIP) install -c constraints.txt torch==2.13.0
+	CMAKE_ARGS="-DGGML_NATIVE=OFF" $(LLAMACPP_PIP) install -c constraints.txt -e ".[llamacpp,serve]" --group llamacpp
+	@touch $@
+
+.PHONY: test-llamacpp
+test-llamacpp: $(LLAMACPP)/.done
+	OMP_NUM_THREADS=1 $(LLAMACPP)/bin/python -m pytest -q -m "not slow" tests/llamacpp
+
 # Wheel and source archive, checked as a user meets them: a fresh environment with the wheel alone (and
 # pytest) runs README. `make dist PYTHON=python3.13` checks them with another Python.
 DIST := .venv-dist

@@ -356,7 +356,7 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
         name: The name of a known pair (`baco pairs`), or ``BASE,ALIGNED``: Hub ids or folders.
             ``~0.3`` after either stands for base_weights=0.3.
         aligned: The aligned model, if `name` is the base model's id or folder.
-        engine: Who decodes: ``baco``, ``vllm`` (see docs/vllm.md), or what another package adds.
+        engine: Who decodes: ``baco``, ``vllm``, ``llamacpp`` (docs/), or what another package adds.
         **options: Device, dtype and so on, see `Pair`; for vLLM see
             `baco.vllm.load.load_vllm_pair`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,21 +101,32 @@ class Tally(NamedTuple):
         return f"{self.equal} of {self.total} equal to the oracle, near-ties: {self.ties}"
 
 
-def compare(asked: Sequence[Request], decoded: Sequence[Decoded]) -> Tally:
+def compare(
+    asked: Sequence[Request],
+    decoded: Sequence[Decoded],
+    said: Callable[[Request], reference.Trace] = trace,
+    near: float = NEAR,
+) -> Tally:
     """Compares answers with the oracle's: ids, sources, unit beginnings, finish.
+
+    Args:
+        asked: What was decoded.
+        decoded: What came out.
+        said: Asks the oracle.
+        near: By less than this a comparison may go the other way.
 
     Raises:
         AssertionError: If one differs otherwise than by a near-tie.
     """
     equal, ties = 0, []
     for request, got in zip(asked, decoded, strict=True):
-        wanted = trace(request)
+        wanted = said(request)
         if got == (wanted.tokens, wanted.sources, wanted.begins, wanted.finish):
             equal += 1
             continue
         both = list(zip(got[0], got[1], wanted.tokens, wanted.sources, strict=False))
         at = next((k for k, (a, b, c, d) in enumerate(both) if (a, b) != (c, d)), len(both))
-        near = min((m for m in wanted.margins if m.t == at), key=lambda m: m.value)
-        assert near.value < NEAR, (request.router.spec, at, near, got, wanted[:4])
-        ties.append(near)
+        tie = min((m for m in wanted.margins if m.t == at), key=lambda m: m.value)
+        assert tie.value < near, (request.router.spec, at, tie, got, wanted[:4])
+        ties.append(tie)
     return Tally(equal, len(asked), ties)

@@ -9,9 +9,9 @@ from typing import Any
 from baco.errors import InputError
 from baco.models.engines import ENGINES
 
-ENGINE_HELP = "Who decodes: baco, or vllm (see docs/vllm.md)."
+ENGINE_HELP = "Who decodes: baco, vllm (docs/vllm.md), or llamacpp (docs/llamacpp.md)."
 OPTION_HELP = (
-    "An option of the engine (vLLM), NAME=VALUE, such as tensor_parallel_size=2; may be repeated."
+    "An option of vLLM or llama.cpp, NAME=VALUE, such as tensor_parallel_size=2; may be repeated."
 )
 
 
@@ -20,7 +20,7 @@ def engine_options(engine: str, given: Sequence[str] | None) -> dict[str, Any]:
 
     Args:
         engine: Its name.
-        given: Options of vLLM; a value is read as JSON, or else taken as text.
+        given: Options of the engine; a value is read as JSON, or else taken as text.
 
     Raises:
         InputError: If an option is malformed, or there is nobody to take it.

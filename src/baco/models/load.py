@@ -309,6 +309,7 @@ def load_sides(
         )
     if vocabularies[0] is vocabularies[1]:
         _say_if_in_lock_step(sides)
+<<<<<<< HEAD
         return _moved(sides[0], base_weights), sides[1]
     if base_weights:
         raise InputError(
@@ -317,6 +318,10 @@ def load_sides(
             hint="leave out base weights",
         )
     return _bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer))
+=======
+        return sides[0], sides[1]
+    return bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer))
+>>>>>>> 5f9212c (llama.cpp as an engine: GGUF files, rows as sequences of one context)
 
 
 def _moved(side: Side, base_weights: float) -> Side:
@@ -396,8 +401,14 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
     return draft
 
 
-def _bridged(base: Side, aligned: Side, tokenizers: tuple[Any, Any]) -> tuple[Side, Side]:
-    """Lets two sides with different tokenizers share ids: the aligned side's come first."""
+def bridged(base: Side, aligned: Side, tokenizers: tuple[Any, Any]) -> tuple[Side, Side]:
+    """Lets two sides with different tokenizers share ids: the aligned side's come first.
+
+    Args:
+        base: The base side, with its own vocabulary.
+        aligned: The aligned side, with its own.
+        tokenizers: Their tokenizers.
+    """
     tokens = (base.token_bytes, aligned.token_bytes)
     partners = bridge(
         base.partner,

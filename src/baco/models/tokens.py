@@ -178,13 +178,27 @@ def vocabulary_of(
     Raises:
         PairError: If there is no end token, or the tokenizer is of an unknown kind.
     """
-    tokens = token_bytes(tokenizer)
+    return vocabulary_over(token_bytes(tokenizer), ends, device)
+
+
+def vocabulary_over(
+    tokens: Sequence[bytes], ends: Iterable[int], device: torch.device | str = "cpu"
+) -> Vocabulary:
+    """Builds the engine's tables for the bytes of all token ids.
+
+    Args:
+        tokens: The bytes of each token id; empty for those that never stand for text.
+        ends: As `vocabulary_of`.
+        device: As `vocabulary_of`.
+
+    Raises:
+        PairError: If there is no end token.
+    """
     end_ids = {i for i in ends if 0 <= i < len(tokens)}
     if not end_ids:
         raise PairError(
             "the pair has no end token", hint="set eos_token in the tokenizer or generation config"
         )
-    special = special_ids(tokenizer)
 
     def table(values: list[bool]) -> torch.Tensor:
         return torch.tensor(values, device=device)
@@ -193,9 +207,7 @@ def vocabulary_of(
         size=len(tokens),
         units=UnitTable(tokens, end_ids, device),
         is_end=table([i in end_ids for i in range(len(tokens))]),
-        allowed=table(
-            [i in end_ids or (bool(b) and i not in special) for i, b in enumerate(tokens)]
-        ),
+        allowed=table([i in end_ids or bool(b) for i, b in enumerate(tokens)]),
         is_punctuation=table([i in end_ids or is_formatting(b) for i, b in enumerate(tokens)]),
         is_function_word=table([is_function_word(b) for b in tokens]),
     )

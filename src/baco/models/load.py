@@ -309,7 +309,6 @@ def load_sides(
         )
     if vocabularies[0] is vocabularies[1]:
         _say_if_in_lock_step(sides)
-<<<<<<< HEAD
         return _moved(sides[0], base_weights), sides[1]
     if base_weights:
         raise InputError(
@@ -317,11 +316,7 @@ def load_sides(
             "mixed",
             hint="leave out base weights",
         )
-    return _bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer))
-=======
-        return sides[0], sides[1]
     return bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer))
->>>>>>> 5f9212c (llama.cpp as an engine: GGUF files, rows as sequences of one context)
 
 
 def _moved(side: Side, base_weights: float) -> Side:

@@ -31,8 +31,6 @@ SMOL, GEMMA = "SmolLM2-135M-Instruct.Q4_1.gguf", "gemma-3-270m-q4_k_m.gguf"
 BASES = {"smol-plain": SMOL, "gemma+smol": GEMMA}
 MAIN = "p-punc@0.3"
 PROMPTS = ("Tell me a story in three sentences about a girl and her dog.",)
-LIMIT = 48
-"""Most tokens of a sample: ten of them one after the other take long enough."""
 KINDS, TOKENS, TIMES = (1, 4, 16, 64), (1, 2, 4), 15
 
 
@@ -50,7 +48,7 @@ def alone(pair: Pair, file: Path, n: int) -> Contestant:
             start = time.perf_counter()
             for seed in range(n):
                 made = llama.create_completion(
-                    ids, max_tokens=LIMIT, temperature=1.0, top_p=0.9, top_k=0, min_p=0.0,
+                    ids, max_tokens=decoding.LIMIT, temperature=1.0, top_p=0.9, top_k=0, min_p=0.0,
                     repeat_penalty=1.0, seed=seed,
                 )  # fmt: skip
                 tokens += made["usage"]["completion_tokens"]  # type: ignore[index]
@@ -76,7 +74,6 @@ def through_transformers(folder: Path, base: str, aligned: str) -> Pair:
 
 
 def races(folder: Path, names: Sequence[str], times: int) -> list[dict[str, Any]]:
-    decoding.LIMIT = LIMIT
     asked = [conversation_of(text) for text in PROMPTS]
     found = []
     for name in names:
@@ -136,6 +133,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=16, help="most tokens of a sample")
     parser.add_argument("--pair", action="append", choices=list(BASES))
     parser.add_argument("--widths", action="store_true")
     options = parser.parse_args()
@@ -143,8 +141,9 @@ def main() -> None:
         widths(options.folder)
         return
     before = os.getloadavg()
+    decoding.LIMIT = options.limit
     rows = races(options.folder, options.pair or list(BASES), options.times)
-    found = {"races": rows, "machine": machine(),
+    found = {"races": rows, "limit": options.limit, "machine": machine(),
              "load_before": before, "load_after": os.getloadavg()}  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")

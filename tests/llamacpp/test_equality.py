@@ -99,7 +99,7 @@ def test_the_comparison_can_fail(pairs: Callable[[str], Pair]) -> None:
 
 
 REAL_PAIRS = {"smol-plain": (SMOL, SMOL), "gemma+smol": (GEMMA, SMOL)}
-REAL_NEAR = 0.5
+REAL_NEAR = 0.1
 """llama.cpp rounds activations to 8 bits before it multiplies quantised weights, so the last bit of
 a sum, which depends on what else is in the batch, can move a score by a whole step of that."""
 
@@ -108,7 +108,7 @@ a sum, which depends on what else is in the batch, can move a score by a whole s
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", REAL_PAIRS)
 def test_real_files(gguf: Callable[..., Path], name: str, how: str) -> None:
-    """Quantised weights; the aligned side prompted by its chat template, the base side plainly."""
+    """Quantised weights: each answer that differs must do so at a near-tie; -s shows how many do."""
     if not (SMOL.is_file() and GEMMA.is_file()):
         pytest.skip("BACO_GGUF_FILES names no folder with both files (docs/llamacpp.md)")
     pair = load(*REAL_PAIRS[name])
@@ -118,4 +118,3 @@ def test_real_files(gguf: Callable[..., Path], name: str, how: str) -> None:
         for lookahead in ("off", "auto"):
             found = tally(pair, requests, decode(pair, requests, lookahead), REAL_NEAR)
             print(f"{name}, {how}, n = {n}, look-ahead {lookahead}: {found}", flush=True)
-            assert found.equal >= len(requests) / 2

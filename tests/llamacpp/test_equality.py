@@ -108,7 +108,7 @@ a sum, which depends on what else is in the batch, can move a score by a whole s
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", REAL_PAIRS)
 def test_real_files(gguf: Callable[..., Path], name: str, how: str) -> None:
-    """Quantised weights: each answer that differs must do so at a near-tie; -s shows how many do."""
+    """Quantised weights: answers that differ must do so at a near-tie; -s counts them."""
     if not (SMOL.is_file() and GEMMA.is_file()):
         pytest.skip("BACO_GGUF_FILES names no folder with both files (docs/llamacpp.md)")
     pair = load(*REAL_PAIRS[name])

@@ -304,7 +304,7 @@ class Sequences:
         self._context: Any = None
         self._free: weakref.finalize[..., Any] | None = None
         self._cells, self._rows = _CELLS, _ROWS
-        self._batch = _Batch(self._lib)
+        self._batch = _Fed(self._lib)
 
     def reserve(self, rows: int) -> None:
         """Makes room for sequences 0..rows-1; a context that was not used yet has none to move."""
@@ -410,7 +410,7 @@ def _free(lib: Any, context: Any, _: Weights) -> None:
     lib.llama_free(context)
 
 
-class _Batch:
+class _Fed:
     """Memory for what is given to llama.cpp at a time."""
 
     def __init__(self, lib: Any) -> None:

@@ -266,7 +266,7 @@ def test_a_folder_without_a_model(random_folders, tmp_path):
 
 
 def test_a_file_instead_of_a_folder(random_folders, tmp_path):
-    path = tmp_path / "model.gguf"
+    path = tmp_path / "model.bin"
     path.write_text("x")
     with pytest.raises(PairError, match="is a file, not a model folder"):
         Pair(path, random_folders[1])

@@ -20,10 +20,11 @@ REAL = [
     for d in ("noveltybench", "wildchat", "narrative")
     for p in ("llama-3-8b", "olmo-2-7b", "smollm2-135m")
 ]
+FETCHED = [f"noveltybench-{p}{end}" for p in ("real", "real-plain") for end in ("", "-12")]
 
 
 def test_shipped_plans() -> None:
-    assert set(shipped()) == {"tiny", *REAL}
+    assert set(shipped()) == {"tiny", *REAL, *FETCHED}
     for name in shipped():
         plan = read_plan(name)
         assert plan.name == name
@@ -44,6 +45,32 @@ def test_compared_curves_have_grids_of_eight_and_references(name: str) -> None:
     for reference in (plan.report.base, plan.report.aligned):
         curve, _, control = reference.partition("@")
         assert float(control) in grids[curve]
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_plans_of_fetched_pairs(name: str) -> None:
+    plan = read_plan(name)
+    assert plan.pairs == [name.removeprefix("noveltybench-").removesuffix("-12")]
+    assert plan.datasets[0].limit == (12 if name.endswith("-12") else None)
+    assert plan.sampling.max_new_tokens == 64
+    curves = {entry.curve for entry in plan.methods}
+    ensembles = {"response-ensemble"}  # that of logits needs one tokenizer
+    if plan.pairs == ["real-plain"]:
+        ensembles.add("logit-ensemble")
+    routers = {f"baco {router}" for router in ("p-punc", "p", "h-punc", "rand")}
+    assert curves == {"base", "aligned", "nudging", "min-p"} | ensembles | routers
+    for reference in (plan.report.base, plan.report.aligned):
+        curve, _, control = reference.partition("@")
+        grid = next(entry.controls for entry in plan.methods if entry.curve == curve)
+        assert float(control) in grid
+
+
+def test_a_first_look_is_part_of_the_whole(tmp_path: Path) -> None:
+    """The store keeps what was made for the first look: the same cells, some of the prompts."""
+    whole, first = (read_plan(name) for name in FETCHED[:2])
+    revisions, fingerprints = {"real": "r"}, {"NoveltyBench": "f"}
+    keys = [[cell.key for cell in cells_of(p, revisions, fingerprints)] for p in (whole, first)]
+    assert keys[0] == keys[1]
 
 
 def test_tiny_has_every_method_and_router() -> None:

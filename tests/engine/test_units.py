@@ -195,3 +195,12 @@ def test_real_tokenizers(name: str) -> None:
         for piece in token_units(table, tokens, ids):
             assert at in whole, (text, at)
             at += len(piece)
+
+
+def test_two_vocabularies_beside_each_other() -> None:
+    one = [b"a", b" b", b"\xa9", b"", b"\xf0\x9f"]
+    other = [b"'", b"\n", b"12", b"", b"x."]
+    both = UnitTable(one, [3]).beside(UnitTable(other, [3]))
+    wanted = UnitTable([*one, *other], [3, 8])
+    for found, right in zip(both._tables, wanted._tables, strict=True):
+        assert torch.equal(found, right)

@@ -15,7 +15,15 @@ from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
 from baco.engine.request import BASE
 from baco.errors import PairError
-from baco.models.tokens import shares_ids, token_bytes, vocabulary_of, vocabulary_size
+from baco.models.tokens import (
+    Tables,
+    read_tables,
+    shares_ids,
+    tables_of,
+    token_bytes,
+    vocabulary_of,
+    vocabulary_size,
+)
 from baco.pair import Pair
 from baco.prompts import conversation_of
 from baco.routers import parse
@@ -281,3 +289,80 @@ def test_a_refused_tokenizer_is_said_before_the_weights_are_read(random_folders,
     word_piece().save_pretrained(tmp_path / "base")
     with pytest.raises(PairError, match="WordPiece"):
         Pair(tmp_path / "base", aligned)
+
+
+# --- tables on disk ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache folder of its own in which tables of every size are kept."""
+    monkeypatch.setenv("BACO_CACHE", str(tmp_path))
+    monkeypatch.setattr("baco.models.tokens.LARGE", 1)
+    monkeypatch.setattr("baco.models.tokens._KNOWN", {})
+    return tmp_path / "tokens"
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the next look-up come from the disk, or be worked out anew."""
+    monkeypatch.setattr("baco.models.tokens._KNOWN", {})
+
+
+def same(one: Tables, other: Tables) -> bool:
+    return one.tokens == other.tokens and all(
+        torch.equal(a, b)
+        for a, b in zip((*one.units, *one[2:]), (*other.units, *other[2:]), strict=True)
+    )
+
+
+def test_tables_are_worked_out_once(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = byte_level("\u2581\u2581", "né")
+    fresh = tables_of(tokenizer)
+    assert tables_of(tokenizer) is fresh
+    assert len(list(kept.iterdir())) == 1
+    forget(monkeypatch)
+    monkeypatch.setattr("baco.models.tokens._token_bytes", None)  # nobody needs it
+    assert same(tables_of(tokenizer), fresh)
+
+
+def test_tables_belong_to_what_the_tokenizer_holds(kept: Path) -> None:
+    plain, other = byte_level(), byte_level("raw")
+    special = byte_level()
+    special.add_special_tokens({"additional_special_tokens": ["Ġcat"]})
+    tables = [tables_of(tokenizer).tokens for tokenizer in (plain, other, special)]
+    assert tables[0] != tables[1]
+    assert tables[2][tables[0].index(b" cat")] == b""
+    assert len(list(kept.iterdir())) == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, None])
+def test_damaged_tables_are_worked_out_anew(
+    damage: bytes | None, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = byte_level()
+    fresh = tables_of(tokenizer)
+    (file,) = kept.iterdir()
+    file.write_bytes(file.read_bytes()[:-9] if damage is None else damage)
+    forget(monkeypatch)
+    assert same(tables_of(tokenizer), fresh)
+    forget(monkeypatch)
+    assert read_tables(file.stem) is not None  # and were kept again
+
+
+def test_no_place_for_tables(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.write_text("a file where the folder should be")
+    assert tables_of(byte_level()).tokens
+
+
+def test_refusals_are_not_kept(kept: Path) -> None:
+    backend = Tokenizer(models.BPE({"a": 0}, []))
+    for _ in range(2):
+        with pytest.raises(PairError, match="has no decoder"):
+            tables_of(fast(backend))
+    assert not kept.exists()
+
+
+def test_small_vocabularies_are_not_kept(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baco.models.tokens.LARGE", 8192)
+    assert tables_of(byte_level()).tokens
+    assert not kept.exists()

@@ -166,7 +166,8 @@ def pair_revision(name: str) -> str:
     Raises:
         PairError: If a side cannot be had.
     """
-    from baco.models.checkpoints import Loading, load_config
+    from baco.models.checkpoints import Loading, load_config, local_file
+    from baco.models.gguf import is_gguf
     from baco.models.known import known_pair, locate
     from baco.models.revisions import revision_of
 
@@ -181,6 +182,8 @@ def pair_revision(name: str) -> str:
         revision = known.revision
 
     def word(source: str) -> str:
+        if is_gguf(source):
+            return revision_of(str(local_file(source, revision)), None)
         folder = Path(source).expanduser()
         config = None if folder.is_dir() else load_config(source, revision, Loading())
         return revision_of(source, config)

@@ -1,4 +1,4 @@
-"""The plans that come with the package: `tiny`, and the paper's tasks on several pairs."""
+"""The plans that come with the package: `tiny`, the paper's tasks, and those of fetched pairs."""
 
 from __future__ import annotations
 
@@ -84,12 +84,79 @@ PAIRS = {
     ),
 }
 
+
+_LOGITS = """
+[[methods]]
+method = "logit-ensemble"
+family = "Ensemble"
+controls = [0.5, 0.8]
+"""
+
+
+class RealValues(NamedTuple):
+    """What a fetched pair puts into the template of real evidence.
+
+    Attributes:
+        role: What it is.
+        interpolation: Why its weights cannot be interpolated.
+        time: How long the whole plan takes.
+        logits: Tables of the ensembles of logits, which need one tokenizer.
+        tokens_per_second: Measured speed.
+        mean_tokens: Measured length of a sample.
+        measured_on: On what machine.
+    """
+
+    role: str
+    interpolation: str
+    time: str
+    logits: str
+    tokens_per_second: int
+    mean_tokens: int
+    measured_on: str
+
+
+_CORE = (
+    "processor time of 2 prompts x 8 on one core of a busy AMD EPYC, for one method of each kind"
+)
+
+FETCHED_PAIRS = {
+    "real": RealValues(
+        "a true base and a true aligned model, of two families",
+        "the two models have different shapes",
+        "about 9 hours of one core at the speed below, the first look 70 minutes",
+        "",
+        40,
+        60,
+        _CORE,
+    ),
+    "real-plain": RealValues(
+        "one aligned model twice, its base side asked in plain text; it has no base model",
+        "both sides have the same weights",
+        "about 8 hours of one core at the speed below, the first look one hour",
+        _LOGITS,
+        48,
+        60,
+        _CORE,
+    ),
+}
+
+FIRST_LOOK = 12
+"""Prompts of the first look at a fetched pair."""
+
 _PLANS = files("baco").joinpath("bench", "plans")
 
 
 def shipped() -> list[str]:
     """Names of the plans that come with the package."""
-    return sorted(["tiny", *(f"{task}-{pair}" for task in TASKS for pair in PAIRS)])
+    paper = [f"{task}-{pair}" for task in TASKS for pair in PAIRS]
+    return sorted(["tiny", *paper, *_real_plans()])
+
+
+def _real_plans() -> dict[str, tuple[str, str]]:
+    """Names of the plans of fetched pairs: the pair, and the line that limits the prompts."""
+    whole = {f"noveltybench-{pair}": (pair, "") for pair in FETCHED_PAIRS}
+    limit = f"limit = {FIRST_LOOK}"
+    return whole | {f"{name}-{FIRST_LOOK}": (pair, limit) for name, (pair, _) in whole.items()}
 
 
 def plan_text(name: str) -> str:
@@ -102,6 +169,17 @@ def plan_text(name: str) -> str:
         raise UnknownNameError("plan", name, shipped())
     if name == "tiny":
         return _PLANS.joinpath("tiny.toml").read_text(encoding="utf-8")
+    if name in (real := _real_plans()):
+        pair, limit = real[name]
+        about = TASKS["noveltybench"].about
+        template = Template(_PLANS.joinpath("real.template").read_text(encoding="utf-8"))
+        return template.substitute(
+            FETCHED_PAIRS[pair]._asdict(),
+            pair=pair,
+            limit=limit,
+            about=about,
+            About=about[0].upper() + about[1:],
+        )
     kind, _, pair = name.partition("-")
     task, models = TASKS[kind], PAIRS[pair]
     template = Template(_PLANS.joinpath("paper.template").read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from functools import cache
+from typing import NamedTuple
 
 from baco.engine.lazy import torch
 
@@ -293,11 +294,78 @@ def _class_table() -> torch.Tensor:
 _SENTENCE_END = re.compile("|".join(["[.?!\n]", *"…。！？।"]).encode())
 
 
+class TokenTables(NamedTuple):
+    """What the state machine knows of each token of a vocabulary, on the host.
+
+    Attributes:
+        begins: Whether a token begins a unit: bool [states and one for pending, vocabulary].
+        after: The state after it: uint8 [states, vocabulary].
+        lead: Its leading continuation bytes, packed: int64 [vocabulary].
+        tail: The bytes of an incomplete character at its end, packed: int64 [vocabulary].
+        ends_sentence: As of `UnitTable`.
+        breaks_line: As of `UnitTable`.
+        stops_repeats: As of `UnitTable`.
+    """
+
+    begins: torch.Tensor
+    after: torch.Tensor
+    lead: torch.Tensor
+    tail: torch.Tensor
+    ends_sentence: torch.Tensor
+    breaks_line: torch.Tensor
+    stops_repeats: torch.Tensor
+
+
+def token_tables(tokens: Sequence[bytes]) -> TokenTables:
+    """Reads every token of a vocabulary once.
+
+    Args:
+        tokens: The bytes of each token id; empty for special tokens.
+    """
+    lead, tail, only_tail, kind = [], [], [], []
+    # Tokens of the same shape behave alike; there are few shapes.
+    shapes: dict[tuple[tuple[Char, ...], bool], int] = {}
+    for token in tokens:
+        first, text, last = _split(token)
+        chars = _collapse([char_class(c) for c in text])
+        only_tail.append(bool(last) and not chars)
+        if only_tail[-1]:
+            chars = [_tail_class(last)]
+        kind.append(shapes.setdefault((tuple(chars), bool(first)), len(shapes)))
+        lead.append(_pack(first))
+        tail.append(_pack(last))
+    begins = [
+        [
+            (_read(state, chars)[0] and not starts_inside) or state is State.START
+            for chars, starts_inside in shapes
+        ]
+        for state in State
+    ]
+    after = [[int(_read(state, chars)[1]) for chars, _ in shapes] for state in State]
+    which = torch.tensor(kind, dtype=torch.int64)
+    states = torch.arange(len(State), dtype=torch.uint8)[:, None]
+    nothing = torch.zeros(1, len(tokens), dtype=torch.bool)
+    return TokenTables(
+        torch.cat([torch.tensor(begins, dtype=torch.bool)[:, which], nothing]),
+        # A token that is only an incomplete tail leaves the class as it was until completed.
+        torch.where(
+            torch.tensor(only_tail, dtype=torch.bool),
+            states,
+            torch.tensor(after, dtype=torch.uint8)[:, which],
+        ),
+        torch.tensor(lead, dtype=torch.int64),
+        torch.tensor(tail, dtype=torch.int64),
+        torch.tensor([_SENTENCE_END.search(t) is not None for t in tokens], dtype=torch.bool),
+        torch.tensor([Char.NEWLINE in chars for chars, _ in shapes], dtype=torch.bool)[which],
+        torch.tensor([any(m in t for m in b'\n:"*') for t in tokens], dtype=torch.bool),
+    )
+
+
 class UnitTable:
     """The state machine over one vocabulary.
 
     Args:
-        tokens: The bytes of each token id; empty for special tokens.
+        tokens: The bytes of each token id; empty for special tokens. Or what was read of them.
         ends: Ids of end tokens; they begin a unit whatever came before.
         device: Where the tables live.
 
@@ -310,55 +378,38 @@ class UnitTable:
 
     def __init__(
         self,
-        tokens: Sequence[bytes],
+        tokens: Sequence[bytes] | TokenTables,
         ends: Iterable[int] = (),
         device: torch.device | str = "cpu",
     ) -> None:
-        size = len(tokens)
-        begins = torch.zeros(_PENDING + 1, size, dtype=torch.bool)
-        after = torch.zeros(len(State), size, dtype=torch.uint8)
-        lead = torch.zeros(size, dtype=torch.int64)
-        tail = torch.zeros(size, dtype=torch.int64)
-        ends_here = torch.zeros(size, dtype=torch.bool)
-
-        breaks_line = torch.zeros(size, dtype=torch.bool)
-
-        # Tokens of the same shape behave alike; there are few shapes.
-        members: dict[tuple[tuple[Char, ...], bool], list[int]] = {}
-        for i, token in enumerate(tokens):
-            first, text, last = _split(token)
-            chars = _collapse([char_class(c) for c in text])
-            if last and not chars:
-                chars = [_tail_class(last)]
-                ends_here[i] = True
-            members.setdefault((tuple(chars), bool(first)), []).append(i)
-            lead[i], tail[i] = _pack(first), _pack(last)
-        for (chars_, starts_inside), ids in members.items():
-            index = torch.tensor(ids)
-            breaks_line[index] = Char.NEWLINE in chars_
-            for state in State:
-                first_begins, end = _read(state, chars_)
-                begins[state, index] = (first_begins and not starts_inside) or (
-                    state is State.START
-                )
-                after[state, index] = int(end)
-        # A token that is only an incomplete tail leaves the class as it was until completed.
-        only_tail = ends_here.nonzero().flatten()
-        for state in State:
-            after[state, only_tail] = int(state)
+        tables = tokens if isinstance(tokens, TokenTables) else token_tables(tokens)
+        begins = tables.begins.clone()
         begins[:, list(ends)] = True
-
-        self.ends_sentence = torch.tensor(
-            [_SENTENCE_END.search(token) is not None for token in tokens], device=device
-        )
-        self.breaks_line = breaks_line.to(device)
-        self.stops_repeats = torch.tensor(
-            [any(mark in token for mark in b'\n:"*') for token in tokens], device=device
-        )
+        self.ends_sentence = tables.ends_sentence.to(device)
+        self.breaks_line = tables.breaks_line.to(device)
+        self.stops_repeats = tables.stops_repeats.to(device)
         self._begins = begins.to(device)
-        self._after = after.to(device)
-        self._lead = lead.to(device)
-        self._tail = tail.to(device)
+        self._after = tables.after.to(device)
+        self._lead = tables.lead.to(device)
+        self._tail = tables.tail.to(device)
+
+    def beside(self, other: UnitTable) -> UnitTable:
+        """The state machine over this vocabulary with another one's tokens after its own."""
+        device = self._after.device
+        pairs = ((a, b.to(device)) for a, b in zip(self._tables, other._tables, strict=True))
+        return UnitTable(TokenTables(*(torch.cat(pair, dim=-1) for pair in pairs)), (), device)
+
+    @property
+    def _tables(self) -> TokenTables:
+        return TokenTables(
+            self._begins,
+            self._after,
+            self._lead,
+            self._tail,
+            self.ends_sentence,
+            self.breaks_line,
+            self.stops_repeats,
+        )
 
     def begins(self, states: torch.Tensor) -> torch.Tensor:
         """Returns B(q) for each row.

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 # The modules that define the built-in metrics: each registers its own.
-from baco.metrics import discourse, field, lexical, quality, semantic  # noqa: F401
+from baco.metrics import discourse, field, flaws, lexical, quality, semantic  # noqa: F401
 from baco.metrics.groups import Generations, as_groups, read_groups
 from baco.metrics.score import ScoredGroup, Scores, Summary, score
 from baco.metrics.spec import METRICS, Metric, expand, resolve

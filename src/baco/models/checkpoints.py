@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from baco.engine.lazy import torch
 from baco.errors import BacoError, InputError, PairError, first_line
+from baco.models.gguf import SUFFIX, gguf_path, hub_file, is_gguf, only_own, read_header
 from baco.models.linear import use_onednn
 from baco.models.load_lock import LOADING
 from baco.models.tokens import vocabulary_size
@@ -202,21 +203,36 @@ def hub_is_near() -> bool:
     return True
 
 
-def where(source: str, revision: str) -> dict[str, Any]:
-    """Returns the arguments of `from_pretrained` that say where to look.
+def where(source: str, revision: str) -> tuple[str, dict[str, Any]]:
+    """Returns what `from_pretrained` is to load, and the arguments that say where to look.
 
     Args:
-        source: A folder or a Hub id.
+        source: A folder, a GGUF file or a Hub id.
         revision: The revision on the Hub. Without network what was downloaded before is used.
 
     Raises:
-        InputError: If a folder's revision is asked for: it has none but its own.
+        InputError: If a folder's or a file's revision is asked for: it has none but its own.
+        BacoError: If it is a GGUF file that cannot be used.
     """
+    if is_gguf(source):
+        path = local_file(source, revision)
+        _ = read_header(path)
+        return str(path.parent), {"gguf_file": path.name, "local_files_only": True}
     if Path(source).expanduser().is_dir():
         if revision != MAIN:
             raise no_revision(f"the folder {source}", revision)
-        return {"local_files_only": True}
-    return {"revision": revision, "local_files_only": not hub_is_near()}
+        return source, {"local_files_only": True}
+    return source, {"revision": revision, "local_files_only": not hub_is_near()}
+
+
+def local_file(source: str, revision: str) -> Path:
+    """Returns where a GGUF file is on this machine, downloading it if it is on the Hub."""
+    here = Path(source).expanduser().is_file()
+    if here and revision != MAIN:
+        raise no_revision(f"the file {source}", revision)
+    on_hub = not here and hub_file(source) is not None
+    with refusals(source, revision):
+        return gguf_path(source, revision, near=on_hub and hub_is_near())
 
 
 def no_revision(what: str, revision: str) -> InputError:
@@ -230,7 +246,16 @@ def no_revision(what: str, revision: str) -> InputError:
 def check_source(source: str) -> None:
     """Raises PairError if a source is plainly a path, and no model is there."""
     path = Path(source).expanduser()
+    if is_gguf(source):
+        return
     if path.is_dir():
+        files = sorted(file.name for file in path.glob(f"*{SUFFIX}"))
+        if files and not (path / "config.json").is_file():
+            raise PairError(
+                f"the folder {source!r} holds a model as GGUF",
+                hint=f"name the file: {path / files[0]}"
+                + (f", or another of {len(files)}" if len(files) > 1 else ""),
+            )
         if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise PairError(
                 f"the folder {source!r} holds no model",
@@ -238,7 +263,9 @@ def check_source(source: str) -> None:
             )
         return
     if path.exists():
-        raise PairError(f"{source!r} is a file, not a model folder", hint="give its folder")
+        raise PairError(
+            f"{source!r} is a file, not a model folder", hint="give its folder, or a .gguf file"
+        )
     if source.startswith(("/", ".", "~")) or source.count("/") != 1:
         raise PairError(
             f"there is no folder {source!r}",
@@ -262,8 +289,9 @@ def load_config(source: str, revision: str, loading: Loading) -> Any:
             hint="give its base model, and this as the adapter: --adapter, adapter=",
         )
     with refusals(source, revision):
+        name, options = where(source, revision)
         config = AutoConfig.from_pretrained(
-            source, **where(source, revision), trust_remote_code=loading.trust_remote_code
+            name, **options, trust_remote_code=loading.trust_remote_code
         )
     if getattr(config, "is_encoder_decoder", False):
         raise PairError(
@@ -282,9 +310,13 @@ def load_tokenizer(source: str, revision: str, loading: Loading) -> Any:
     from transformers import AutoTokenizer
 
     with refusals(source, revision):
-        return AutoTokenizer.from_pretrained(
-            source, **where(source, revision), trust_remote_code=loading.trust_remote_code
+        name, options = where(source, revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, **options, trust_remote_code=loading.trust_remote_code
         )
+    if is_gguf(source):
+        return only_own(tokenizer, read_header(local_file(source, revision)).ids)
+    return tokenizer
 
 
 def load_model(source: str, revision: str, loading: Loading) -> Any:
@@ -295,12 +327,22 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
         BacoError: If quantisation is asked for and its package is missing.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils.quantization_config import GgufConfig
 
     if loading.shapes_only:
         return _hollow_model(source, revision, loading)
-    config = load_config(source, revision, loading)
-    _check_folder(Path(source).expanduser(), config)
     options: dict[str, Any] = {}
+    if is_gguf(source):
+        if loading.quantised:
+            raise InputError(
+                f"{source} is quantised, and its weights are unpacked: they cannot be quantised "
+                "again while loading",
+                hint="leave out 8-bit and 4-bit loading, or give the original checkpoint",
+            )
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    else:
+        config = load_config(source, revision, loading)
+        _check_folder(Path(source).expanduser(), config)
     if loading.quantised:
         if getattr(config, "quantization_config", None):
             raise InputError(
@@ -311,10 +353,12 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
             load_in_8bit=loading.load_in_8bit, load_in_4bit=loading.load_in_4bit
         )
         options["device_map"] = {"": loading.torch_device}
-    with LOADING, refusals(source, revision), _quiet(local=Path(source).expanduser().is_dir()):
+    local = is_gguf(source) or Path(source).expanduser().is_dir()
+    with LOADING, refusals(source, revision), _quiet(local=local):
+        name, place = where(source, revision)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
-            **where(source, revision),
+            name,
+            **place,
             dtype=loading.torch_dtype,
             attn_implementation=loading.attention,
             trust_remote_code=loading.trust_remote_code,

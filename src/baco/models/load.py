@@ -28,10 +28,12 @@ from baco.models.checkpoints import (
     load_config,
     load_model,
     load_tokenizer,
+    local_file,
     no_revision,
     where,
 )
 from baco.models.endpoint import PREFIX, Endpoint
+from baco.models.gguf import is_gguf, read_header
 from baco.models.hf import HFPartner
 from baco.models.known import BasePrompt, label_of
 from baco.models.remote import RemotePartner, names_of
@@ -85,6 +87,9 @@ class Checkpoint:
             return cls(source.label, found, None, None, tokens, revision, source)
         if isinstance(source, str | Path):
             name = str(source)
+            check_source(name)
+            if is_gguf(name):
+                name, revision = str(local_file(name, revision)), MAIN
             config = load_config(name, revision, loading)
             return cls(
                 label_of(name),
@@ -161,17 +166,21 @@ class Checkpoint:
 
     def ends(self) -> set[int]:
         """Returns the ids that end a response, as far as known before the weights are loaded."""
-        return end_ids(self.tokenizer, self.config, self._generation_config())
+        found = end_ids(self.tokenizer, self.config, self._generation_config())
+        if self.model is None and is_gguf(self.source):
+            found |= read_header(Path(self.source)).ends
+        return found
 
     def _generation_config(self) -> Any:
         if self.model is not None:
             return self.model.generation_config
+        if is_gguf(self.source):
+            return None  # the header says what there is
         from transformers import GenerationConfig
 
         try:
-            return GenerationConfig.from_pretrained(
-                self.source, **where(self.source, self.revision)
-            )
+            name, options = where(self.source, self.revision)
+            return GenerationConfig.from_pretrained(name, **options)
         except OSError as error:
             if (Path(self.source) / "generation_config.json").is_file():
                 raise PairError(

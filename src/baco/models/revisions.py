@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,23 @@ def revision_of(source: str, config: Any) -> str:
         config: The model's configuration.
 
     Returns:
-        For the Hub the start of the commit; for a folder a hash of its weights' sizes, beginnings
-        and ends (hashing gigabytes whole would take longer than loading them); else ``unknown``.
+        For the Hub the start of the commit; for a folder or a file a hash of its weights' sizes,
+        beginnings and ends (hashing gigabytes whole would take longer than loading them); else
+        ``unknown``.
     """
     folder = Path(source).expanduser()
     if source and folder.is_dir():
-        return _folder_hash(folder)
+        names = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "tokenizer.json")
+        return _hash(sorted({path for name in names for path in folder.glob(name)}))
+    if source and folder.is_file():
+        return _hash([folder])
     commit = getattr(config, "_commit_hash", None)
     return str(commit)[:12] if commit else "unknown"
 
 
-def _folder_hash(folder: Path) -> str:
+def _hash(paths: Sequence[Path]) -> str:
     state = hashlib.blake2b(digest_size=6)
-    names = ("*.safetensors", "*.bin", "config.json", "adapter_config.json", "tokenizer.json")
-    for path in sorted({path for name in names for path in folder.glob(name)}):
+    for path in paths:
         size = path.stat().st_size
         state.update(f"{path.name}\x00{size}\x00".encode())
         with path.open("rb") as file:

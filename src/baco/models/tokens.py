@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
 import json
 import re
+import tempfile
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from baco import __version__
 from baco.engine.lazy import torch
-from baco.engine.units import UnitTable
+from baco.engine.units import TokenTables, UnitTable, token_tables
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import PairError
+from baco.models.folders import cache_folder
 from baco.models.function_words import FUNCTION_WORDS
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
@@ -32,8 +39,117 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
+class Tables(NamedTuple):
+    """What is known of each token of a tokenizer, ends of answers aside.
+
+    Attributes:
+        tokens: Its bytes; empty for special tokens and unused ids.
+        units: What the unit state machine knows of it.
+        formatting: `is_formatting`, bool [vocabulary].
+        function_words: `is_function_word`, bool [vocabulary].
+    """
+
+    tokens: list[bytes]
+    units: TokenTables
+    formatting: torch.Tensor
+    function_words: torch.Tensor
+
+
+def tables_of(tokenizer: Any) -> Tables:
+    """Returns the tables of a tokenizer: worked out once, then read from the user's cache.
+
+    Raises:
+        PairError: If the tokenizer is of a kind whose bytes are not known, or loses text.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    key = "" if backend is None else _content(tokenizer)
+    if key in _KNOWN:
+        return _KNOWN[key]
+    found = read_tables(key) if key else None
+    if found is None:
+        found = tables_over(_token_bytes(tokenizer))
+        if len(found.tokens) >= LARGE:
+            write_tables(key, found)
+    while len(_KNOWN) >= 4:
+        del _KNOWN[next(iter(_KNOWN))]
+    _KNOWN[key] = found
+    return found
+
+
+def tables_over(tokens: Sequence[bytes]) -> Tables:
+    """Works out the tables of the bytes of all token ids."""
+    return Tables(
+        list(tokens),
+        token_tables(tokens),
+        torch.tensor([is_formatting(b) for b in tokens], dtype=torch.bool),
+        torch.tensor([is_function_word(b) for b in tokens], dtype=torch.bool),
+    )
+
+
+_KNOWN: dict[str, Tables] = {}
+
+LARGE = 8192
+"""Vocabularies from this size on are kept on disk; smaller ones are read in no time."""
+
+
+def _content(tokenizer: Any) -> str:
+    """A hash of all that the tables come from, this code included."""
+    state = hashlib.blake2b(digest_size=16)
+    special = sorted(i for i in special_ids(tokenizer) if i is not None)
+    code = (_VERSION, __version__, unicodedata.unidata_version)
+    for part in (tokenizer.backend_tokenizer.to_str(), repr((special, *code))):
+        state.update(part.encode())
+    return state.hexdigest()
+
+
+_VERSION = 1
+"""Raised when the same tokenizer gets other tables."""
+
+
+def _file(key: str) -> Path:
+    return cache_folder() / "tokens" / f"{key}.safetensors"
+
+
+def read_tables(key: str) -> Tables | None:
+    """Reads tables that were worked out before; None where there are none that can be read."""
+    from safetensors.torch import load_file
+
+    try:
+        held = load_file(_file(key))
+        data, ends = held["bytes"].numpy().tobytes(), held["ends"].tolist()
+        tokens = [data[a:b] for a, b in itertools.pairwise([0, *ends])]
+        units = TokenTables(*(held[name] for name in TokenTables._fields))
+        return Tables(tokens, units, held["formatting"], held["function_words"])
+    except Exception:  # it is not there, or cut off, or somebody else's
+        return None
+
+
+def write_tables(key: str, tables: Tables) -> None:
+    """Keeps tables for the next time, where that is possible."""
+    from safetensors.torch import save_file
+
+    held = {
+        "bytes": torch.frombuffer(bytearray(b"".join(tables.tokens)), dtype=torch.uint8),
+        "ends": torch.tensor([len(t) for t in tables.tokens]).cumsum(0),
+        "formatting": tables.formatting,
+        "function_words": tables.function_words,
+        **tables.units._asdict(),
+    }
+    path = _file(key)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as work:
+            save_file(held, Path(work) / path.name)
+            (Path(work) / path.name).replace(path)
+
+
 def token_bytes(tokenizer: Any) -> list[bytes]:
-    """Returns the bytes that each token id stands for.
+    """Returns the bytes that each token id stands for; arguments and errors as of `tables_of`."""
+    return tables_of(tokenizer).tokens
+
+
+def _token_bytes(tokenizer: Any) -> list[bytes]:
+    """Works out the bytes that each token id stands for.
 
     Args:
         tokenizer: A fast tokenizer of transformers (byte-level BPE, or SentencePiece-like).
@@ -178,7 +294,7 @@ def vocabulary_of(
     Raises:
         PairError: If there is no end token, or the tokenizer is of an unknown kind.
     """
-    return vocabulary_over(token_bytes(tokenizer), ends, device)
+    return _vocabulary(tables_of(tokenizer), ends, device)
 
 
 def vocabulary_over(
@@ -194,22 +310,26 @@ def vocabulary_over(
     Raises:
         PairError: If there is no end token.
     """
-    end_ids = {i for i in ends if 0 <= i < len(tokens)}
+    return _vocabulary(tables_over(tokens), ends, device)
+
+
+def _vocabulary(known: Tables, ends: Iterable[int], device: torch.device | str) -> Vocabulary:
+    size = len(known.tokens)
+    end_ids = {i for i in ends if 0 <= i < size}
     if not end_ids:
         raise PairError(
             "the pair has no end token", hint="set eos_token in the tokenizer or generation config"
         )
-
-    def table(values: list[bool]) -> torch.Tensor:
-        return torch.tensor(values, device=device)
-
+    is_end = torch.zeros(size, dtype=torch.bool)
+    is_end[sorted(end_ids)] = True
+    written = torch.tensor([bool(b) for b in known.tokens], dtype=torch.bool)
     return Vocabulary(
-        size=len(tokens),
-        units=UnitTable(tokens, end_ids, device),
-        is_end=table([i in end_ids for i in range(len(tokens))]),
-        allowed=table([i in end_ids or bool(b) for i, b in enumerate(tokens)]),
-        is_punctuation=table([i in end_ids or is_formatting(b) for i, b in enumerate(tokens)]),
-        is_function_word=table([is_function_word(b) for b in tokens]),
+        size=size,
+        units=UnitTable(known.units, end_ids, device),
+        is_end=is_end.to(device),
+        allowed=(is_end | written).to(device),
+        is_punctuation=(is_end | known.formatting).to(device),
+        is_function_word=known.function_words.to(device),
     )
 
 

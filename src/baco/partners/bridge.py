@@ -14,7 +14,7 @@ from typing import Any
 from baco.engine.lazy import torch
 from baco.engine.partner import Partner, RowCache, SequenceOfIds
 from baco.engine.penalties import Past
-from baco.engine.units import START, UnitTable
+from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
 from baco.errors import PairError
@@ -45,11 +45,10 @@ def bridge(
     """
     sides = (aligned.vocabulary, base.vocabulary)
     joined = [*tokens[1], *tokens[0]]
-    ends = torch.cat([v.is_end for v in sides]).nonzero().flatten().tolist()
     device = aligned.device
     vocabulary = Vocabulary(
         size=len(joined),
-        units=UnitTable(joined, ends, device),
+        units=aligned.vocabulary.units.beside(base.vocabulary.units),
         is_end=torch.cat([v.is_end.to(device) for v in sides]),
         allowed=torch.cat([v.allowed.to(device) for v in sides]),
         is_punctuation=torch.cat([v.is_punctuation.to(device) for v in sides]),

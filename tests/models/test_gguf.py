@@ -1,0 +1,200 @@
+"""GGUF files: they load as the model they were made of, and are refused in one line each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baco.cli import run
+from baco.errors import BacoError, InputError, UnsupportedError
+from baco.models.gguf import hub_file, is_gguf, read_header
+from baco.models.known import bundled_folder
+from baco.pair import Pair, load
+from support.gguf_files import write_gguf, write_model
+
+pytest.importorskip("gguf")
+
+ASK = "Suggest a summer trip destination."
+
+
+@pytest.fixture(scope="module")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The bundled pair as GGUF files."""
+    root = tmp_path_factory.mktemp("gguf")
+    for name in ("base", "aligned"):
+        write_model(bundled_folder(name), root / f"{name}.gguf")
+    return root / "base.gguf", root / "aligned.gguf"
+
+
+@pytest.fixture(scope="module")
+def tiny_gguf(tiny_files: tuple[Path, Path]) -> Pair:
+    return load(",".join(map(str, tiny_files)), device="cpu")
+
+
+def test_a_file_is_the_model_it_was_made_of(tiny_gguf: Pair) -> None:
+    """Weights, tokenizer, chat template and ends: the same samples as from the folders."""
+    bundled = load("tiny")
+    for prompt in (ASK, "Pick a lucky number between 1 and 60."):
+        found, wanted = (
+            pair.generate(prompt, n=4, router="p-punc@0.3", max_new_tokens=40)
+            for pair in (tiny_gguf, bundled)
+        )
+        assert [s.text for s in found] == [s.text for s in wanted]
+        assert [s.finish_reason for s in found] == [s.finish_reason for s in wanted]
+    assert tiny_gguf.one_tokenizer
+    assert tiny_gguf.base.vocabulary.end_ids == bundled.base.vocabulary.end_ids
+    assert "unknown" not in tiny_gguf.revision
+
+
+def test_a_file_beside_a_folder(tiny_files: tuple[Path, Path]) -> None:
+    pair = Pair(base=str(tiny_files[0]), aligned=bundled_folder("aligned"), device="cpu")
+    assert pair.one_tokenizer
+    assert pair.generate(ASK, n=1, max_new_tokens=4).samples[0].text
+
+
+def test_dry_run_tells_the_memory_from_the_header(
+    tiny_files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs = []
+    for pair in (",".join(map(str, tiny_files)), "tiny"):
+        assert run(["generate", ASK, "--pair", pair, "--dry-run", "--json"]) == 0
+        needs.append(json.loads(capsys.readouterr().out))
+    for name in ("memory_of_weights_bytes", "memory_of_a_row_bytes", "tokens", "rows"):
+        assert needs[0][name] == needs[1][name]
+
+
+def test_a_draft_from_a_file(tiny_gguf: Pair, tiny_files: tuple[Path, Path]) -> None:
+    texts = [
+        [s.text for s in tiny_gguf.generate(ASK, n=2, max_new_tokens=12, draft=draft)]
+        for draft in (None, str(tiny_files[1]))
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_names() -> None:
+    assert is_gguf("x.GGUF")
+    assert is_gguf("org/repo/file.gguf")
+    assert not is_gguf("org/repo-GGUF")
+    assert hub_file("org/repo/sub/file.gguf") == ("org/repo", "sub/file.gguf")
+    assert hub_file("./a/b/file.gguf") is None
+    assert hub_file("folder/file.gguf") is None
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+def refused(path: Path | str, aligned: Path | str | None = None) -> str:
+    with pytest.raises(BacoError) as caught:
+        Pair(base=path, aligned=aligned or bundled_folder("aligned"), device="cpu")
+    said = str(caught.value)
+    assert "\n" not in said
+    return said
+
+
+def test_no_file() -> None:
+    assert "there is no file './nowhere.gguf'" in refused("./nowhere.gguf")
+    assert "there is no file 'x.gguf'" in refused("x.gguf")
+
+
+def test_no_network() -> None:
+    said = refused("nobody/no-model/file.gguf")
+    assert "not on this machine and the Hub cannot be reached" in said
+
+
+def test_no_gguf_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_text("x")
+    assert "is not a GGUF file (download it again)" in refused(path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert "pointer of git-lfs (run `git lfs pull`" in refused(path)
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.02, 0.5, 0.999])
+def test_a_file_cut_short(share: float, tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tiny_files[0].read_bytes()
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(data[: max(8, int(len(data) * share))])
+    assert "is damaged or cut off (download it again)" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields", "said"),
+    [
+        ("clip", {"general.type": "mmproj"}, "is the vision part of a model"),
+        ("bert", {}, "is an embedding model"),
+        ("qwen3", {"qwen3.pooling_type": 3}, "is an embedding model"),
+        ("llama", {"general.type": "adapter"}, "is a LoRA adapter"),
+        ("rwkv7", {}, "the architecture 'rwkv7' of"),
+        ("t5", {}, "the architecture 't5' of"),
+        ("general", {}, "the architecture 'general' of"),
+        ("llama", {"split.count": 3}, "is one of 3 parts"),
+        ("llama", {}, "holds no tokenizer"),
+        ("llama", {"tokenizer.ggml.tokens": ["a"], "llama.rope.scaling.type": "yarn"}, "(yarn)"),
+    ],
+)
+def test_files_of_another_kind(
+    architecture: str, fields: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf", architecture, fields)
+    assert said in refused(path)
+
+
+def test_stretched_positions(tmp_path: Path) -> None:
+    path = write_gguf(
+        tmp_path / "m.gguf",
+        "llama",
+        {"tokenizer.ggml.tokens": ["a"]},
+        {"rope_freqs.weight": np.ones(4, np.float32)},
+    )
+    assert "rope_freqs" in refused(path)
+
+
+def test_an_unknown_type_of_weights(tmp_path: Path) -> None:
+    path = write_gguf(
+        tmp_path / "m.gguf",
+        "llama",
+        {"tokenizer.ggml.tokens": ["a"]},
+        {"token_embd.weight": np.ones((4, 32), np.float64)},
+    )
+    with pytest.raises(UnsupportedError, match=r"weights of the type F64, which cannot"):
+        read_header(path)
+
+
+def test_no_package(
+    tiny_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(tiny_files[0].read_bytes())  # a header that nobody has read yet
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    assert "needs the package 'gguf'" in refused(path)
+    assert "pip install 'baco[gguf]'" in refused(path)
+
+
+def test_not_quantised_twice(tiny_files: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match="cannot be quantised again"):
+        Pair(base=tiny_files[0], aligned=tiny_files[1], load_in_8bit=True, device="cpu")
+
+
+def test_a_base_model_as_aligned_side(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "base.gguf"
+    write_model(bundled_folder("base"), path, template="")
+    assert "has no chat template" in refused(tiny_files[0], path)
+
+
+def test_a_folder_that_holds_a_file(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "m.gguf").write_bytes(b"GGUF")
+    said = refused(folder)
+    assert f"the folder {str(folder)!r} holds a model as GGUF (name the file: " in said
+    assert "m.gguf" in said
+
+
+def test_an_adapter_folder_as_a_model(tmp_path: Path) -> None:
+    said = refused(bundled_folder("lora"))
+    assert "holds an adapter, and no model" in said
+    assert "--adapter" in said

@@ -198,3 +198,20 @@ def test_an_adapter_folder_as_a_model(tmp_path: Path) -> None:
     said = refused(bundled_folder("lora"))
     assert "holds an adapter, and no model" in said
     assert "--adapter" in said
+
+
+def test_a_metric_s_model_from_a_file(tiny_files: tuple[Path, Path]) -> None:
+    from baco.metrics import score
+
+    group = {"prompt": ASK, "generations": ["Go to the sea.", "Visit the mountains."]}
+    values = [
+        score([group], "ppl", aligned=str(model), cache=False, offline=True).means["ppl"]
+        for model in (tiny_files[1], bundled_folder("aligned"))
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_a_plan_s_pair_from_files(tiny_files: tuple[Path, Path], tiny_gguf: Pair) -> None:
+    from baco.bench.cells import pair_revision
+
+    assert pair_revision(",".join(map(str, tiny_files))) == tiny_gguf.revision

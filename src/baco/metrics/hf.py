@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from baco.errors import InputError, PairError, missing_extra
 from baco.metrics.models import TOKENIZERS, FoundModel, find_model
 from baco.metrics.passes import ScoringOptions
 from baco.metrics.spec import Item
+from baco.models.gguf import only_own, read_header
 from baco.models.load_lock import LOADING
 from baco.models.sides import ChatTemplate
 from baco.prompts import Conversation, Message
@@ -60,11 +62,14 @@ def load_tokenizer(model: FoundModel) -> Any:
     if model.name in TOKENIZERS and not model.has("tokenizer_config.json"):
         model = find_model(TOKENIZERS[model.name], offline=model.local)
     try:
-        return AutoTokenizer.from_pretrained(model.location, **model.pinned)
+        found = AutoTokenizer.from_pretrained(model.location, **model.pinned)
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot load the tokenizer of {model.name}: {_first_line(error)}"
         ) from error
+    if model.file:
+        return only_own(found, read_header(Path(model.location, model.file)).ids)
+    return found
 
 
 @contextlib.contextmanager
@@ -89,6 +94,10 @@ def _load(auto: str, model: FoundModel, options: ScoringOptions, large: bool) ->
     import torch
     import transformers
 
+    unpacked = {}
+    if model.file:
+        config: Any = transformers.GgufConfig
+        unpacked["quantization_config"] = config(dequantize=True)
     try:
         with LOADING, _quiet():
             made, report = getattr(transformers, auto).from_pretrained(
@@ -96,6 +105,7 @@ def _load(auto: str, model: FoundModel, options: ScoringOptions, large: bool) ->
                 dtype=getattr(torch, dtype_of(options, large)),
                 output_loading_info=True,
                 **model.pinned,
+                **unpacked,
             )
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the model {model.name}: {_first_line(error)}") from error

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baco.errors import BacoError, InputError, missing_extra
+from baco.models.gguf import is_gguf, read_header
+from baco.models.revisions import revision_of
 
 DEFAULTS = {
     "encoder": "sentence-transformers/all-mpnet-base-v2",
@@ -46,12 +48,14 @@ class FoundModel:
         location: Local folder, or hub id.
         revision: Commit on the hub, or a digest of the files of a local folder.
         local: Whether the location is a folder.
+        file: The GGUF file in that folder, if it is one.
     """
 
     name: str
     location: str
     revision: str
     local: bool
+    file: str = ""
 
     @property
     def label(self) -> str:
@@ -61,10 +65,14 @@ class FoundModel:
     @property
     def pinned(self) -> dict[str, str | bool]:
         """Arguments for ``from_pretrained`` that pin the revision."""
+        if self.file:
+            return {"local_files_only": True, "gguf_file": self.file}
         return {"local_files_only": True} if self.local else {"revision": self.revision}
 
     def has(self, file: str) -> bool:
         """Whether the model holds a file."""
+        if self.file:
+            return False
         if self.local:
             return (Path(self.location) / file).is_file()
         from huggingface_hub import file_exists
@@ -87,6 +95,12 @@ def find_model(name: str, offline: bool) -> FoundModel:
     """
     if name == BUNDLED:
         return _bundled()
+    if is_gguf(name):
+        from baco.models.checkpoints import local_file
+
+        path = local_file(name, "main").resolve()
+        _ = read_header(path)
+        return FoundModel(name, str(path.parent), revision_of(str(path), None), True, path.name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not any(

@@ -252,6 +252,20 @@ class HFPartner(Partner):
         self.recomputes = why
         self.abilities = self.abilities._replace(rewinds=False)
 
+    @property
+    def weights(self) -> object:
+        """The model: one that plays both sides is there once."""
+        return self.model
+
+    def shared_cache(self, other: Partner) -> RowCache | None:
+        """Returns a cache of this side's rows (even) and another's (odd) on the same model.
+
+        None if the other is this side itself or another model, or no cache serves.
+        """
+        if other is self or not isinstance(other, HFPartner) or other.model is not self.model:
+            return None
+        return HFCache(self) if self.abilities.rewinds and other.abilities.rewinds else None
+
     def new_cache(self) -> RowCache:
         """Returns an empty cache for a new batch."""
         return HFCache(self) if self.abilities.rewinds else RecomputeCache(self)

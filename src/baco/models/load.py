@@ -122,6 +122,16 @@ class Checkpoint:
             model = load_model(self.source, self.revision, loading)
         return model
 
+    def is_also(self, other: Checkpoint) -> bool:
+        """Whether another one is the same weights, which need not be loaded again."""
+        if self.model is not None or other.model is not None:
+            return self.model is other.model
+        if self.endpoint or other.endpoint:
+            return False
+        here, there = (Path(side.source).expanduser() for side in (self, other))
+        same = self.source == other.source or (here.exists() and here.resolve() == there.resolve())
+        return same and self.revision == other.revision
+
     def place(self, model: Any, loading: Loading) -> torch.device:
         """Returns where the model is, or will be; what a server says comes to the CPU."""
         if self.endpoint:
@@ -266,7 +276,10 @@ def load_sides(
     tokens = token_bytes(first.tokenizer), token_bytes(second.tokenizer)
     encoders = side_encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
     boundaries = (template.boundary if base_prompt == "plain" else "", "")
-    models = (first.load(loading.of_side(0)), second.load(loading.of_side(1)))
+    model = first.load(loading.of_side(0))
+    devices = [loading.of_side(k).torch_device for k in (0, 1)]
+    twice = not base_weights and devices[0] == devices[1] and first.is_also(second)
+    models = (model, model if twice else second.load(loading.of_side(1)))
     if base_weights:
         from baco.models.interpolate import mix_base
 

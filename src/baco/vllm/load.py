@@ -12,6 +12,7 @@ from typing import Any
 
 from baco.errors import BacoError, InputError, UnknownNameError, UnsupportedError
 from baco.models.checkpoints import Loading, check_source, load_model, load_tokenizer, where
+from baco.models.gguf import is_gguf
 from baco.models.known import BasePrompt
 from baco.models.load import Checkpoint, plain_template, side_encoders
 from baco.models.revisions import revision_of
@@ -97,6 +98,11 @@ def load_vllm_pair(
         )
     if not isinstance(base, str) or not isinstance(aligned, str | None):
         raise InputError("vLLM loads models itself", hint="give Hub ids or folders")
+    if any(is_gguf(source) for source in (base, aligned or "")):
+        raise UnsupportedError(
+            "a pair in vLLM cannot be of GGUF files",
+            hint="give the original checkpoints, or leave out --engine vllm",
+        )
     if options:  # to know them, vLLM is imported
         _check_options(options)
     revisions = (base_revision or revision, aligned_revision or revision)

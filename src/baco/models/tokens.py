@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from baco import __version__
 from baco.engine.lazy import torch
 from baco.engine.units import TokenTables, UnitTable, token_tables
 from baco.engine.vocabulary import Vocabulary
@@ -96,7 +95,7 @@ def _content(tokenizer: Any) -> str:
     """A hash of all that the tables come from, this code included."""
     state = hashlib.blake2b(digest_size=16)
     special = sorted(i for i in special_ids(tokenizer) if i is not None)
-    code = (_VERSION, __version__, unicodedata.unidata_version)
+    code = (_VERSION, unicodedata.unidata_version)
     for part in (tokenizer.backend_tokenizer.to_str(), repr((special, *code))):
         state.update(part.encode())
     return state.hexdigest()

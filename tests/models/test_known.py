@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from baco.errors import PairError
-from baco.models.known import check_pair_name
+from baco.cli import run
+from baco.errors import InputError, PairError
+from baco.models.known import add_pair, bundled_folder, check_pair_name, known_pair, own_file
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,60 @@ def test_one_model_where_a_pair_is_needed(
 def test_names_and_couples_pass() -> None:
     check_pair_name("tiny")
     check_pair_name("my/base,my/aligned")
+
+
+# --- pairs of the user's own ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("BACO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_a_pair_of_one_s_own_is_kept_and_used(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, aligned, lora = (str(bundled_folder(name)) for name in ("base", "aligned", "lora"))
+    assert run(["pairs", "add", "mine", base, aligned]) == 0
+    assert run(["pairs", "add", "mine-2", base, "--adapter", lora]) == 0
+    assert "use it: --pair mine-2" in capsys.readouterr().out
+    found = known_pair("mine")
+    assert (found.base, found.aligned) == (base, aligned)
+    assert found.parameters == known_pair("tiny").parameters
+    assert known_pair("mine-2").adapter == lora
+    assert run(["pairs"]) == 0
+    assert "mine-2" in capsys.readouterr().out
+    asked = ["generate", "Name a pet.", "-n", "1", "--max-new-tokens", "4", "--pair"]
+    assert run([*asked, "mine"]) == 0
+
+
+def test_paths_are_kept_whole_and_names_of_the_hub_as_they_are(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = tmp_path / 'a "model" \U0001f600'
+    odd.mkdir()
+    add_pair("mine", odd.name, "my/aligned")
+    assert known_pair("mine").base == str(odd.resolve())
+    assert known_pair("mine").aligned == "my/aligned"
+    assert known_pair("mine").parameters == 0
+
+
+def test_names_that_cannot_be(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, says in (("tiny", "already"), ("a,b", "is no name"), ("a~0.5", "is no name")):
+        with pytest.raises(InputError, match=says):
+            add_pair(name, "my/base", "my/aligned")
+    assert run(["pairs", "add", "mine", "my/base"]) == 2
+    assert "needs an aligned model or an adapter" in capsys.readouterr().err
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "[mine]\nabout = 1", "mine = 3", "[mine]\nbase = 'x'\nz = 1"]
+)
+def test_a_broken_list_is_said(home: Path, text: str) -> None:
+    home.mkdir()
+    own_file().write_text(text)
+    with pytest.raises(InputError, match="cannot read your pairs in"):
+        known_pair("tiny")

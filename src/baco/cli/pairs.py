@@ -10,7 +10,7 @@ import typer
 from baco.cli.table import print_json, print_table
 from baco.errors import InputError
 from baco.models.fetched import FETCHED
-from baco.models.known import BUNDLED, KnownPair, known_pair, known_pairs
+from baco.models.known import BUNDLED, KnownPair, add_pair, known_pair, known_pairs
 from baco.registry import load_function
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -68,6 +68,32 @@ def pairs(
         "\nMemory is that of both models' weights in bfloat16; in float32, the default on a CPU, "
         "it is twice that.\nAny other pair: --pair BASE,ALIGNED with Hub ids or folders."
     )
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="What to call the pair.", show_default=False)],
+    base: Annotated[
+        str, typer.Argument(help="The base model: a Hub id, folder or file.", show_default=False)
+    ],
+    aligned: Annotated[
+        str | None,
+        typer.Argument(help="The aligned model, in the same forms.", show_default=False),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="A LoRA adapter in place of the aligned model.", show_default=False),
+    ] = None,
+) -> None:
+    """Keeps a pair of yours under a name."""
+    if (aligned is None) == (adapter is None):
+        raise InputError(
+            "a pair needs an aligned model or an adapter, one of the two",
+            hint="baco pairs add NAME BASE ALIGNED, or NAME BASE --adapter ADAPTER",
+        )
+    second = aligned or adapter or ""
+    path = add_pair(name, base, second, adapter=adapter is not None)
+    print(f"{name} is kept in {path}; use it: --pair {name}")
 
 
 @app.command()
@@ -129,5 +155,7 @@ def _licence(pair: KnownPair) -> str:
 
 
 def _memory(pair: KnownPair) -> str:
+    if not pair.parameters:
+        return "unknown"
     gigabytes = pair.memory_gb()
     return f"{gigabytes:.1f} GB" if gigabytes >= 0.1 else f"{gigabytes * 1000:.0f} MB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from baco.errors import PairError, UnknownNameError
+from baco.errors import InputError, PairError, UnknownNameError, first_line
 from baco.models.fetched import FETCHED, fetched_folder
+from baco.models.folders import data_folder
 
 BUNDLED = "bundled:"
 
@@ -29,9 +31,9 @@ class KnownPair:
         base: Hub id; or ``bundled:`` or ``fetched:`` and a model's name.
         aligned: The same for the aligned side; empty if there is an adapter.
         adapter: A LoRA adapter that makes the aligned side out of the base model, or empty.
-        licence: The licence of the weights.
+        licence: The licence of the weights; empty if it is not known.
         gated: Whether the Hub asks for a licence to be accepted first.
-        parameters: Weights of each side.
+        parameters: Weights of each side; 0 if it is not known.
         revision: Branch, tag or commit on the Hub.
         base_prompt: How the base side is prompted.
         template: Parts of the plain template that differ from the default.
@@ -40,7 +42,7 @@ class KnownPair:
     name: str
     about: str
     base: str
-    licence: str
+    licence: str = ""
     aligned: str = ""
     adapter: str = ""
     gated: bool = False
@@ -98,11 +100,71 @@ def label_of(source: str) -> str:
     return f"the bundled {path.name!r}" if path.parent == bundled_folder() else source
 
 
-@cache
 def known_pairs() -> Mapping[str, KnownPair]:
-    """Returns every known pair by name, in the order of `pairs.toml`."""
+    """Returns every known pair by name: those of `pairs.toml` in its order, then the user's own."""
+    return {**_shipped_pairs(), **own_pairs()}
+
+
+@cache
+def _shipped_pairs() -> Mapping[str, KnownPair]:
     text = files("baco").joinpath("pairs.toml").read_text(encoding="utf-8")
     return {name: _read(name, entry) for name, entry in tomllib.loads(text).items()}
+
+
+def own_file() -> Path:
+    """Where a user's own pairs are."""
+    return data_folder() / "pairs.toml"
+
+
+def own_pairs() -> dict[str, KnownPair]:
+    """Returns the user's own pairs.
+
+    Raises:
+        InputError: If their file cannot be read.
+    """
+    path = own_file()
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {name: _read(name, entry) for name, entry in entries.items()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise InputError(
+            f"cannot read your pairs in {path}: {first_line(error)}",
+            hint="mend it by hand, or delete it",
+        ) from error
+
+
+def add_pair(name: str, base: str, aligned: str, *, adapter: bool = False) -> Path:
+    """Keeps a pair of the user's under a name.
+
+    Args:
+        name: Its name, of letters, digits, dots and dashes.
+        base: Hub id, folder or file of the base model; what is on this machine is kept by its
+            whole path.
+        aligned: The same for the aligned model, or the adapter.
+        adapter: Whether it is an adapter on the base model.
+
+    Returns:
+        The file that holds it.
+
+    Raises:
+        InputError: If the name is taken or is none.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"{name!r} is no name for a pair", hint="use letters, digits, . and -")
+    if name in known_pairs():
+        raise InputError(f"there is a pair {name!r} already", hint="choose another name")
+    places = [Path(source).expanduser() for source in (base, aligned)]
+    base, aligned = (
+        str(place.resolve()) if place.exists() else source
+        for place, source in zip(places, (base, aligned), strict=True)
+    )
+    entry = {"about": "yours", "base": base, "adapter" if adapter else "aligned": aligned}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]
+    path = own_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n".join([f"[{json.dumps(name)}]", *lines, "", ""]))
+    return path
 
 
 def _read(name: str, entry: dict[str, Any]) -> KnownPair:
@@ -116,7 +178,6 @@ def _bundled_parameters(source: str) -> int:
     path = bundled_folder(source.removeprefix(BUNDLED)) / "model.safetensors"
     if not path.is_file():
         return 0
-    import json
     import math
 
     with path.open("rb") as file:

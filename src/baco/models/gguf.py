@@ -167,7 +167,7 @@ def _check_kind(
     path: Path, architecture: str, metadata: Mapping[str, Any], names: tuple[str, ...]
 ) -> None:
     """Refuses what is not one whole language model of an architecture that is read in full."""
-    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+    from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
     from transformers.integrations.gguf.gguf_tokenizer_mapping import (
         GGUF_PRE_TOKENIZER_SPLITS as _SPLITS,
     )

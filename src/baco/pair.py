@@ -18,6 +18,8 @@ from baco.errors import InputError, UnknownNameError, UnsupportedError
 from baco.group import Group, Sample
 from baco.methods.base import Chunk, Done, Setting, Task, Update, tasks_for
 from baco.methods.filters import Filter
+from baco.methods.rollouts import Rollout, rollouts
+from baco.methods.rollouts import check as check_law
 from baco.methods.running import run
 from baco.methods.settings import GenerateSettings, make_setting
 from baco.models.checkpoints import Loading
@@ -276,6 +278,35 @@ class Pair(Models):
         """
         tasks = tasks_for([conversation_of(prompt, system)], n)
         return Stream(self.run(tasks, self._setting(settings, n), keep=keep))
+
+    def rollouts(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        n: int = 10,
+        *,
+        system: str | None = None,
+        **settings: Unpack[GenerateSettings],
+    ) -> Iterator[Rollout]:
+        """Answers prompts and tells the law of every token: for training and for weights.
+
+        Args:
+            prompt: As in `generate`.
+            n: As in `generate`.
+            system: As in `generate`.
+            **settings: As in `generate`.
+
+        Returns:
+            Roll-outs in the order in which they are finished, see `baco.methods.rollouts`.
+
+        Raises:
+            InputError: As `generate`; or if the settings change the law (see there).
+            UnsupportedError: If the law of the method or router has no closed form.
+        """  # fmt: skip
+        prompts = [prompt] if _is_single(prompt) else list(prompt)
+        conversations = [conversation_of(p, system) for p in prompts]  # type: ignore[arg-type]
+        setting = self._setting(settings, n)
+        check_law(self, setting)
+        return rollouts(self, tasks_for(conversations, n), setting)
 
     def _setting(self, settings: GenerateSettings, n: int) -> Setting:
         try:

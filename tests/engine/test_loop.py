@@ -61,6 +61,7 @@ def test_every_router_equals_the_oracle(spec: str, how: Warp) -> None:
 
 BLENDS = [
     Blend("linear", 0.5), Blend("linear", 0.9), Blend("geometric", 0.3), Blend("contrast", 0.5),
+    Blend("overlap", 0.0), Blend("overlap", 0.6), Blend("overlap", 1.0),
 ]  # fmt: skip
 
 

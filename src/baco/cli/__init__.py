@@ -21,6 +21,8 @@ from baco.errors import BacoError, UnknownNameError, first_line
 
 COMMANDS = (
     "generate",
+    "rollouts",
+    "extract-adapter",
     "pairs",
     "router",
     "routers",
@@ -38,12 +40,16 @@ COMMANDS = (
 _UsageError: Any = typer.BadParameter.__mro__[2]
 
 
+def _module(name: str) -> str:
+    return f"baco.cli.{name.replace('-', '_')}"
+
+
 class LazyGroup(TyperGroup):
     """Finds commands by the names of their modules."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Lists the commands."""
-        return [name for name in COMMANDS if find_spec(f"baco.cli.{name}")]
+        return [name for name in COMMANDS if find_spec(_module(name))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Imports a command.
@@ -54,7 +60,7 @@ class LazyGroup(TyperGroup):
         names = self.list_commands(ctx)
         if cmd_name not in names:
             raise UnknownNameError("command", cmd_name, names)
-        command = typer.main.get_command(import_module(f"baco.cli.{cmd_name}").app)
+        command = typer.main.get_command(import_module(_module(cmd_name)).app)
         command.name = cmd_name
         return command
 

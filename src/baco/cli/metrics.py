@@ -186,6 +186,31 @@ def score_file(
         typer.echo(line, err=True)
 
 
+@app.command("noveltybench")
+def noveltybench(
+    file: Annotated[Path, typer.Argument(help="One subset's groups, with ids; as for score.")],
+    name: Annotated[
+        str, typer.Option("--model", help="What to call the system.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.", show_default=False)],
+    metric: Annotated[
+        str, typer.Option(help="Whose classes and marks: nb_utility, or a variant of it.")
+    ] = "nb_utility",
+    role: Annotated[
+        list[str] | None, typer.Option(help="ROLE=MODEL, as --model of baco metrics score.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="As of baco metrics score.")] = "auto",
+) -> None:
+    """Writes a submission to NoveltyBench's leaderboard for one subset: four files."""
+    from baco.cli.table import print_json
+    from baco.metrics.novelty import write_submission
+    from baco.metrics.passes import ScoringOptions
+
+    options = ScoringOptions(models=_models(role or []), device=device)
+    told = write_submission(_groups(file), out, model=name, metric=metric, options=options)
+    print_json(told)
+
+
 def _groups(file: Path) -> list[Generations]:
     """Reads groups from a file or from a store of the bench."""
     from baco.bench.store import is_store

@@ -1,7 +1,8 @@
 """Blends of two models' next-token distributions into one: the logit ensembles.
 
 Paper: §4 (logit ensemble), as the linear mixture and as the geometric one, which is linear in the
-logits; and contrastive extrapolation (arXiv 2309.09117).
+logits; contrastive extrapolation (arXiv 2309.09117); and a mixture whose weight follows the two
+distributions, as DIVERSED has one (arXiv 2604.07622) whose weight is learned, and ours is not.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ class Blend(NamedTuple):
     Attributes:
         kind: ``linear``: w P_aligned + (1 - w) P_base. ``geometric``: P_aligned^w P_base^(1-w),
             normalised. ``contrast``: P_aligned^(1+w) P_base^(-w) over the tokens that are
-            plausible to the aligned model, normalised.
+            plausible to the aligned model, normalised. ``overlap``: (1 - v) P_aligned + v P_base
+            with v = w sum(min(P_aligned, P_base)): the base model speaks as far as both agree.
         weight: w; in [0, 1] but for ``contrast``, where it is at least 0.
     """
 
-    kind: Literal["linear", "geometric", "contrast"]
+    kind: Literal["linear", "geometric", "contrast", "overlap"]
     weight: float
 
 
@@ -46,6 +48,10 @@ def blend(base: torch.Tensor, aligned: torch.Tensor, how: Blend) -> torch.Tensor
         # What the base model holds impossible is not therefore infinitely good.
         difference = (aligned - base.clamp(min=torch.finfo(base.dtype).min)).masked_fill(lost, 0)
         return torch.log_softmax((aligned + weight * difference).masked_fill(lost, -torch.inf), -1)
+    if how.kind == "overlap":
+        both = torch.minimum(aligned, base).exp().sum(-1, keepdim=True).clamp(max=1)
+        share = weight * both
+        return torch.logaddexp(aligned + (-share).log1p(), base + share.log())
     if weight in (0, 1):
         return aligned if weight else base
     if how.kind == "linear":

@@ -194,6 +194,10 @@ def _blend(base: Floats, aligned: Floats, how: Blend) -> Floats:
         mixed: Floats = w * aligned + (1 - w) * base
         return mixed
     out: Floats
+    if how.kind == "overlap":
+        v = w * np.minimum(aligned, base).sum()
+        out = (1 - v) * aligned + v * base
+        return out
     if how.kind == "geometric":
         out = aligned**w * base ** (1 - w)
     else:

@@ -8,14 +8,15 @@ from baco.methods import (
     decoding,
     ensembles,
     interpolate,
+    listing,
     models,
     nudging,
     prompting,
-)  # fmt: skip
+)
 from baco.methods.base import METHODS, Chunk, Done, Method, Sampling, Setting, Task, Update
 
 __all__ = ["METHODS", "Chunk", "Done", "Method", "Sampling", "Setting", "Task", "Update"]
 
-for _module in (models, interpolate, aaco, nudging, prompting, beams, decoding, ensembles):
+for _module in (models, interpolate, aaco, nudging, prompting, listing, beams, decoding, ensembles):
     for _method in _module.METHODS:
         METHODS.add(_method.name, _method)

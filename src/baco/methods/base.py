@@ -222,8 +222,7 @@ class Method:
         multiple: The group's size must be a multiple of this.
         top_p: The top-p it uses unless told otherwise.
         restarts: Whether it can draw short stops again.
-        mixes_weights: Whether it decodes with a model whose weights lie between the two; the
-            diversity of such a method can be calibrated.
+        mixes_weights: Whether it decodes with a model whose weights lie between the two.
         penalises: Whether it honours penalties, biases and XTC.
     """
 

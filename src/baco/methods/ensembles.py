@@ -34,7 +34,7 @@ def run_response_ensemble(
 
 
 def _run_blend(
-    kind: Literal["linear", "geometric", "contrast"],
+    kind: Literal["linear", "geometric", "contrast", "overlap"],
     pair: Models,
     tasks: Sequence[Task],
     setting: Setting,
@@ -65,6 +65,11 @@ def run_geometric(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iter
 def run_contrastive(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model's logits, moved further away from the base model's."""
     yield from _run_blend("contrast", pair, tasks, setting)
+
+
+def run_dynamic(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """A mixture of both models' probabilities; the base model weighs as much as the two agree."""
+    yield from _run_blend("overlap", pair, tasks, setting)
 
 
 _BOTH = PAIR_OF_MODELS | {ONE_TOKENIZER}
@@ -99,6 +104,17 @@ METHODS = (
         "weight of the aligned model",
         "§4, product of experts",
         run_geometric,
+        default=0.5,
+        low=0.0,
+        high=1.0,
+        needs=_BOTH,
+    ),
+    Method(
+        "dynamic-ensemble",
+        "ensemble",
+        "weight of the base model where both agree",
+        "after arXiv 2604.07622",
+        run_dynamic,
         default=0.5,
         low=0.0,
         high=1.0,

@@ -30,6 +30,12 @@ VERBALIZE = """\
 Give {k} different answers to this request, each with the probability that you would give it. \
 Write each on its own as <answer probability="0.1">the answer</answer>, and write nothing else."""
 
+ENUMERATE = """\
+{request}
+
+Give {n} different answers to this request, as a numbered list with one answer in each item. Write \
+nothing before or after the list."""
+
 SEED = """\
 {request}
 

@@ -110,8 +110,12 @@ def check_weights(base: Any, aligned: Any) -> None:
                 f"{list(other.shape)} in the aligned model",
                 hint=hint,
             )
+
+
+def _tell_differences(base: Any, aligned: Any) -> None:
+    """Says, when a model is made, what it has of one of the two only."""
     for name in _NEARLY:
-        one, other = (getattr(config, name, None) for config in configs)
+        one, other = (getattr(m.config.get_text_config(), name, None) for m in (base, aligned))
         if one != other:
             logger.warning(
                 "%s is %s in the base and %s in the aligned model; the mixed model has one of them",
@@ -211,6 +215,8 @@ def _make(models: Models, shelf: Shelf, alpha: float) -> Place:
             f"a model of mixed weights needs {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
             hint="use --dtype bfloat16, a LoRA pair (which needs nothing more), or a smaller pair",
         )
+    if not shelf.places:
+        _tell_differences(base, aligned)
     made = copy.deepcopy(pattern)
     mix(made, base, aligned, alpha)
     side = models.sides[1]
@@ -323,11 +329,12 @@ def mix_base(base: Any, aligned: Any, alpha: float) -> Any:
     Raises:
         InputError: As `check_weights`.
     """
-    check_weights(base, aligned)
     if getattr(base, "is_quantized", False) or getattr(aligned, "is_quantized", False):
         raise UnsupportedError(
             "quantised weights cannot be mixed", hint="leave out 8-bit and 4-bit loading"
         )
+    check_weights(base, aligned)
+    _tell_differences(base, aligned)
     if alpha == 0 or base.device.type == "meta":
         return base
     target = base if template_of(base, aligned) is base or _same_room(base, aligned) else None

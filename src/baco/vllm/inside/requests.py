@@ -358,7 +358,7 @@ def check(args: Mapping[str, Any]) -> None:
     try:
         _warps(args.get("baco_warps") or [_numbers(Warp())] * 2)
         kind, weight = args.get("baco_blend") or ("linear", 0.5)
-        if kind not in ("linear", "geometric", "contrast") or not math.isfinite(weight):
+        if kind not in ("linear", "geometric", "contrast", "overlap") or not math.isfinite(weight):
             raise ValueError
     except InputError:
         raise

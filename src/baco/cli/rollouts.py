@@ -74,7 +74,7 @@ def rollouts(
         "max_new_tokens": max_new_tokens, "seed": seed, "n": n,
     }  # fmt: skip
     loaded = load_pair(
-        pair, settings, adapter=adapter, device=device, dtype=dtype,
+        pair, settings, **({"adapter": adapter} if adapter else {}), device=device, dtype=dtype,
         **({"base_weights": base_weights} if base_weights else {}),
     )  # fmt: skip
     made = make(loaded.pair, tasks_for(conversations, n), loaded.setting)

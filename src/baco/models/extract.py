@@ -130,8 +130,8 @@ def extract(base: Any, aligned: Any, rank: int) -> tuple[Any, list[Loss]]:
         lost = difference - b @ a
         losses.append(Loss(name, float(difference.norm()), float(lost.norm())))
         if isinstance(new, nn.Embedding):  # x A^T B^T: PEFT keeps embeddings the other way round
-            _fill(layer.lora_embedding_A["default"], a)
-            _fill(layer.lora_embedding_B["default"], b)
+            _fill(layer.lora_embedding_A["default"], b.T)
+            _fill(layer.lora_embedding_B["default"], a.T)
         else:
             _fill(layer.lora_A["default"].weight, a)
             _fill(layer.lora_B["default"].weight, b)

@@ -83,7 +83,7 @@ def test_stop_strings_and_streams(pair, name):
     shown = dict.fromkeys(range(4), "")
     for index, text, _ in stream:
         shown[index] += text
-    assert list(shown.values()) == stream.group.texts
+    assert list(shown.values()) == [sample.text for sample in stream.group]
     for before, after in zip(group, stream.group, strict=True):
         assert "e" not in after.text
         if before.index == 0:  # later ones may have seen how the ones before ended

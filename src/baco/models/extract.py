@@ -8,6 +8,7 @@ kept whole too (`modules_to_save`). What the cut loses is measured.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,12 @@ def extract(base: Any, aligned: Any, rank: int) -> tuple[Any, list[Loss]]:
                 f"{len(theirs[name].weight)} in the aligned model",
                 hint="an adapter keeps the base model's tokens: use the two checkpoints as a pair",
             )
-    matrices = [name for name, m in base.named_modules() if isinstance(m, nn.Linear | nn.Embedding)]
+    biased = any(
+        module.bias is not None for module in base.modules() if isinstance(module, nn.Linear)
+    )
+    # PEFT cuts no embeddings where biases go along: then they are kept whole.
+    cut = nn.Linear if biased else nn.Linear | nn.Embedding
+    matrices = [name for name, module in base.named_modules() if isinstance(module, cut)]
     covered = {f"{name}.{kind}" for name in matrices for kind in ("weight", "bias")}
     whole = sorted(
         {
@@ -107,9 +113,6 @@ def extract(base: Any, aligned: Any, rank: int) -> tuple[Any, list[Loss]]:
             for name, _ in base.named_parameters(remove_duplicate=False)
             if name not in covered
         }
-    )
-    biased = any(
-        module.bias is not None for module in base.modules() if isinstance(module, nn.Linear)
     )
     config = peft.LoraConfig(
         r=rank,
@@ -120,7 +123,10 @@ def extract(base: Any, aligned: Any, rank: int) -> tuple[Any, list[Loss]]:
         task_type="CAUSAL_LM",
     )
     before = {name: p.detach().clone() for name, p in base.named_parameters(remove_duplicate=False)}
-    model: Any = peft.get_peft_model(base, config)
+    with warnings.catch_warnings():
+        # PEFT warns that tied layers and layers without a bias do not merge: nothing is merged.
+        warnings.simplefilter("ignore")
+        model: Any = peft.get_peft_model(base, config)
     made = dict(model.base_model.model.named_modules())
     losses = []
     for name in matrices:
@@ -171,6 +177,6 @@ def extract_folder(base: str, aligned: str, rank: int, out: Path) -> list[Loss]:
     models = [load_model(source, "main", loading) for source in (base, aligned)]
     tokenizer = load_tokenizer(aligned, "main", loading)
     model, losses = extract(models[0], models[1], rank)
-    model.save_pretrained(str(out))
+    model.save_pretrained(str(out), save_embedding_layers=False)  # the base model has them
     tokenizer.save_pretrained(str(out))
     return losses

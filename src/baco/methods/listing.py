@@ -38,7 +38,7 @@ _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _WRAPS = ("**", "__", "`", '"', "'", "“”", "‘’")
 
 
-class Item(NamedTuple):
+class ListItem(NamedTuple):
     """One answer of a list: where it stands, and what it says where that is spelled otherwise.
 
     Attributes:
@@ -60,7 +60,7 @@ class _Line(NamedTuple):
     kind: str
 
 
-def listed(text: str, *, cut_off: bool = False) -> list[Item]:
+def listed(text: str, *, cut_off: bool = False) -> list[ListItem]:
     """Reads a list.
 
     Args:
@@ -89,7 +89,7 @@ def listed(text: str, *, cut_off: bool = False) -> list[Item]:
     return items[:-1] if cut_off else items
 
 
-def _json(text: str) -> list[Item] | None:
+def _json(text: str) -> list[ListItem] | None:
     """The strings of a JSON list, perhaps of one that is cut off; None where there is none."""
     opened = re.search(r"\[\s*(?:\{[^{}\[\]\"]*)?\"", text)
     if opened is None:
@@ -110,11 +110,11 @@ def _json(text: str) -> list[Item] | None:
             said = json.loads(match[0], strict=False)
         except json.JSONDecodeError:
             continue
-        items.append(Item(*match.span(1), None if said == match[1] else said))
+        items.append(ListItem(*match.span(1), None if said == match[1] else said))
     if value is not None and all(isinstance(one, dict) for one in value):
         # Of objects the first text of each is the answer, what follows describes it.
         first = [next((v for v in one.values() if isinstance(v, str)), None) for one in value]
-        picked: list[Item] = []
+        picked: list[ListItem] = []
         rest = iter(items)
         for wanted in (v for v in first if v is not None):
             picked += [
@@ -180,7 +180,7 @@ def _plain(text: str, lines: Sequence[_Line]) -> list[tuple[int, int]]:
     return [(line.start, line.end) for line in lines]
 
 
-def _stripped(text: str, start: int, end: int) -> Item | None:
+def _stripped(text: str, start: int, end: int) -> ListItem | None:
     """An item without white space and marks around it; None if nothing is left."""
     while start < end and text[start].isspace():
         start += 1
@@ -195,7 +195,7 @@ def _stripped(text: str, start: int, end: int) -> Item | None:
             return _stripped(text, start + len(left), end - len(right))
     if body.endswith("**") and body.count("**") % 2:  # "**1. Rome**": opened before the number
         return _stripped(text, start, end - 2)
-    return Item(start, end) if body else None
+    return ListItem(start, end) if body else None
 
 
 def run_enumerate(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:

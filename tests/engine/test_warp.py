@@ -94,7 +94,7 @@ def test_ties_stay_together() -> None:
         ({"min_p": 2}, "min-p 2 is out of range"),
         ({"top_n_sigma": -1}, "top-n-sigma -1 is out of range"),
         ({"typical": 0}, "typical 0 is out of range"),
-        ({"xtc": 1.5}, "xtc 1.5 is out of range"),
+        ({"xtc": 1.5}, "xtc_threshold 1.5 is out of range"),
     ],
 )
 def test_bad_values(kwargs: dict[str, float], message: str) -> None:

@@ -146,7 +146,7 @@ def test_nothing_of_a_thrown_away_draw_is_streamed():
     for index, text, _ in stream:
         shown[index] += text
     assert stream.group.restarts > 0
-    assert list(shown.values()) == stream.group.texts
+    assert list(shown.values()) == [sample.text for sample in stream.group]
 
 
 def test_chunks_come_before_their_sample(random_pair):

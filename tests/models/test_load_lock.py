@@ -64,6 +64,7 @@ def test_every_way_of_loading_takes_its_turn(
     from baco.metrics import hf
     from baco.metrics.models import find_model
     from baco.metrics.passes import ScoringOptions
+    from baco.models import meaning
     from baco.serve import groups
 
     watch = Watch()
@@ -73,7 +74,7 @@ def test_every_way_of_loading_takes_its_turn(
         (minilm, "load_model"),
     ):
         monkeypatch.setattr(owner, name, watch.over(getattr(owner, name)))
-    groups._encoder.cache_clear()
+    meaning._encoder.cache_clear()
     folder = str(random_folders[0])
     known = known_pair("tiny-lora")
     adapter = locate(known.adapter or "")

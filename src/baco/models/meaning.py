@@ -1,4 +1,4 @@
-"""The sentence encoder of the extra `offline`: texts as vectors, for whoever compares meanings."""
+"""The sentence encoder of the extra `offline`: texts as vectors, to compare meanings."""
 
 from __future__ import annotations
 

@@ -140,8 +140,9 @@ dist:
 	$(DIST_PIP) install -c constraints.txt dist/*.whl pytest
 	OMP_NUM_THREADS=1 $(DIST)/bin/python -m pytest -q --noconftest tests/test_readme.py
 
-# The documentation site, built strictly into build/site. Pages made from the code are written with what
-# tests need, so that every plug-in and option is there; mkdocs has an environment of its own.
+# The documentation site, built strictly into build/site, and then every block of code of its pages.
+# Pages made from the code are written with what tests need, so that every plug-in and option is there;
+# mkdocs has an environment of its own.
 DOCS := .venv-docs
 DOCS_PIP := $(DOCS)/bin/python -m pip --disable-pip-version-check --quiet
 
@@ -156,6 +157,7 @@ docs: $(DOCS)/.done $(VENV)/.dev
 	rm -rf build/pages
 	$(BIN)/python -m docs._site.pages build/pages
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/test_docs.py -k blocks_of_a_page
 
 # Clients pin each other's packages, so they have an environment of their own.
 CLIENTS := .venv-clients

@@ -73,6 +73,7 @@ def server() -> Iterator[int]:
             serving.wait(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_the_blocks_of_a_page_run_in_order(
     name: str,

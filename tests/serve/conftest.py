@@ -22,6 +22,7 @@ from baco.errors import InputError
 from baco.pair import Pair
 from baco.routers import CASCADES, ROUTERS
 from baco.serve import Settings, create_app
+from support.browser import CHROMIUM, FLAGS
 
 from .pairs import random_pair
 
@@ -38,6 +39,18 @@ def made_up_curve(pair: Pair, router: str) -> Curve:
     axis = ThresholdAxis.of(router)
     knots = tuple(Knot(axis.gamma(i / 8), i / 8, i / 8) for i in range(9))
     return Curve(pair.name, pair.revision, router, knots, 1, 1, 1, 1.0, 0.9, "made-up", "0")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for the tests that look at pages."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -11,23 +11,12 @@ import pytest
 
 from baco.pair import Pair
 from baco.serve import create_app
-from support.browser import CHROMIUM, FLAGS
 
 from .conftest import running
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 
 PATIENCE = 300_000  # milliseconds; slow machines are slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("needs chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ import pytest
 
 import baco
 from baco.serve import Settings, create_app
-from support.browser import CHROMIUM, FLAGS
 
 from .conftest import running
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 
 PATIENCE = 300_000  # milliseconds; slow machines are slow
 ASK = "My comic has a wise wizard without a name. Suggest one."
@@ -27,16 +26,6 @@ PHONE, DESK = {"width": 375, "height": 780}, {"width": 1280, "height": 900}
 def tiny() -> Iterator[str]:
     with running(create_app({"tiny": baco.load("tiny")}, Settings(max_rows=40))) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("needs chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ PLAUSIBLE = 0.1
 """Extrapolation keeps tokens at least this times as likely as the aligned model's likeliest."""
 
 
+BlendKind = Literal["linear", "geometric", "contrast", "overlap"]
+
+
 class Blend(NamedTuple):
     """How two distributions become one.
 
@@ -27,7 +30,7 @@ class Blend(NamedTuple):
         weight: w; in [0, 1] but for ``contrast``, where it is at least 0.
     """
 
-    kind: Literal["linear", "geometric", "contrast", "overlap"]
+    kind: BlendKind
     weight: float
 
 

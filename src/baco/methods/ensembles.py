@@ -5,10 +5,10 @@ Paper: §4 (ensemble baselines).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from baco.engine.blend import Blend
+from baco.engine.blend import Blend, BlendKind
 from baco.methods.accounting import Account
 from baco.methods.base import HOTTEST, PAIR_OF_MODELS, Method, Setting, Task, Update
 from baco.methods.models import run_alone
@@ -33,14 +33,23 @@ def run_response_ensemble(
     yield account.stats
 
 
-def _run_blend(
-    kind: Literal["linear", "geometric", "contrast", "overlap"],
-    pair: Models,
-    tasks: Sequence[Task],
-    setting: Setting,
-) -> Iterator[Update]:
-    """Every token from one distribution made of both models'; it counts as the aligned model's."""
+BLENDS: Mapping[str, BlendKind] = {
+    "logit-ensemble": "linear",
+    "logit-ensemble-geometric": "geometric",
+    "contrastive": "contrast",
+    "dynamic-ensemble": "overlap",
+}
+"""Methods that draw every token from one distribution made of both models', and how it is made."""
+
+
+def blend_of(setting: Setting) -> Blend:
+    """Returns the distribution of a setting of one of `BLENDS`."""
     assert isinstance(setting.control, float)
+    return Blend(BLENDS[setting.method.name], setting.control)
+
+
+def _run_blend(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
+    """Every token from one distribution made of both models'; it counts as the aligned model's."""
     router = parse("rand", 0)  # reads nothing: there is only one distribution
     yield from Decoding(
         tasks,
@@ -48,28 +57,28 @@ def _run_blend(
         sides=pair.sides,
         router_for=lambda _: router,
         end_rule=False,
-        blend=Blend(kind, setting.control),
+        blend=blend_of(setting),
     ).updates()
 
 
 def run_logit_ensemble(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The mean of both models' probabilities, weighted."""
-    yield from _run_blend("linear", pair, tasks, setting)
+    yield from _run_blend(pair, tasks, setting)
 
 
 def run_geometric(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The mean of both models' logits, weighted."""
-    yield from _run_blend("geometric", pair, tasks, setting)
+    yield from _run_blend(pair, tasks, setting)
 
 
 def run_contrastive(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """The aligned model's logits, moved further away from the base model's."""
-    yield from _run_blend("contrast", pair, tasks, setting)
+    yield from _run_blend(pair, tasks, setting)
 
 
 def run_dynamic(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """A mixture of both models' probabilities; the base model weighs as much as the two agree."""
-    yield from _run_blend("overlap", pair, tasks, setting)
+    yield from _run_blend(pair, tasks, setting)
 
 
 _BOTH = PAIR_OF_MODELS | {ONE_TOKENIZER}

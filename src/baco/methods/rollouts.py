@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from baco.engine.blend import Blend, blend
 from baco.engine.law import check_router, law
 from baco.engine.partner import Partner
 from baco.engine.request import ALIGNED, BASE
 from baco.engine.router import ALONE, Router
-from baco.engine.scores import Context, Nucleus, SideScores, score
+from baco.engine.scores import Context, blended, score
 from baco.engine.units import START
-from baco.engine.warp import Warp, nucleus
 from baco.errors import InputError, UnsupportedError
 from baco.methods.base import Done, Setting, Task
+from baco.methods.ensembles import BLENDS, blend_of
 from baco.methods.running import run
 from baco.prompts import is_raw
 
@@ -30,13 +29,7 @@ if TYPE_CHECKING:
     from baco.group import Sample
     from baco.models.sides import Models
 
-_BLENDS = {
-    "logit-ensemble": "linear",
-    "logit-ensemble-geometric": "geometric",
-    "contrastive": "contrast",
-    "dynamic-ensemble": "overlap",
-}
-KNOWN = ("baco", "base", "aligned", *_BLENDS)
+KNOWN = ("baco", "base", "aligned", *BLENDS)
 """Methods whose law is known here."""
 
 _PORTION = 32
@@ -212,8 +205,8 @@ def _logprobs(
             score(next(reader), sampling.warp, vocabulary, of=partner.label)
             for reader, partner in zip(readers, partners, strict=True)
         ]
-        if kind := _BLENDS.get(setting.method.name):
-            scores = [_blended(scores, kind, setting, sampling.warp)]
+        if setting.method.name in BLENDS:
+            scores = [blended(scores[0], scores[1], blend_of(setting), sampling.warp)]
         sentences = None
         if router.counts_sentences:
             prefixes = [list(tokens[:t]) for t in range(start, end)]
@@ -231,12 +224,6 @@ def _logprobs(
         wanted = torch.tensor(tokens[start:end], device=device)
         told += probs.gather(1, wanted[:, None])[:, 0].log().tolist()
     return told
-
-
-def _blended(scores: Sequence[SideScores], kind: str, setting: Setting, how: Warp) -> SideScores:
-    assert isinstance(setting.control, float)
-    raw = blend(scores[0].raw, scores[1].raw, Blend(kind, setting.control))  # type: ignore[arg-type]
-    return SideScores(raw, Nucleus(*nucleus(raw, how)), scores[0].ends)
 
 
 def _positions(

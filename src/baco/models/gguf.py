@@ -111,12 +111,17 @@ def read_header(path: Path) -> Header:
     return _read_header(path, stat.st_size, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=16)
-def _read_header(path: Path, size: int, modified: int) -> Header:
+def need_reader() -> None:
+    """Raises BacoError if the package `gguf` is missing."""
     try:
         import gguf  # noqa: F401
     except ImportError as error:
         raise missing_extra("gguf", "gguf") from error
+
+
+@lru_cache(maxsize=16)
+def _read_header(path: Path, size: int, modified: int) -> Header:
+    need_reader()
     from transformers.integrations.gguf.reader import read_gguf_metadata
 
     with path.open("rb") as file:

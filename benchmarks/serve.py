@@ -133,6 +133,7 @@ def engine_alone(pair: Pair, bodies: list[dict[str, Any]], rows: int) -> tuple[i
                 router=parse("p-punc", body["gamma"]),
                 key=row_key(body["seed"], text, 0),
                 max_new_tokens=body["max_tokens"],
+                turn_rule=True,  # as of every answer that the server gives
             )
         )
     start = time.perf_counter()

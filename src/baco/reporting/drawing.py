@@ -48,7 +48,8 @@ def trimmed(svg: str) -> str:
     """The ``svg`` element alone, with less that nobody sees: half of the bytes.
 
     Coordinates go to a hundredth; indentation, ids that nothing refers to, groups that say nothing
-    and lists of fonts go; attributes stand in single quotes, which need no escape in an address.
+    and lists of fonts go; markers of one style share it; attributes stand in single quotes, which
+    need no escape in an address.
     """
     short = _LONG.sub(lambda found: f"{float(found[0]):.2f}", svg[svg.index("<svg") :])
     for pattern, instead in _SPARE:
@@ -63,7 +64,10 @@ def trimmed(svg: str) -> str:
         plain = open_groups[-1] if tag[0] != "</g>" else open_groups.pop()
         return "" if plain else tag[0]
 
-    return re.sub(r"\n+", "\n", re.sub(r"</?[a-zA-Z][^>]*>", kept, short))
+    lines = re.sub(r"\n+", "\n", re.sub(r"</?[a-zA-Z][^>]*>", kept, short))
+    return _MARKERS.sub(
+        lambda run: f"<g{run['style']}>\n{run[0].replace(run['style'], '')}</g>\n", lines
+    )
 
 
 _SPARE = (
@@ -73,6 +77,8 @@ _SPARE = (
 )
 """What nobody sees, and what stands in its place."""
 
+_MARKERS = re.compile(r"<use [^>]*?(?P<style> style='[^']*')/>\n(?:<use [^>]*?(?P=style)/>\n)+")
+"""Marks in a row that look alike."""
 
 _LONG = re.compile(r"(?<![\w.])\d+\.\d{3,}(?![\w.])")
 """A number with more than two decimals that is not part of a name."""

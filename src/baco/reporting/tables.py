@@ -138,7 +138,8 @@ def to_latex(table: Table) -> str:
     """LaTeX that needs the packages booktabs and adjustbox.
 
     One with a title is a float with caption and label. What does not fit a page is cut into parts,
-    each with the columns of words; a part that is a little too wide is scaled to the line.
+    each with the columns of words, on a page each, as LaTeX keeps only so many floats waiting; a
+    part that is a little too wide is scaled to the line.
     """
     if not table.title:
         return _tabular(table, range(len(table.header)), range(len(table.rows)))
@@ -157,6 +158,7 @@ def to_latex(table: Table) -> str:
             rf"\caption{{{table.title.translate(_LATEX)}{part}.{note}}}",
             rf"\label{{tab:{label}}}",
             r"\end{table}",
+            *([r"\clearpage"] if len(parts) > 1 else []),
         ]
     return "\n".join([*found, ""])
 

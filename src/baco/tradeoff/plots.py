@@ -233,30 +233,32 @@ def _shade(panel: Any, kept: Sequence[tuple[float, float]], index: int, rule: st
 def _frontier(panel: Any, analysis: Analysis, space: Space, places: Mapping[str, int]) -> None:
     """Draws the frontier as a broad band; each half of a segment has its owner's colour."""
     points = analysis.frontier(space)
-    for a, b in itertools.pairwise(points):
-        middle = ((a.x + b.x) / 2, (a.y + b.y) / 2)
-        for end, owner in ((a, a.owners[0]), (b, b.owners[0])):
-            colour = style(places[owner])[0]
-            panel.plot(
-                [end.x, middle[0]],
-                [end.y, middle[1]],
-                color=colour,
-                linewidth=7,
-                alpha=0.35,
-                solid_capstyle="butt",
-                zorder=2,
-            )
-    for point in points:
+    if not points:
+        return
+    middles = [((a.x + b.x) / 2, (a.y + b.y) / 2) for a, b in itertools.pairwise(points)]
+    first, last = ((p.x, p.y) for p in (points[0], points[-1]))
+    around = zip([first, *middles], points, [*middles, last], strict=True)
+    for owner, run in itertools.groupby(around, key=lambda three: three[1].owners[0]):
+        line = [xy for left, p, right in run for xy in (left, (p.x, p.y), right)]
         panel.plot(
-            point.x,
-            point.y,
-            marker="o",
-            markersize=12,
-            markerfacecolor="none",
-            markeredgecolor="#444444",
-            markeredgewidth=0.8,
-            zorder=3,
+            *zip(*line, strict=True),
+            color=style(places[owner])[0],
+            linewidth=7,
+            alpha=0.35,
+            solid_capstyle="butt",
+            zorder=2,
         )
+    panel.plot(
+        [p.x for p in points],
+        [p.y for p in points],
+        linestyle="none",
+        marker="o",
+        markersize=12,
+        markerfacecolor="none",
+        markeredgecolor="#444444",
+        markeredgewidth=0.8,
+        zorder=3,
+    )
 
 
 def _curve(panel: Any, space: Space, index: int, method: str) -> list[Label]:

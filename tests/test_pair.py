@@ -208,7 +208,13 @@ def test_known_pairs_are_described():
         "real",
         "real-plain",
         "smollm2-135m",
+        "smollm2-360m",
+        "gemma-3-270m",
+        "granite-4.0-350m",
+        "lfm2.5-350m",
+        "falcon-h1-tiny-90m",
         "qwen2.5-0.5b",
+        "qwen3-0.6b",
         "llama-3-8b",
         "olmo-2-7b",
     ]
@@ -327,8 +333,13 @@ def test_a_template_that_refuses_system_prompts(random_folders, tmp_path):
         "{{ raise_exception('No system role') }}{% endif %}{{ messages[0]['content'] }}"
     )
     pair = Pair(base, tmp_path / "strict", device="cpu")
+    folded, asked = (
+        pair.sides[1].ids(conversation_of(*prompt))
+        for prompt in (("Hi", "Be brief."), ("Be brief.\n\nHi",))
+    )
+    assert folded == asked
     with pytest.raises(InputError, match="refuses this conversation: No system role"):
-        pair.generate("Hi", system="Be brief.")
+        pair.generate([{"role": "system", "content": "Be brief."}])
 
 
 def test_a_model_that_is_narrower_than_its_tokenizer(random_folders, tmp_path):

@@ -27,7 +27,7 @@ from baco.methods.running import seated
 from baco.models.checkpoints import Loading, end_ids, load_tokenizer
 from baco.models.load import Checkpoint
 from baco.models.sides import Models, Side, text_encoder
-from baco.models.tokens import shares_ids, token_bytes, vocabulary_of
+from baco.models.tokens import cuts_alike, shares_ids, token_bytes, vocabulary_of
 from baco.prompts import Conversation, Message
 from baco.routers import Router, parse
 
@@ -250,7 +250,7 @@ def _vocabulary(
         for tokenizer, m in zip(tokenizers, models, strict=True):
             ends |= end_ids(tokenizer, m.config, m.generation_config)
     tokens = [token_bytes(tokenizer) for tokenizer in tokenizers]
-    if not shares_ids(tokens[0], tokens[1], ends):
+    if not (shares_ids(tokens[0], tokens[1], ends) and cuts_alike(*tokenizers)):
         raise InputError(
             "the two models have different tokenizers", hint="use baco.Pair for such a pair"
         )

@@ -34,7 +34,7 @@ def completed(words: str) -> list[str]:
     [
         ("baco gen", ["generate"]),
         ("baco generate --router p-pu", ["p-punc-any", "p-punc", "p-punc-ahead"]),
-        ("baco generate --pair smol", ["smollm2-135m"]),
+        ("baco generate --pair smol", ["smollm2-135m", "smollm2-360m"]),
         ("baco generate --method alig", ["aligned"]),
         ("baco generate --max-new", ["--max-new-tokens"]),
     ],

@@ -104,11 +104,25 @@ def test_what_a_template_loses_later_is_refused_by_name(tokenizer):
     encode = chat_encoder(tokenizer, "aligned")
     assert encode(conversation_of([USER]))
     with pytest.raises(InputError, match="leaves out or changes what the system says"):
-        encode(conversation_of([SYSTEM, USER]))
+        encode(conversation_of([USER, SYSTEM, USER]))
     with pytest.raises(InputError, match="leaves out or changes what the assistant says"):
         encode(conversation_of([USER, ASSISTANT, USER]))
     with pytest.raises(InputError, match="leaves out or changes what the user says"):
         encode(conversation_of("Name a fruit " * 9))
+
+
+@pytest.mark.parametrize("answer", ["{{ raise_exception('System role not supported') }}", ""])
+def test_a_system_text_without_a_place_stands_before_the_question(tokenizer, answer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}"
+        + answer
+        + "{% else %}[{{ m['role'] }}] {{ m['content'] }} {% endif %}{% endfor %}"
+    )
+    assert prompt(tokenizer, SYSTEM, USER, ASSISTANT, USER) == (
+        "[user] Be Brief.\n\nName a fruit. [assistant] A plum. [user] Name a fruit. "
+    )
+    with pytest.raises(InputError, match=r"System role not supported|what the .*system .*says"):
+        prompt(tokenizer, SYSTEM, ASSISTANT, USER)
 
 
 def test_what_templates_do_and_may_do(tokenizer):

@@ -34,7 +34,7 @@ from baco.models.known import BasePrompt
 from baco.models.load import bridged, plain_template
 from baco.models.recompute import RecomputeCache
 from baco.models.sides import Models, Side, chat_encoder, plain_encoder, text_encoder
-from baco.models.tokens import shares_ids, vocabulary_over
+from baco.models.tokens import cuts_alike, shares_ids, vocabulary_over
 from baco.prompts import PlainTemplate
 
 _BATCH = 512
@@ -597,7 +597,7 @@ def load(
         else plain_encoder(texts[0], plain),
         chat_encoder(tokenizers[1], str(aligned)),
     )
-    shared = shares_ids(*tokens, ends)
+    shared = shares_ids(*tokens, ends) and cuts_alike(*tokenizers)
     if shared:
         both = vocabulary_over(max(tokens, key=len), ends)
         tables = (both, both)

@@ -40,7 +40,7 @@ from baco.models.remote import RemotePartner, names_of
 from baco.models.revisions import revision_of
 from baco.models.sides import Encoder, Side, chat_encoder, plain_encoder, text_encoder
 from baco.models.text_only import text_sides
-from baco.models.tokens import shares_ids, token_bytes, vocabulary_of, vocabulary_size
+from baco.models.tokens import cuts_alike, shares_ids, token_bytes, vocabulary_of, vocabulary_size
 from baco.models.verify import sample_ids, verify, verify_adapter
 from baco.partners.bridge import BridgedPartner, bridge, encoder_of
 from baco.prompts import PlainTemplate
@@ -209,10 +209,8 @@ def _source(source: ModelSource) -> ModelSource:
 
 
 def same_tokens(one: Any, other: Any) -> bool:
-    """Whether two tokenizers give each id the same bytes; names of special tokens may differ."""
-    if one is other:
-        return True
-    return token_bytes(one) == token_bytes(other)
+    """Whether two tokenizers give text the same ids; names of special tokens may differ."""
+    return one is other or (token_bytes(one) == token_bytes(other) and cuts_alike(one, other))
 
 
 def load_sides(
@@ -290,7 +288,7 @@ def load_sides(
         for k, (checkpoint, model) in enumerate(zip((first, second), models, strict=True))
     )
     device = places[1]
-    if shares_ids(*tokens, ends):
+    if shares_ids(*tokens, ends) and cuts_alike(first.tokenizer, second.tokenizer):
         longer = first if len(tokens[0]) > len(tokens[1]) else second
         shared = vocabulary_of(longer.tokenizer, ends, device)
         vocabularies: tuple[Vocabulary, Vocabulary] = (shared, shared)

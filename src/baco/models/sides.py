@@ -150,6 +150,9 @@ class ChatTemplate:
     def write(self, conversation: Conversation, ending: Ending = "ask") -> str:
         """Writes a conversation, so that all of it is there.
 
+        What the system says stands before the first question where the template has no place for
+        it, as the templates of Gemma 3 do by themselves.
+
         Args:
             conversation: The conversation.
             ending: ``ask`` opens the assistant's turn after it, ``continue`` leaves its last
@@ -158,6 +161,19 @@ class ChatTemplate:
         Raises:
             InputError: If the template refuses the conversation, or does not show all of it.
         """
+        try:
+            return self._write(conversation, ending)
+        except InputError as error:
+            if [message.role for message in conversation[:2]] != ["system", "user"]:
+                raise
+            system, first = conversation[:2]
+            folded = Message("user", f"{system.content}\n\n{first.content}")
+            try:
+                return self._write((folded, *conversation[2:]), ending)
+            except InputError:
+                raise error from error.__cause__
+
+    def _write(self, conversation: Conversation, ending: Ending) -> str:
         from jinja2 import TemplateError
 
         problem: InputError | None = None
@@ -178,8 +194,7 @@ class ChatTemplate:
                 found = InputError(
                     f"the chat template of {self._label} refuses this conversation: "
                     f"{str(error).strip().partition(chr(10))[0][:200]}",
-                    hint="some models take no system prompt (put it into the first question), or "
-                    "want user and assistant by turns",
+                    hint="some models want user and assistant by turns, and no system text between",
                 )
                 found.__cause__ = error
             if problem:

@@ -205,6 +205,32 @@ def shares_ids(one: Sequence[bytes], other: Sequence[bytes], ends: Iterable[int]
     return all(i in last or not longer[i] for i in range(shared, len(longer)))
 
 
+def cuts_alike(one: Any, other: Any) -> bool:
+    """Whether two tokenizers cut text into the same ids, so that each model knows the other's cuts.
+
+    Post-trained models of one family may split digits, capitals or spaces otherwise, with the same
+    ids (some previews of OLMo 2 do).
+
+    Args:
+        one: A tokenizer.
+        other: Another one.
+    """
+    ids = [
+        [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in _CUTS]
+        for tokenizer in (one, other)
+    ]
+    return ids[0] == ids[1]
+
+
+_CUTS = (
+    "I'LL say it's 1234567.890, don't you think?",
+    "\n\n\n    two  spaces\tand a tab   \r\n",
+    "naïve Straße: 東京 is not 서울 👍🏽 (__init__);",
+    "ONE OneTwo one_two http://a.b/c?d=1&e=22 50% x^2",
+)
+"""What tokenizers are known to cut in different ways."""
+
+
 def _decoder(backend: Any) -> list[dict[str, Any]]:
     """Returns the steps by which a tokenizer makes text of tokens.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 import zipfile
@@ -21,6 +22,7 @@ from baco.models.known import label_of, locate
 from baco.pair import load
 from baco.prompts import conversation_of
 from baco.routers import parse
+from support import real
 from support.engines import run as run_engine
 
 DATA = b"GGUF and so on"
@@ -120,3 +122,18 @@ def test_real_pairs_decode_as_the_oracle_does(name):
         ]
         wanted = [tuple(reference.decode(pair.base, pair.aligned, r)[:4]) for r in asked]
         assert run_engine(open_engine(pair.base, pair.aligned), asked) == wanted
+
+
+@pytest.mark.real
+def test_real_weights_give_the_recorded_traces():
+    try:
+        pair = real.real_plain()
+    except PairError as error:
+        pytest.skip(str(error))
+    recorded = json.loads(real.FILE.read_text())
+    assert list(recorded) == list(real.KEYS)
+    engine = open_engine(pair.base, pair.aligned)
+    decoded = run_engine(engine, [r for key in real.KEYS for r in real.requests(pair, key)])
+    wanted = [trace for traces in recorded.values() for trace in traces]
+    for (ids, sources, _, finish), trace in zip(decoded, wanted, strict=True):
+        assert (ids, sources, finish) == (trace["ids"], trace["sources"], trace["finish"])

@@ -224,8 +224,8 @@ class Pair(Models):
             **settings: What decides the samples, see `baco.methods.settings.make_setting`:
                 method="baco", router="p-punc", gamma=None, diversity=None, control=None,
                 temperature=1.0, top_p=0.9, top_k=0, min_p=0.0, repetition_penalty=1.0 (and
-                other penalties), max_new_tokens=512, seed=0, stop=None, distinct=None,
-                restart_shorter_than=0, turn_rule=True, lookahead="auto", draft=None,
+                other penalties), max_new_tokens=512, seed=0, stop=None, ban=None,
+                distinct=None, restart_shorter_than=0, turn_rule=True, lookahead="auto", draft=None,
                 max_rows=256.
 
         Returns:

@@ -84,6 +84,7 @@ class SamplingPlan(PlanTable):
     xtc_threshold: float | None = None
     max_new_tokens: int = 512
     stop: list[str] = []
+    ban: list[str] | None = None
     restart_shorter_than: int = 0
     turn_rule: bool = True
 

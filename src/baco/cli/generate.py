@@ -117,6 +117,8 @@ OPTIONS = (
     _Option("seed", int, 0, "The same seed, the same samples.", _SAMPLING),
     _Option("stop", list[str] | None, None, "Cut samples off before this text; may be repeated.",
             _SAMPLING, shown=False),
+    _Option("ban", Path | None, None, "A file of phrases that no answer may hold, one per line; "
+            "words that lead to one are taken back.", _SAMPLING, shown=False),
     _Option("distinct", _TEXT, None, "text or meaning: draw answers again that are like an "
             "earlier one.", _SAMPLING, shown=False),
     _Option("restart_shorter_than", int, 0, "Draw samples again that stop with fewer tokens.",
@@ -176,7 +178,7 @@ def generate(prompts: list[str] | None, **given: Any) -> None:
     Words of the base model are not safety-tuned: put a --filter before what others will read.
     """
     # All that can be checked is checked before torch is imported, which takes long.
-    from baco.cli.inputs import check_settings, hint_at_quotes, read_prompts
+    from baco.cli.inputs import check_settings, hint_at_quotes, read_phrases, read_prompts
     from baco.cli.output import Output
     from baco.group import check_size
     from baco.methods.filters import load_filter
@@ -193,6 +195,7 @@ def generate(prompts: list[str] | None, **given: Any) -> None:
     conversations = read_prompts(prompts or [], given["input_file"], given["system"])
     settings = {name: given[name] for name in _SETTINGS}
     settings |= read_penalties(given["penalty"] or [])
+    settings["ban"] = read_phrases(given["ban"]) if given["ban"] else None
     settings |= {"turn_rule": not given["run_on"], "lookahead": read_lookahead(given["lookahead"])}
     if base_prompt not in (None, "plain", "chat"):
         raise InputError(f"unknown base prompt {base_prompt!r}", hint="use plain or chat")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from baco.cli.render import safe
@@ -73,6 +74,20 @@ def read_prompts(
         print(f"baco: {begun} prompts end with words of the assistant's, which the answers go on "
               "from", file=sys.stderr)  # fmt: skip
     return unique
+
+
+def read_phrases(file: str | Path) -> list[str]:
+    """Reads a file of phrases: one per line, or JSON texts.
+
+    Raises:
+        InputError: If it cannot be read, or a row is no text.
+    """
+    found = []
+    for row in read_rows(file, plain=True):
+        if not isinstance(row.value, str):
+            raise InputError(f"{row.where} is not a phrase", hint="give texts, one per line")
+        found.append(row.value)
+    return found
 
 
 def _name(file: str) -> str:

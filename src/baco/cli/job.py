@@ -138,6 +138,7 @@ class GenerateJob:
             "distinct": self.setting.distinct,
             "max_new_tokens": sampling.max_new_tokens,
             "stop": list(sampling.stop),
+            "ban": list(sampling.ban),
             "restart_shorter_than": sampling.restart_shorter_than,
             "turn_rule": sampling.turn_rule,
         }

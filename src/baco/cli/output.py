@@ -30,7 +30,7 @@ def wanted(task: Task, setting: Setting) -> OutputKey:
     return (identity(task.prompt), task.index, setting.sampling.seed, *about)
 
 
-_MEANT: dict[str, Any] = {"penalties": {}, "distinct": None}
+_MEANT: dict[str, Any] = {"penalties": {}, "distinct": None, "ban": []}
 """What files mean that were written before there was such a setting."""
 
 

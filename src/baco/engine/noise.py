@@ -41,6 +41,17 @@ def row_key(seed: int, prompt: str, index: int, attempt: int = 0) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
+def rewound_key(key: int, count: int) -> int:
+    """Returns the key of a row that was taken back: all its later noise is fresh.
+
+    Args:
+        key: The row's own, from `row_key`.
+        count: How often it was taken back, from 1.
+    """
+    text = f"{key}\x1f{count}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
+
+
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 

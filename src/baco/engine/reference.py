@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from baco.engine import noise
 from baco.engine.blend import PLAUSIBLE, Blend
 from baco.engine.partner import Partner
 from baco.engine.penalties import MOST, Penalties
-from baco.engine.reference_rules import decide, margin_ahead, margin_of, rollout
+from baco.engine.reference_rules import SlowBan, decide, margin_ahead, margin_of, rollout
 from baco.engine.request import ALIGNED, BASE, Finish, Request
 from baco.engine.router import View
 from baco.engine.scores import Context, Nucleus, SideScores, Stretch
@@ -50,14 +51,14 @@ class Trace(NamedTuple):
         tokens: Emitted ids, the end token excluded.
         sources: `BASE` or `ALIGNED` for each.
         begins: Whether each began a unit.
-        finish: Why it ended.
+        finish: Why it ended; ``stop_string`` where nothing but a banned phrase could follow.
         margins: How close each comparison was, for telling near-ties from errors.
     """
 
     tokens: list[int]
     sources: list[int]
     begins: list[bool]
-    finish: Finish
+    finish: Finish | Literal["stop_string"]
     margins: list[Margin]
 
 
@@ -208,13 +209,15 @@ def _blend(base: Floats, aligned: Floats, how: Blend) -> Floats:
     return out
 
 
-def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
+def decode(base: Partner, aligned: Partner, request: Request, ban: SlowBan | None = None) -> Trace:
     """Decodes one sample.
 
     Args:
         base: The base partner; only its `logits` is used.
         aligned: The aligned partner; both must share ids.
         request: Prompts, router, noise key, warps, limit.
+        ban: Phrases that it may not hold: the text is taken back to the token in which one began,
+            and that choice is made again without it, from there on with the noise of another key.
 
     Returns:
         The sample, with the margins of every comparison made.
@@ -229,8 +232,11 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
     begins_unit: list[bool] = []
     margins: list[Margin] = []
     state, s = START, ALIGNED
+    key, rewinds = request.key, 0  # the row's own; the present one is the request's
+    barred = list(request.barred)
 
-    for t in range(request.max_new_tokens):
+    while len(tokens) < request.max_new_tokens:
+        t = len(tokens)
         # Both models look at their own prompt and the same response.
         raw = {}
         shaped = {}  # after penalties: what temperature and filters work on
@@ -244,6 +250,7 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
             partial = partner.abilities.gives == "top-k"
             raw[side] = _known(logits.numpy(), masked) if partial else _softmax(masked)
             shaped[side] = raw[side]
+            out = [token for place, token in barred if place == t]
             if how.penalties.on:
                 past = partner.past(prompt, tokens)
                 shaped[side] = _softmax(
@@ -255,6 +262,10 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
                         vocabulary.stops_repeats,
                     )
                 )
+            rest = shaped[side].copy()
+            rest[out] = 0
+            if out and rest.any():
+                shaped[side] = rest / rest.sum()
             p[side] = warp(shaped[side], how)
             if 0 < how.top_p < 1 and how.temperature > 0:
                 margins.append(Margin(t, "top-p", _nucleus_margin(shaped[side], how)))
@@ -323,14 +334,29 @@ def decode(base: Partner, aligned: Partner, request: Request) -> Trace:
                 if instead is not None:
                     v, r = instead, ALIGNED
                     margins.append(Margin(t, "token", margin))
-        if is_end[v]:
-            return Trace(tokens, sources, begins_unit, "stop", margins)
+        stops = bool(is_end[v])
+        if not stops:
+            tokens.append(v)
+            sources.append(r)
+            begins_unit.append(bool(b[v]))
+            state = int(units.advance(q, torch.tensor([v], device=q.device))[0])
+            s = r
 
-        tokens.append(v)
-        sources.append(r)
-        begins_unit.append(bool(b[v]))
-        state = int(units.advance(q, torch.tensor([v], device=q.device))[0])
-        s = r
+        # A phrase that the text may not hold is taken back.
+        over = stops or len(tokens) == request.max_new_tokens
+        place = ban.began(tokens, over) if ban else None
+        if ban and place is not None:
+            bar = (place, tokens[place])
+            barred = [old for old in barred if old[0] <= place]
+            del tokens[place:], sources[place:], begins_unit[place:]
+            if bar in barred or rewinds == ban.most:
+                return Trace(tokens, sources, begins_unit, "stop_string", margins)
+            barred.append(bar)
+            rewinds += 1
+            request = replace(request, key=noise.rewound_key(key, rewinds))
+            state, s = units.state_after(tokens), (sources or [ALIGNED])[-1]
+        elif stops:
+            return Trace(tokens, sources, begins_unit, "stop", margins)
     return Trace(tokens, sources, begins_unit, "length", margins)
 
 

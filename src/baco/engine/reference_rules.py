@@ -6,9 +6,11 @@ write next, without cache or batch.
 
 from __future__ import annotations
 
+import codecs
 import math
-from collections.abc import Mapping
-from typing import Any
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from baco.engine.partner import Partner
 from baco.engine.request import ALIGNED, BASE
 from baco.engine.router import Router, View
 from baco.engine.scores import Stretch
+from baco.engine.units import Char, char_class
 from baco.engine.vocabulary import Vocabulary
 from baco.routers.learned import Learned
 
@@ -156,3 +159,59 @@ def rollout(partner: Partner, ids: list[int], depth: int) -> tuple[Stretch, floa
         torch.ones(1, len(tokens), dtype=torch.bool, device=device),
     )
     return stretch, gap
+
+
+class SlowBan(NamedTuple):
+    """Phrases that a text may not hold, looked for at every place of all that is written.
+
+    Attributes:
+        phrases: The phrases.
+        token_bytes: The bytes of each token id.
+        most: How often a text is taken back at most.
+    """
+
+    phrases: tuple[str, ...]
+    token_bytes: Sequence[bytes]
+    most: int
+
+    def began(self, tokens: Sequence[int], over: bool) -> int | None:
+        """Returns the place of the token with the first character of a phrase, or None.
+
+        Args:
+            tokens: The text so far.
+            over: Whether nothing follows.
+        """
+        text = self._text(tokens, over)
+        wanted = {_caseless(phrase.strip()) for phrase in self.phrases}
+        for start in range(len(text)):
+            if text[start].isspace() or (start and _joined(text[start - 1], text[start])):
+                continue
+            for end in range(start + 1, len(text) + 1):
+                if _caseless(text[start:end]) not in wanted:
+                    continue
+                if end < len(text) and _joined(text[end - 1], text[end]):
+                    continue
+                if end == len(text) and not over and char_class(text[end - 1]) in _WORDS:
+                    continue
+                return next(
+                    k for k in range(len(tokens)) if len(self._text(tokens[: k + 1], over)) > start
+                )
+        return None
+
+    def _text(self, tokens: Sequence[int], over: bool) -> str:
+        """The text of tokens, without a character that is not all there, unless it is over."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        return decoder.decode(b"".join(self.token_bytes[t] for t in tokens), final=over)
+
+
+_WORDS = (Char.LETTER, Char.DIGIT, Char.EXTEND)
+
+
+def _joined(one: str, other: str) -> bool:
+    """Whether two neighbouring characters are of one word."""
+    return char_class(one) in _WORDS and char_class(other) in _WORDS
+
+
+def _caseless(text: str) -> str:
+    text = " ".join(text.split()) + (" " if text[-1:].isspace() else "")
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

@@ -42,6 +42,8 @@ class Request:
             single model; None to let them take turns.
         degree: Where between the base (0) and the aligned model (1) its weights are, for partners
             that slide (`Abilities.slides`); None for the partner's own.
+        barred: (position, token id): tokens that neither side may choose at a place, as if their
+            logits were -inf after penalties. A side that is left with nothing may have them.
     """
 
     base_prompt: tuple[int, ...]
@@ -55,6 +57,7 @@ class Request:
     turn_rule: bool = False
     blend: Blend | None = None
     degree: float | None = None
+    barred: tuple[tuple[int, int], ...] = ()
 
     @property
     def warps(self) -> tuple[Warp, Warp]:

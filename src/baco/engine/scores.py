@@ -43,7 +43,7 @@ class SideScores:
         at: Which line is each row's, int64 [n]; None if they are the rows.
         partial: Whether only the likeliest tokens are known: P is true for them, and 0 for the
             others, which in truth share what is missing to 1.
-        biased: As `lines`, after penalties; None where there are none.
+        biased: As `lines`, after penalties and without what is barred; None where there is neither.
     """
 
     lines: torch.Tensor
@@ -115,6 +115,7 @@ def score(
     vocabulary: Vocabulary,
     *,
     past: Sequence[Past] | None = None,
+    barred: Sequence[Sequence[int]] | None = None,
     partial: bool = False,
     of: str = "the model",
 ) -> SideScores:
@@ -125,6 +126,7 @@ def score(
         how: The warps of this side.
         vocabulary: The partner's vocabulary.
         past: What the partner has read before each row; needed for penalties only.
+        barred: Tokens that each row may not choose here; None for none.
         partial: Whether they are log-probabilities of the likeliest tokens only, see
             `baco.engine.partner.Abilities`. P~ then holds no others.
         of: What an error calls the partner.
@@ -146,13 +148,25 @@ def score(
         raw = torch.log_softmax(raw, -1)
     raw = finite(raw, of)
     biased = None
-    if how.penalties.on:
-        assert past is not None
+    if how.penalties.on or barred is not None:
         assert not partial
-        masked = logits.masked_fill(vocabulary.forbidden, LOG_0)
-        biased = torch.log_softmax(penalised(masked, past, how.penalties, vocabulary), -1)
+        shaped = logits.masked_fill(vocabulary.forbidden, LOG_0)
+        if how.penalties.on:
+            assert past is not None
+            shaped = penalised(shaped, past, how.penalties, vocabulary)
+        biased = torch.log_softmax(_without(shaped, barred or ()), -1)
     kept = Nucleus(*nucleus(raw if biased is None else biased, how))
     return SideScores(raw, kept, vocabulary.is_end, partial=partial, biased=biased)
+
+
+def _without(logits: torch.Tensor, barred: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Takes tokens out of logits [n, v], but for rows that would be left with nothing."""
+    for row, tokens in enumerate(barred):
+        if tokens:
+            rest = logits[row].index_fill(0, torch.tensor(tokens, device=logits.device), LOG_0)
+            if bool((rest > LOG_0).any()):
+                logits[row] = rest
+    return logits
 
 
 def finite(raw: torch.Tensor, of: str) -> torch.Tensor:
@@ -181,8 +195,8 @@ def blended(base: SideScores, aligned: SideScores, how: Blend, warp: Warp) -> Si
         warp: Temperature and filters of the mixture.
     """
     raw = blend(base.raw, aligned.raw, how)
-    penalties = warp.penalties.on
-    biased = blend(base.penalised, aligned.penalised, how) if penalties else None
+    shaped = base.biased is not None or aligned.biased is not None
+    biased = blend(base.penalised, aligned.penalised, how) if shaped else None
     kept = Nucleus(*nucleus(raw if biased is None else biased, warp))
     return SideScores(raw, kept, aligned.ends, biased=biased)
 

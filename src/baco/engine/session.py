@@ -160,12 +160,14 @@ class Hub:
             self._engine.max_rows = min(most, self._engine.max_rows) if halved else most
             self._most = most
 
-    def submit(self, port: Port, request: Request) -> int:
+    def submit(self, port: Port, request: Request, begun: Begun | None = None) -> int:
         """Adds a row, as `Engine.submit`."""
         request.limit_within(
             (self._wanted.base.context_window, self._wanted.aligned.context_window)
         )
         row = SessionRow(next(self._numbers), port, request)
+        if begun is not None:
+            row.begun = begun
         self._rows[row.number] = row
         self._queues.setdefault(port.owner, deque()).append(row)
         return row.number
@@ -333,9 +335,9 @@ class Port:
         """What the engine has done since, for all its runs."""
         return self._hub.stats - self._before
 
-    def submit(self, request: Request) -> int:
-        """Adds a row, as `Engine.submit`."""
-        row = self._hub.submit(self, request)
+    def submit(self, request: Request, begun: Begun | None = None) -> int:
+        """Adds a row, as `Engine.submit`; a session keeps what it has begun with."""
+        row = self._hub.submit(self, request, begun)
         self._open.add(row)
         return row
 

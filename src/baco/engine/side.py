@@ -151,6 +151,7 @@ class EngineSide:
         self._cache: RowCache = cache or partner.new_cache()
         self._prompts: list[tuple[int, ...]] = []
         self._warps: list[Warp] = []
+        self._barred: list[dict[int, list[int]]] = []
         self._prompt_lengths = self.fed
         self._ring: Ring | None = None
 
@@ -159,6 +160,7 @@ class EngineSide:
         prompts = [(r.base_prompt, r.aligned_prompt)[self._which] for r in requests]
         self._prompts += prompts
         self._warps += [r.warps[self._which] for r in requests]
+        self._barred += [_by_position(r.barred) for r in requests]
         lengths = np.array([len(p) for p in prompts], dtype=np.int64)
         zero = np.zeros_like(lengths)
         self._prompt_lengths = np.concatenate([self._prompt_lengths, lengths])
@@ -178,6 +180,7 @@ class EngineSide:
         index = np.array(rows, dtype=np.int64)
         self._prompts = [self._prompts[i] for i in rows]
         self._warps = [self._warps[i] for i in rows]
+        self._barred = [self._barred[i] for i in rows]
         self._prompt_lengths = self._prompt_lengths[index]
         self.fed = self.fed[index]
         self.row_passes = self.row_passes[index]
@@ -285,9 +288,12 @@ class EngineSide:
         lines = self._on_device(rows * self.window + positions % self.window)
         for how, members in self._by_warp(rows):
             mine = slice(None) if members is None else self._on_device(members)
-            past = None
+            past, barred = None, None
+            some = range(len(rows)) if members is None else members
+            if any(self._barred):
+                barred = [self._barred[rows[k]].get(int(positions[k]), []) for k in some]
+                barred = barred if any(barred) else None
             if how.penalties.on:
-                some = range(len(rows)) if members is None else members
                 past = [
                     self.partner.past(self._prompts[rows[k]], tokens[rows[k], : positions[k]])
                     for k in some
@@ -297,6 +303,7 @@ class EngineSide:
                 how,
                 self.partner.vocabulary,
                 past=past,
+                barred=barred,
                 partial=self._partial,
                 of=self.partner.label,
             )
@@ -325,6 +332,14 @@ class EngineSide:
         ends = self.partner.vocabulary.is_end
         ring = self._ring
         return SideScores(ring.raw, ring.read(at), ends, at, self._partial, ring.biased)
+
+
+def _by_position(barred: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
+    """Sorts barred tokens by their place."""
+    found: dict[int, list[int]] = {}
+    for position, token in barred:
+        found.setdefault(position, []).append(token)
+    return found
 
 
 def run_together(

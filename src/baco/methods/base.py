@@ -14,6 +14,7 @@ from baco.engine.session import Turn
 from baco.engine.warp import Warp
 from baco.errors import InputError
 from baco.group import Sample, check_size
+from baco.methods.ban import check_phrases
 from baco.prompts import Conversation
 from baco.registry import Registry
 
@@ -105,6 +106,7 @@ class Sampling:
         stop: Strings before which a sample is cut off.
         restart_shorter_than: Samples that stop by themselves with fewer tokens are drawn again.
         seed: Decides all noise.
+        ban: Phrases that no answer may hold, see `baco.methods.ban`.
         turn_rule: Whether an answer ends where the base model goes on to the next turn of its plain
             template; False for the paper's literal reading, in which it runs on.
 
@@ -120,6 +122,7 @@ class Sampling:
     restart_shorter_than: int = 0
     seed: int = 0
     turn_rule: bool = True
+    ban: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -139,6 +142,7 @@ class Sampling:
             )
         if "" in self.stop:
             raise InputError("a stop string is empty", hint="leave it out, or give some text")
+        check_phrases(self.ban)
 
 
 Alike = Literal["text", "meaning"]
@@ -224,6 +228,7 @@ class Method:
         restarts: Whether it can draw short stops again.
         mixes_weights: Whether it decodes with a model whose weights lie between the two.
         penalises: Whether it honours penalties, biases and XTC.
+        bans: Whether it can take banned phrases back.
     """
 
     name: str
@@ -244,6 +249,7 @@ class Method:
     restarts: bool = True
     mixes_weights: bool = False
     penalises: bool = True
+    bans: bool = True
 
     @property
     def takes_router(self) -> bool:

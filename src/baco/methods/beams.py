@@ -335,6 +335,7 @@ METHODS = tuple(
         whole_group=True,
         restarts=False,
         penalises=False,
+        bans=False,
     )
     for name, source, run in (
         ("diverse-beam", "§4, arXiv 1610.02424", run_diverse_beam),

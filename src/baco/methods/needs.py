@@ -106,6 +106,7 @@ def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
 
         interpolate.check(pair)
     _check_penalties(pair, setting)
+    _check_ban(pair, setting)
     if method.rewords and any(is_raw(task.prompt) for task in tasks):
         raise InputError(
             f"the method {method.name!r} puts a question into other words, and raw text has none",
@@ -124,6 +125,28 @@ def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
             f"sample {last} is asked of groups of {setting.n}",
             hint="give make_setting an n above every index",
         )
+
+
+def _check_ban(pair: Models, setting: Setting) -> None:
+    """Refuses banned phrases where nothing can be taken back, or no token left out.
+
+    Raises:
+        InputError: If that is so.
+    """
+    if not setting.sampling.ban:
+        return
+    used = {need.split()[0] for need in setting.method.needs}
+    for name, partner in _partners(pair).items():
+        if partner.abilities.brings_engine:
+            raise InputError(
+                f"the engine of the pair {pair.name!r} takes nothing back",
+                hint="leave out ban, or use the engine baco",
+            )
+        if name in used and partner.abilities.gives != "logits":
+            raise InputError(
+                f"ban needs {name} logits, which the pair {pair.name!r} does not have",
+                hint="leave it out",
+            )
 
 
 def _check_penalties(pair: Models, setting: Setting) -> None:

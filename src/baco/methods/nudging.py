@@ -395,5 +395,6 @@ METHODS = (
         high=1.0,
         needs=frozenset({"base top-k", "aligned top-k"}),
         keeps_caches=True,
+        bans=False,
     ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from baco.group import TokenText
+from baco.methods.ban import Phrases, Watch
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Reader:
         hold: The first tokens are not released before there are this many.
         boundary: The text by which a base model opens another turn; the answer ends before it.
         exempt: Whose words open no turn: the aligned model's, whose answers may hold that text.
+        ban: Phrases that the text may not hold; None for none.
 
     Attributes:
         ids: Token ids that belong to the text.
@@ -33,6 +35,7 @@ class Reader:
     hold: int = 0
     boundary: str = ""
     exempt: str | None = None
+    ban: Phrases | None = None
     ids: list[int] = field(default_factory=list)
     strings: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
@@ -46,6 +49,8 @@ class Reader:
         self._marks = (*self.stop, self.boundary) if self.boundary else self.stop
         self._tail = ""  # the end of the text, as long as a mark could still span it
         self._keep = max((len(s) for s in self._marks), default=1) - 1
+        self._watch = Watch(self.ban) if self.ban else None
+        self._open: list[int | None] = []  # after each token: where a phrase may have begun
 
     @property
     def text(self) -> str:
@@ -53,8 +58,8 @@ class Reader:
         return "".join(self.strings)
 
     def add(self, token: int, source: str, begins: bool) -> None:
-        """Reads one token; nothing happens once a stop string was met."""
-        if self.stopped:
+        """Reads one token; nothing happens once a stop string was met, or a banned phrase."""
+        if self.stopped or self.banned is not None:
             return
         string = self._decoder.add(token)
         self.ids.append(token)
@@ -62,12 +67,41 @@ class Reader:
         self.sources.append(source)
         self.begins.append(begins)
         self._look(string)
+        if self._watch:
+            self._watch.add(string)
+            self._open.append(self._watch.open)
 
     def finish(self) -> None:
         """Ends the text: a character that stayed incomplete becomes a replacement character."""
         rest = "" if self.stopped else self._decoder.finish()
         if rest:
             self.strings[-1] += rest
+        if self._watch:
+            self._watch.add(rest)
+            self._watch.finish(sum(map(len, self.strings)))
+
+    @property
+    def banned(self) -> int | None:
+        """The place of the token with the first character of a banned phrase, or None."""
+        at = self._watch.found if self._watch else None
+        return None if at is None else self._token_of(at)
+
+    def _token_of(self, at: int) -> int:
+        """Returns the place of the token that a character of the text belongs to."""
+        place = -1
+        while at >= 0:
+            place += 1
+            at -= len(self.strings[place])
+        return place
+
+    def taken_back(self, place: int) -> Reader:
+        """Returns a reader that has read only the first tokens; no more than these was shown."""
+        assert self._released <= place
+        fresh = Reader(self.token_bytes, self.stop, self.hold, self.boundary, self.exempt, self.ban)
+        for token in zip(self.ids[:place], self.sources, self.begins, strict=False):
+            fresh.add(*token)
+        fresh._released = self._released
+        return fresh
 
     def _look(self, string: str) -> None:
         """Looks for a stop string or the boundary that ends inside the newest token."""
@@ -125,8 +159,27 @@ class Reader:
             while risky > 0 and end > start:
                 end -= 1
                 risky -= len(self.strings[end])
+            if self._watch and not final:
+                end = max(start, min(end, self._unbanned()))
         self._released = end
         return range(start, end)
+
+    def end_at(self, place: int) -> None:
+        """Ends the text before a token, as a stop string does."""
+        self.stopped, self.turned = True, False
+        for column in (self.ids, self.strings, self.sources, self.begins):
+            del column[place:]
+
+    def _unbanned(self) -> int:
+        """Returns how many tokens stay whatever follows.
+
+        What follows may complete a phrase that has begun. Once that is taken back, what stood
+        before it may become the beginning of another one, and so on.
+        """
+        stay = len(self.strings)
+        while stay and (at := self._open[stay - 1]) is not None:
+            stay = self._token_of(at)
+        return stay
 
     def _risky(self) -> int:
         """Length of the longest end of the text that is the start of a mark."""

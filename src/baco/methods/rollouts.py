@@ -103,6 +103,11 @@ def check(models: Models, setting: Setting) -> None:
         raise UnsupportedError(
             "the law of penalties and biases is not known to roll-outs", hint="leave them out"
         )
+    if setting.sampling.ban:
+        raise UnsupportedError(
+            "the law of answers that are taken back is not known to roll-outs",
+            hint="leave out ban",
+        )
     if setting.distinct is not None:
         raise InputError(
             "roll-outs that are drawn again for being alike have another law",

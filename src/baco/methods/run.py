@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from baco.engine.noise import row_key
-from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Cost, Event, Finish, Request
+from baco.engine.noise import rewound_key, row_key
+from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Finish, Request
 from baco.engine.session import TURN, EngineKey, Seat, Session
 from baco.errors import InputError
 from baco.group import Sample
 from baco.methods.accounting import tell
+from baco.methods.ban import MOST_REWINDS, Phrases
 from baco.methods.base import MAX_ASKS, MAX_ATTEMPTS, Chunk, Done, Setting, Task, Update
 from baco.methods.outcome import Find, cut, failed, sample_of, too_short
 from baco.methods.reader import Reader
@@ -34,12 +35,18 @@ class DrawnRow:
         reader: Reads the tokens.
         attempt: Number of the draw, from 0.
         cost: What all draws of the task cost so far; None once that is not known.
+        key: Its noise key.
+        rewinds: How often it was taken back.
+        barred: What must not be chosen again, as `Request.barred`.
     """
 
     task: int
     reader: Reader
     attempt: int
     cost: Cost | None
+    key: int
+    rewinds: int = 0
+    barred: tuple[tuple[int, int], ...] = ()
 
 
 def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> Workload:
@@ -57,7 +64,7 @@ def job_of(prompts: Sequence[tuple[int, int]], rows: int, setting: Setting) -> W
     warp = setting.sampling.warp
     filtered = warp.top_p < 1 or warp.top_k > 0 or warp.min_p > 0 or warp.temperature == 0
     limit = setting.sampling.max_new_tokens
-    penalised = warp.penalties.on
+    penalised = warp.penalties.on or bool(setting.sampling.ban)
     return Workload(
         prompts, rows, limit, setting.lookahead, lags, filtered, penalised, setting.draft
     )
@@ -175,9 +182,11 @@ class Decoding:
                 sampling.restart_shorter_than if may_restart else 0,
                 boundary,
                 self._source_names[ALIGNED] if self._end_rule else None,
+                Phrases.of(sampling.ban) if sampling.ban else None,
             ),
             draw.attempt,
             draw.cost,
+            key,
         )
 
     def _request(self, prompt: Conversation) -> Request:
@@ -209,15 +218,21 @@ class Decoding:
         for token, source, begins in zip(event.tokens, event.sources, event.begins, strict=True):
             reader.add(token, self._source_names[source], begins)
         over = event.finish is not None or reader.stopped
+        if over and reader.banned is None:
+            reader.finish()
+        over = over or reader.banned is not None
         if over:
             del self._rows[event.row]
             spent = event.cost if event.finish else self._engine.cancel(event.row)
             known = row.cost is not None and spent is not None
             row.cost = row.cost + spent if known else None  # type: ignore[operator]
+            if reader.banned is not None:
+                if self._take_back(row, reader.banned):
+                    return
+                reader.end_at(reader.banned)
             if too_short(reader, event.finish, row.attempt, self._setting.sampling):
                 self._waiting.append(Draw(row.task, row.attempt + 1, row.cost))
                 return
-            reader.finish()
         if self._find:
             yield from self._search(row, event.finish, self._find) if over else ()
             return
@@ -226,6 +241,32 @@ class Decoding:
             yield Chunk(row.task, *said)
         if over:
             yield Done(row.task, self._sample(row, event.finish), event.end)
+
+    def _take_back(self, row: DrawnRow, place: int) -> bool:
+        """Goes on from where a banned phrase began, without the token that began it.
+
+        Returns:
+            False if it was taken back too often, or if nothing else can be chosen there.
+        """
+        reader = row.reader
+        barred = tuple(bar for bar in row.barred if bar[0] <= place)
+        bar = (place, reader.ids[place])
+        if bar in barred or row.rewinds >= MOST_REWINDS:
+            return False
+        row.barred, row.rewinds = (*barred, bar), row.rewinds + 1
+        row.reader = reader.taken_back(place)
+        if row.cost is not None:  # the tokens that stay are counted at the end
+            row.cost = row.cost._replace(tokens=row.cost.tokens - place)
+        task = self._tasks[row.task]
+        again = replace(
+            self._request(task.asked or task.prompt),
+            key=rewound_key(row.key, row.rewinds),
+            barred=row.barred,
+        )
+        sources = [self._source_names.index(source) for source in row.reader.sources]
+        begun = Begun(list(row.reader.ids), sources, list(row.reader.begins))
+        self._rows[self._engine.submit(again, begun)] = row
+        return True
 
     def _search(self, row: DrawnRow, finish: Finish | None, find: Find) -> Iterator[Update]:
         """Looks for the answer in what a finished row wrote; asks again where there is none."""
@@ -251,7 +292,10 @@ class Decoding:
             for name, side, prompt in zip(names, self._sides, prompts, strict=True)
             if (told := side.partner.account(self._prefixes(prompt, row.reader.ids), request.warp))
         }
-        return (task.details or {}) | {"remote": found} if found else task.details
+        more = ({"remote": found} if found else {}) | (
+            {"rewinds": row.rewinds} if row.rewinds else {}
+        )
+        return (task.details or {}) | more if more else task.details
 
     @staticmethod
     def _prefixes(prompt: tuple[int, ...], answer: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -51,6 +51,7 @@ class GenerateSettings(TypedDict, total=False):
     max_new_tokens: int
     seed: int
     stop: str | Sequence[str] | None
+    ban: str | Sequence[str] | None
     distinct: bool | str | None
     restart_shorter_than: int
     lookahead: Lookahead
@@ -82,6 +83,7 @@ def make_setting(
     max_new_tokens: int = 512,
     seed: int = 0,
     stop: str | Sequence[str] | None = None,
+    ban: str | Sequence[str] | None = None,
     restart_shorter_than: int = 0,
     lookahead: Lookahead = "auto",
     draft: str | Partner | None = None,
@@ -116,6 +118,7 @@ def make_setting(
         max_new_tokens: Limit on tokens per sample.
         seed: Decides all noise.
         stop: A string, or several, before which a sample is cut off.
+        ban: A phrase, or several, that no sample may hold: see `baco.methods.ban`.
         restart_shorter_than: Samples that stop by themselves with fewer tokens are drawn again.
         lookahead: ``auto``, ``off`` or the longest draft.
         draft: A third party that guesses ahead: ``prompt-lookup``, or a small model with the
@@ -187,6 +190,8 @@ def make_setting(
     )
     if warp.asks_for and not chosen.penalises:
         raise InputError(f"the method {method!r} knows no {warp.asks_for}", hint="leave it out")
+    if ban and not chosen.bans:
+        raise InputError(f"the method {method!r} takes nothing back", hint="leave out ban")
     if 0 < warp.temperature < COLDEST or warp.temperature > HOTTEST:
         raise InputError(
             f"temperature {warp.temperature:g} is out of range",
@@ -202,6 +207,7 @@ def make_setting(
             restart_shorter_than=restart_shorter_than,
             seed=seed,
             turn_rule=turn_rule,
+            ban=(ban,) if isinstance(ban, str) else tuple(ban or ()),
         ),
         lookahead,
         max_rows,

@@ -104,6 +104,10 @@ class SamplingFields(BaseModel):
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = Field(
         None, description="Up to four strings; an answer ends before the first that appears."
     )
+    ban: Annotated[list[Stop], Field(max_length=1000)] | None = Field(
+        None,
+        description="Phrases that no answer may hold: words that lead to one are taken back.",
+    )
     seed: Seed | None = Field(None, description="Same seed, same answers. Random by default.")
     stream: Bool | None = Field(False, description="Send the answers while they are written.")
     stream_options: StreamOptions | None = None

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 
 _CONTROLS = (
-    *PENALTIES, "distinct", "gamma", "diversity", "router", "temperature", "control", "method",
+    *PENALTIES, "ban", "distinct", "gamma", "diversity", "router", "temperature", "control",
+    "method",
 )  # fmt: skip
 """Fields that decide a setting, as errors about it name them."""
 
@@ -275,6 +276,7 @@ class Service:
                 max_new_tokens=limit,
                 seed=secrets.randbits(31) if request.seed is None else request.seed,
                 stop=request.stops,
+                ban=request.ban,
                 restart_shorter_than=min(request.restart_shorter_than or 0, limit),
                 lookahead=self.lookahead,
                 max_rows=self.settings.max_rows,

@@ -147,9 +147,35 @@ def test_distinct_answers_are_those_of_python_and_are_told(client: Client, pair:
     assert [streamed[i] for i in range(8)] == texts
 
 
+def test_banned_phrases_are_taken_back_in_streams_too(client: Client, pair: Pair) -> None:
+    how = {"max_new_tokens": 24, "seed": 1, "temperature": 0.5}
+    plain = pair.generate("Name a city.", 3, **how)
+    ban = [s.text.strip()[:3] for s in plain if s.text.strip()[:3].isalnum()] + [
+        word for s in plain for word in s.text.split()[:2]
+    ]
+    given = {"n": 3, "max_tokens": 24, "temperature": 0.5, "ban": ban}
+    answer = client.post(CHAT, json=ASK | given)
+    assert answer.status_code == 200, answer.text
+    choices = answer.json()["choices"]
+    group = pair.generate("Name a city.", 3, ban=ban, **how)
+    texts = [sample.text for sample in group]
+    assert [c["message"]["content"] for c in choices] == texts
+    assert texts != [sample.text for sample in plain]
+    told = [c["baco"].get("rewinds") for c in choices]
+    assert told == [(s.details or {}).get("rewinds") for s in group]
+    assert any(told)
+    streamed = dict.fromkeys(range(3), "")
+    for line in client.post(CHAT, json=ASK | given | {"stream": True}).text.splitlines():
+        if line.startswith("data: {"):
+            for choice in json.loads(line[6:])["choices"]:
+                streamed[choice["index"]] += choice["delta"].get("content", "")
+    assert list(streamed.values()) == texts
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("ban", "a"), ("ban", [""]), ("ban", [" "]), ("ban", ["x" * 201]), ("ban", ["x"] * 1001),
         ("distinct", "sound"), ("distinct", 1), ("distinct", ["text"]),
         ("repetition_penalty", 0), ("repetition_penalty", 101), ("frequency_penalty", 2.1),
         ("presence_penalty", -3), ("logit_bias", {"1": 101}), ("logit_bias", {"one": 1}),

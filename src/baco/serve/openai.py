@@ -70,7 +70,7 @@ def _result(sample: Sample) -> dict[str, Any]:
         "switches": sample.switches,
         "forwards_per_token": _forwards([sample]),
         "attempts": sample.attempts,
-        **{name: said[name] for name in ("draws", "alike") if name in said},
+        **{name: said[name] for name in ("draws", "alike", "rewinds") if name in said},
     }
 
 

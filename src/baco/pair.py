@@ -149,11 +149,12 @@ class Pair(Models):
         )
         return cls(*sides, **options)
 
-    def calibrated(self, router: str, diversity: float) -> Router:
+    def calibrated(self, router: str, diversity: float) -> Router | float:
         """Returns the router with the threshold that gives a diversity on this pair.
 
         Args:
-            router: A router's spec without a threshold.
+            router: A router's spec without a threshold; for a method's name (`interpolate`) the
+                value of its control is returned.
             diversity: The base model's share of words, in [0, 1]; what is out of the router's
                 reach is clamped, and said so on the log.
 

@@ -1,6 +1,7 @@
 """One control for every router and pair: diversity, the share of words that the base model writes.
 
-A router's threshold means something else for every router and pair. Calibration measures, on
+A router's threshold means something else for every router and pair (so does the control of a method
+without a router, which is calibrated likewise). Calibration measures, on
 prompts, which share of units the base model begins at each of many thresholds, makes the curve
 monotone, and stores it for that revision of the pair. `resolve` reads it the other way round:
 from a diversity in [0, 1] to the threshold.
@@ -16,6 +17,7 @@ from baco.calibration.curve import (
     Knot,
     ThresholdAxis,
     UncalibratedError,
+    curve_name,
     find,
     prior,
     resolve,
@@ -40,6 +42,7 @@ __all__ = [
     "Knot",
     "ThresholdAxis",
     "UncalibratedError",
+    "curve_name",
     "find",
     "for_quality",
     "general_prompts",

@@ -19,6 +19,7 @@ from baco.models.folders import data_folder
 
 if TYPE_CHECKING:
     from baco.engine.router import Router
+    from baco.methods.base import Method
     from baco.models.sides import Models
 
 T = TypeVar("T")
@@ -39,9 +40,9 @@ class Knot:
     """One measured point.
 
     Attributes:
-        gamma: The threshold; may be infinite.
-        share: The base share, made monotone.
-        measured: The base share as it was measured, over the answers that are not empty.
+        gamma: The threshold, which may be infinite; of a method its control.
+        share: The base share, made monotone; of a method its part of the way (`measure`).
+        measured: The same as it was measured, over the answers that are not empty.
         empty: How many answers were empty.
     """
 
@@ -58,7 +59,7 @@ class Curve:
     Attributes:
         pair: The pair's name.
         revision: The pair's revision.
-        router: The router's `curve_name`.
+        router: The router's `curve_name`, or a method's name.
         knots: From least to most base.
         prompts: How many prompts it was measured on.
         samples: Samples per prompt and threshold.
@@ -173,7 +174,7 @@ class CalibrationInfo:
             return ""
         low, high = self.reach
         return (
-            f"diversity {self.diversity:g} is out of this router's reach "
+            f"diversity {self.diversity:g} is out of reach here "
             f"({low:.2f} to {high:.2f}); using {self.expected:.2f}"
         )
 
@@ -194,13 +195,18 @@ class ThresholdAxis:
 
     @classmethod
     def of(cls, router: str | Router) -> ThresholdAxis:
-        """Returns the axis of a router's control.
+        """Returns the axis of a router's control, or of a method's.
 
         Raises:
             InputError: If the router takes no threshold.
         """
         from baco.routers.learned import Learned
 
+        method = calibrated_method(router)
+        if method is not None:
+            assert method.low is not None
+            assert method.high is not None
+            return cls(method.low, method.high, bool(method.up))
         bound = bound_to(router)
         i = bound.control
         rule = None if i is None else bound.rules[i]
@@ -238,6 +244,21 @@ class ThresholdAxis:
         return x if self.up else 1 - x
 
 
+def calibrated_method(name: str | Router) -> Method | None:
+    """Returns the method of a name whose control is calibrated without a router, if it is one."""
+    from baco.methods import METHODS
+
+    if not isinstance(name, str) or name not in METHODS or METHODS[name].up is None:
+        return None
+    return METHODS[name]
+
+
+def curve_name(router: str | Router) -> str:
+    """Returns by what name the curve of a router or method is kept."""
+    method = calibrated_method(router)
+    return bound_to(router).curve_name if method is None else method.name
+
+
 def bound_to(router: str | Router) -> Router:
     """Returns the router of a spec, or the router itself."""
     from baco.routers import parse
@@ -250,18 +271,19 @@ def bound_to(router: str | Router) -> Router:
 
 def resolve(
     pair: Models, router: str, diversity: float, *, curve: Curve | None = None
-) -> tuple[Router, CalibrationInfo]:
-    """Makes the router that gives a diversity.
+) -> tuple[Router | float, CalibrationInfo]:
+    """Makes the router that gives a diversity, or the control of a method.
 
     Args:
         pair: The pair.
-        router: A router's name, without a threshold.
+        router: A router's name, without a threshold; or that of a method with a control of its own.
         diversity: Wanted base share on calibration prompts, in [0, 1]. 0 is the aligned model and
             1 all the base that the router can reach, under the end rule: these two need no curve.
         curve: The curve to use; looked up if not given.
 
     Returns:
-        The router, and how the diversity was understood: what is out of reach is clamped.
+        The router or the control, and how the diversity was understood: what is out of reach is
+        clamped.
 
     Raises:
         InputError: If the diversity is not in [0, 1], or the router names or takes no threshold.
@@ -276,22 +298,23 @@ def resolve(
             f"router {router!r} names its threshold and diversity gives another",
             hint="leave out one of the two",
         )
-    bound = bound_to(router)
-    axis = ThresholdAxis.of(bound)
-    curve = curve or find(pair.name, pair.revision, bound.curve_name)
-    if curve is None:
-        if diversity not in (0, 1):
-            raise UncalibratedError(
-                f"the pair {pair.name!r} is not calibrated for router {bound.curve_name!r}",
-                hint=f"run: baco calibrate --pair {pair.name} --router '{bound.curve_name}'",
-            )
+    axis, name = ThresholdAxis.of(router), curve_name(router)
+    kind = "router" if calibrated_method(router) is None else "method"
+    curve = curve or find(pair.name, pair.revision, name)
+    if curve is not None:
+        gamma, expected = curve.gamma(diversity)
+        info = CalibrationInfo(
+            diversity, expected, gamma, abs(expected - diversity) > 0.005, curve.reach
+        )
+    elif diversity in (0, 1):
         gamma = axis.gamma(diversity)
-        return bound.with_gamma(gamma), CalibrationInfo(diversity, None, gamma, False, None)
-    gamma, expected = curve.gamma(diversity)
-    info = CalibrationInfo(
-        diversity, expected, gamma, abs(expected - diversity) > 0.005, curve.reach
-    )
-    return bound.with_gamma(gamma), info
+        info = CalibrationInfo(diversity, None, gamma, False, None)
+    else:
+        raise UncalibratedError(
+            f"the pair {pair.name!r} is not calibrated for {kind} {name!r}",
+            hint=f"run: baco calibrate --pair {pair.name} --{kind} '{name}'",
+        )
+    return gamma if kind == "method" else bound_to(router).with_gamma(gamma), info
 
 
 # --- where curves are kept --------------------------------------------------------------------

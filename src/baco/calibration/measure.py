@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from baco.calibration.curve import SMALLEST_STEP, Curve, Knot, ThresholdAxis, bound_to
+from baco.calibration.curve import (
+    SMALLEST_STEP,
+    Curve,
+    Knot,
+    ThresholdAxis,
+    calibrated_method,
+    curve_name,
+)
 from baco.errors import InputError
 from baco.prompts import Conversation, Prompt, conversation_of, identity
 
 if TYPE_CHECKING:
-    from baco.engine.router import Router
     from baco.group import Sample
     from baco.methods.base import Setting, Task
     from baco.models.sides import Models
@@ -80,11 +86,16 @@ def measure(
     make: Make | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Curve:
-    """Measures the curve of a pair and router.
+    """Measures the curve of a pair and router, or method.
+
+    Of a router it is the base share. A method without one has none: there it is how far different
+    answers to a prompt have come on their way from one end of its control to the other, by the
+    share of words that two of them do not have in common.
 
     Args:
         pair: The pair.
-        router: A router's name (a cascade may fix the thresholds of all but its last rule).
+        router: A router's name (a cascade may fix the thresholds of all but its last rule), or a
+            method's (`Method.up`).
         prompts: Calibration prompts; by default those of `prompts_for`.
         effort: How carefully.
         make: What makes the samples; by default a session of its own.
@@ -99,8 +110,7 @@ def measure(
     from baco.engine.warp import Warp
 
     effort = effort or Effort()
-    bound = bound_to(router)
-    axis = ThresholdAxis.of(bound)
+    axis = ThresholdAxis.of(router)
     given: list[Prompt | Conversation] = list(
         prompts_for(pair.name) if prompts is None else prompts
     )
@@ -110,7 +120,8 @@ def measure(
         conversation_of(prompt)  # type: ignore[arg-type]  # it takes checked ones too
         for prompt in spread(given, effort.prompts)
     ]
-    probe = _Probe(bound, conversations, effort, make or _own_session(pair))
+    kind = _Probe if calibrated_method(router) is None else _Spread
+    probe = kind(router, conversations, effort, make or _own_session(pair))
     shares: dict[float, float] = {}
     empty: dict[float, int] = {}
     todo = [i / (_START - 1) for i in range(_START)]
@@ -127,7 +138,7 @@ def measure(
     return Curve(
         pair=pair.name,
         revision=pair.revision,
-        router=bound.curve_name,
+        router=curve_name(router),
         knots=tuple(
             Knot(axis.gamma(x), round(share, 6), round(shares[x], 6), empty[x])
             for x, share in zip(places, monotone, strict=True)
@@ -184,14 +195,14 @@ class _Probe:
 
     def __init__(
         self,
-        router: Router,
+        router: str,
         conversations: Sequence[Conversation],
         effort: Effort,
         make: Make,
     ) -> None:
         from baco.methods.base import Task
 
-        self._router = router
+        self._name = router
         self._effort = effort
         self._make = make
         self._tasks = [
@@ -201,27 +212,80 @@ class _Probe:
         ]
 
     def shares(self, gammas: Sequence[float]) -> Iterator[tuple[float, int]]:
-        """Returns the mean base share of samples at each threshold, and how many have none.
+        """Returns what is measured at each threshold, and how many answers are empty.
 
         Raises:
-            InputError: If all answers are empty at a threshold: of them nobody wrote a share.
+            InputError: If all answers are empty at a threshold: they tell nothing.
         """
+        runs = [(self._tasks, self._setting(g)) for g in gammas]
+        for gamma, samples in zip(gammas, self._make(runs), strict=True):
+            written = [sample for sample in samples if sample.sources]
+            if not written:
+                raise InputError(
+                    f"all {len(samples)} answers are empty at {gamma:g}, so there is nothing to "
+                    "measure",
+                    hint="give other prompts, or check the base model",
+                )
+            yield self._share(gamma, written), len(samples) - len(written)
+
+    def _setting(self, gamma: float) -> Setting:
+        from baco.methods.settings import make_setting
+        from baco.routers import parse
+
+        router = parse(self._name).with_gamma(gamma)
+        return make_setting(router=router, max_new_tokens=self._effort.max_new_tokens)
+
+    def _share(self, gamma: float, written: Sequence[Sample]) -> float:
+        """Returns the mean base share."""
+        return sum(sample.base_share for sample in written) / len(written)
+
+
+class _Spread(_Probe):
+    """Measures how much answers differ, as a part of the way between the control's two ends.
+
+    Both ends must be among the first controls that are asked for.
+    """
+
+    def shares(self, gammas: Sequence[float]) -> Iterator[tuple[float, int]]:
+        """As `_Probe.shares`."""
+        found = list(super().shares(gammas))
+        axis = ThresholdAxis.of(self._name)
+        if not hasattr(self, "_ends"):
+            seen = dict(zip(gammas, found, strict=True))
+            self._ends = seen[axis.gamma(0)][0], seen[axis.gamma(1)][0]
+        low, high = self._ends
+        if high <= low:
+            raise InputError(
+                f"answers of the method {self._name!r} do not differ more at one end of its "
+                "control than at the other",
+                hint="give other prompts or more of them, or give the control itself",
+            )
+        for value, empty in found:
+            yield min(max((value - low) / (high - low), 0.0), 1.0), empty
+
+    def _setting(self, gamma: float) -> Setting:
         from baco.methods.settings import make_setting
 
         limit = self._effort.max_new_tokens
-        runs = [
-            (self._tasks, make_setting(router=self._router.with_gamma(g), max_new_tokens=limit))
-            for g in gammas
+        return make_setting(method=self._name, control=gamma, max_new_tokens=limit)
+
+    def _share(self, gamma: float, written: Sequence[Sample]) -> float:
+        """Returns the mean share of words that two answers to a prompt do not have in common."""
+        groups: dict[str, list[frozenset[str]]] = {}
+        for sample in written:
+            words = frozenset(sample.text.casefold().split())
+            groups.setdefault(identity(sample.conversation), []).append(words)
+        apart = [
+            1 - len(a & b) / max(len(a | b), 1)
+            for group in groups.values()
+            for a, b in combinations(group, 2)
         ]
-        for gamma, samples in zip(gammas, self._make(runs), strict=True):
-            written = [sample.base_share for sample in samples if sample.sources]
-            if not written:
-                raise InputError(
-                    f"all {len(samples)} answers are empty at the threshold {gamma:g}, so there "
-                    "is no base share to measure",
-                    hint="give other prompts, or check the base model",
-                )
-            yield sum(written) / len(written), len(samples) - len(written)
+        if not apart:
+            raise InputError(
+                f"no prompt has two answers at {gamma:g}, so there is nothing to measure",
+                hint="ask for at least 2 samples per prompt",
+            )
+        return sum(apart) / len(apart)
 
 
 def _own_session(pair: Models) -> Make:

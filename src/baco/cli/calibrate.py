@@ -28,6 +28,10 @@ def calibrate(
         list[str] | None,
         typer.Option(help="A router; may be given several times.", show_default="p-punc"),
     ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="A method without a router: interpolate.", show_default=False),
+    ] = None,
     input: Annotated[
         str | None,
         typer.Option(
@@ -65,6 +69,9 @@ def calibrate(
 ) -> None:
     """Measures the base model's share of words at many thresholds, and stores the curve.
 
+    Of a method without a router it measures how far answers have come apart, from one end of its
+    control (0) to the other (1).
+
     Afterwards --diversity, and the server's slider, mean the same for every calibrated router
     and pair: the share of words that the base model writes on calibration prompts.
     """
@@ -99,12 +106,21 @@ def calibrate(
 
     check_pair_name(pair or "tiny")
     from baco.calibration import Effort, measure, save
+    from baco.calibration.curve import calibrated_method
     from baco.cli.inputs import read_prompts
+    from baco.methods import METHODS
 
     given = None if input is None else read_prompts([], input, None)
     effort = Effort(prompts=prompts, samples=samples, max_new_tokens=max_new_tokens)
     loaded = baco.load(pair or "tiny")
-    for name in router or ["p-punc"]:
+    known = [name for name in METHODS if calibrated_method(name)]
+    for name in method or ():
+        if calibrated_method(name) is None:
+            raise InputError(
+                f"diversity does not control the method {name!r}",
+                hint=f"methods that it does, beside baco: {', '.join(known)}",
+            )
+    for name in [*(method or ()), *(router or (() if method else ["p-punc"]))]:
 
         def progress(done: float, name: str = name) -> None:
             if sys.stderr.isatty():
@@ -119,17 +135,22 @@ def calibrate(
 
 def _shown(curve: Curve, path: Path) -> str:
     low, high = curve.reach
+    from baco.calibration.curve import calibrated_method
+
+    kind, share = "router", "base share"
+    if calibrated_method(curve.router):
+        kind, share = "method", "part of the way"
     lines = [
-        f"{curve.pair}, router {curve.router}: base share {low:.2f} to {high:.2f} "
+        f"{curve.pair}, {kind} {curve.router}: {share} {low:.2f} to {high:.2f} "
         f"({curve.prompts} prompts x {curve.samples} samples, {len(curve.knots)} thresholds; "
         f"{curve.empty} empty answers left out)",
-        "  diversity  threshold  base share",
+        f"  diversity  {'threshold' if kind == 'router' else 'control':>9}  {share}",
     ]
     for diversity in _TABLE:
-        gamma, share = curve.gamma(diversity)
-        far = abs(share - diversity) > 0.005
+        gamma, expected = curve.gamma(diversity)
+        far = abs(expected - diversity) > 0.005
         note = "  (as far as it reaches)" if far else ""
-        lines.append(f"  {diversity:9.2f}  {gamma:9.4g}  {share:10.2f}{note}")
+        lines.append(f"  {diversity:9.2f}  {gamma:9.4g}  {expected:{len(share)}.2f}{note}")
     return "\n".join([*lines, f"  kept in {path}"])
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from baco.cli.render import safe
 from baco.errors import InputError
 from baco.prompts import Conversation, conversation_of
 from baco.reading import prompt_of, read_rows
+
+if TYPE_CHECKING:
+    from baco.engine.router import Router
 
 
 def hint_at_quotes(arguments: Sequence[str]) -> None:
@@ -32,13 +35,19 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: If one is wrong, or two controls are given.
     """
+    from baco.methods import METHODS
     from baco.methods.settings import make_setting
     from baco.routers import parse
 
     make_setting(**{**settings, "diversity": None})
     if settings["diversity"] is not None:
         # What the pair would make of it is seen later; two controls are seen at once.
-        make_setting(**settings, calibration=lambda spec, _: parse(spec))
+        method = METHODS[settings["method"]]
+
+        def anything(spec: str, _: float) -> Router | float:
+            return parse(spec) if method.up is None else float(method.default or 0)
+
+        make_setting(**settings, calibration=anything)
 
 
 def read_prompts(

@@ -217,6 +217,8 @@ class Method:
         default: The control's default; None where the router has its own.
         low: The control's smallest value; None where the router has its own range.
         high: Its largest.
+        up: Whether a larger control means more diversity; None where `diversity` does not stand for
+            the control of a method without a router.
         alias: The setting that the control is another name of, such as ``temperature``; None for
             a control of its own.
         needs: What the pair must be able to do, see `baco.methods.needs`.
@@ -239,6 +241,7 @@ class Method:
     default: float | None = None
     low: float | None = None
     high: float | None = None
+    up: bool | None = None
     alias: str | None = None
     needs: frozenset[str] = PAIR_OF_MODELS
     keeps_caches: bool = False

@@ -37,6 +37,7 @@ METHODS = (
         default=0.5,
         low=0.0,
         high=1.0,
+        up=False,
         needs=PAIR_OF_MODELS | {ONE_TOKENIZER},
         mixes_weights=True,
     ),

@@ -23,8 +23,9 @@ DEFAULT_ROUTER = "p-punc"
 PENALTIES = (*(f.name for f in fields(Penalties)), "xtc_probability", "xtc_threshold")
 """Arguments of `make_setting` that change logits by what was written, by token, or by rank."""
 
-Calibration = Callable[[str, float], Router]
-"""(router's spec, diversity in [0, 1]) -> the router that reaches it on one pair."""
+Calibration = Callable[[str, float], Router | float]
+"""(router's spec, diversity in [0, 1]) -> the router that reaches it on one pair; for the name of a
+method without a router the value of its control."""
 
 
 class GenerateSettings(TypedDict, total=False):
@@ -99,7 +100,8 @@ def make_setting(
         method: Name of a method.
         router: A spec such as ``p-punc@0.3``, or a router; None for the default.
         gamma: The router's threshold, where the spec gives none.
-        diversity: The calibrated control in [0, 1], instead of a threshold.
+        diversity: The calibrated control in [0, 1], instead of a threshold, or of the control of a
+            method that has none but can be calibrated (`Method.up`).
         control: The value of the method's control, whatever that is: of `baco` another name of
             gamma, of single models another name of temperature, of others their own number.
         temperature: As `Warp`; 1 unless given.
@@ -149,7 +151,8 @@ def make_setting(
         )
     if control is not None:
         given = {"gamma": gamma, "temperature": temperature, "min_p": min_p}
-        for name in (chosen.alias, "diversity" if chosen.takes_router else None):
+        spread = chosen.takes_router or chosen.up is not None
+        for name in (chosen.alias, "diversity" if spread else None):
             if name and {**given, "diversity": diversity}[name] is not None:
                 raise InputError(
                     f"control and {name} are both given",
@@ -160,7 +163,9 @@ def make_setting(
         value = split_spec(bound)[1]
     else:
         bound = None
-        _refuse_router(chosen, router=router, gamma=gamma, diversity=diversity)
+        _refuse_router(chosen, router=router, gamma=gamma)
+        if diversity is not None:
+            control = _spread(chosen, diversity, calibration)
         own = {"temperature": temperature, "min_p": min_p}.get(chosen.alias or "")
         value = _number(chosen, own if control is None else control)
         temperature = value if chosen.alias == "temperature" else temperature
@@ -218,6 +223,15 @@ def make_setting(
     )
 
 
+def _spread(method: Method, diversity: float, calibration: Calibration | None) -> float:
+    """Returns the control that gives a diversity, of a method without a router."""
+    if method.up is None:
+        _refuse_router(method, diversity=diversity)
+    value = _calibrated(f"the method {method.name!r}", method.name, diversity, calibration)
+    assert isinstance(value, float)
+    return value
+
+
 def _refuse_router(method: Method, **given: object) -> None:
     """Refuses what only a router makes sense of."""
     for name, value in given.items():
@@ -271,19 +285,27 @@ def _router(
         return parse(router, gamma)
     if gamma is not None:
         raise InputError("diversity and gamma are both given", hint="give one of the two")
-    if not 0 <= diversity <= 1:
-        raise InputError(f"diversity {diversity:g} is out of range", hint="use a value in [0, 1]")
     if isinstance(router, str) and "@" in router.rpartition(">")[2]:
         raise InputError(
             f"router {router!r} names its threshold and diversity gives another",
             hint="leave out one of the two",
         )
     spec = router.name if isinstance(router, Router) else router
-    plain = parse(spec)
+    bound = _calibrated(f"router {parse(spec).name!r}", spec, diversity, calibration)
+    assert isinstance(bound, Router)
+    return bound
+
+
+def _calibrated(
+    what: str, spec: str, diversity: float, calibration: Calibration | None
+) -> Router | float:
+    """Asks a calibration what gives a diversity."""
+    if not 0 <= diversity <= 1:
+        raise InputError(f"diversity {diversity:g} is out of range", hint="use a value in [0, 1]")
     if calibration is None:
         raise InputError(
-            f"diversity needs a calibration table of router {plain.name!r} for this pair, "
-            "and there is none",
-            hint="give the threshold itself: gamma, or @threshold in the router",
+            f"diversity needs a calibration table of {what} for this pair, and there is none",
+            hint="give the threshold itself: gamma, or @threshold in the router; of a method "
+            "without a router its control",
         )
     return calibration(spec, diversity)

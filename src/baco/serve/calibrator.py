@@ -82,15 +82,13 @@ class Calibrator:
             self._curves[router] = curve
         return self._curves[router]
 
-    def resolve(self, router: str, diversity: float) -> tuple[Router, CalibrationInfo]:
+    def resolve(self, router: str, diversity: float) -> tuple[Router | float, CalibrationInfo]:
         """As `calibration.resolve`; starts to measure where there is no curve.
 
         Raises:
             ApiError: 503 while the pair is being calibrated for this router.
         """
-        from baco.routers import parse
-
-        name = parse(router).curve_name
+        name = calibration.curve_name(router)
         curve = self.curve(name)
         try:
             return calibration.resolve(self._pair, router, diversity, curve=curve)
@@ -98,8 +96,9 @@ class Calibrator:
             run = self.start(name)
         raise ApiError(
             503,
-            f"the pair {self._pair.name!r} is being calibrated for router {name!r}, "
-            f"{run.done:.0%} done; try again soon, or give gamma instead of diversity",
+            f"the pair {self._pair.name!r} is being calibrated for {name!r}, {run.done:.0%} done; "
+            "try again soon, or give gamma (of a method without a router control) instead of "
+            "diversity",
             code="calibrating",
             param="diversity",
             retry_after=run.retry_after,

@@ -256,7 +256,7 @@ class Service:
             )
         info: CalibrationInfo | None = None
 
-        def calibrated(router: str, wanted: float) -> Router:
+        def calibrated(router: str, wanted: float) -> Router | float:
             nonlocal info
             bound, info = host.calibrator.resolve(router, wanted)
             return bound

@@ -14,8 +14,11 @@ from baco import calibration
 from baco.calibration import Curve, Effort, Knot, ThresholdAxis, UncalibratedError
 from baco.errors import InputError, UnknownNameError
 from baco.group import Sample
+from baco.methods import METHODS
+from baco.methods.settings import make_setting
 from baco.models.sides import Side
 from baco.pair import Pair
+from baco.routers import CASCADES, ROUTERS
 from support.engines import fake_pair
 
 SMALL = Effort(prompts=6, samples=4, max_new_tokens=16, gap=0.15, thresholds=13)
@@ -64,7 +67,9 @@ def test_isotonic_is_monotone_keeps_the_mean_and_leaves_what_is_monotone(values:
     assert calibration.isotonic(sorted(values)) == sorted(values)
 
 
-@pytest.mark.parametrize("router", ["rand", "p", "p-punc", "h", "h-punc", "pr", "hr", "p-topk"])
+@pytest.mark.parametrize(
+    "router", ["rand", "p", "p-punc", "h", "h-punc", "pr", "hr", "p-topk", "interpolate"]
+)
 def test_places_and_thresholds_are_each_others_inverse(router: str):
     axis = ThresholdAxis.of(router)
     for i in range(17):
@@ -140,6 +145,56 @@ def test_a_measured_curve_gives_the_share_that_was_asked_for(pair: Pair, router:
         groups = pair.generate(PROMPTS, n=8, router=bound, max_new_tokens=16, seed=5)
         share = sum(group.base_share for group in groups) / len(groups)
         assert share == pytest.approx(info.expected, abs=0.1), (router, diversity)
+
+
+def test_the_control_of_a_method_is_calibrated_likewise(pair: Pair):
+    def make(runs):
+        for tasks, setting in runs:
+            assert setting.method.name == "interpolate"
+            alpha = setting.control
+            different = round((1 - alpha) ** 2 * 16)  # of 16 words
+            yield [
+                Sample(
+                    task.prompt[-1].content, task.index,
+                    " ".join(f"{task.index}{k}" if k < different else f"x{k}" for k in range(16)),
+                    "stop", 0, "interpolate", sources=("aligned",),
+                )
+                for task in tasks
+            ]  # fmt: skip
+
+    made = calibration.measure(pair, "interpolate", PROMPTS, effort=SMALL, make=make)
+    assert (made.router, made.reach) == ("interpolate", (0.0, 1.0))
+    for knot in made.knots:
+        different = round((1 - knot.gamma) ** 2 * 16)
+        wanted = 1 - (16 - different) / (16 + different)  # 1 - |both| / |either|
+        assert knot.measured == pytest.approx(wanted, abs=1e-6)
+    calibration.save(made)
+    alphas = [calibration.resolve(pair, "interpolate", d)[0] for d in (0, 0.2, 0.5, 0.8, 1)]
+    assert alphas == sorted(alphas, reverse=True)
+    assert (alphas[0], alphas[-1]) == (1.0, 0.0)
+    assert pair.calibrated("interpolate", 0.5) == alphas[2]
+
+
+def test_methods_need_a_curve_too_and_are_no_routers(pair: Pair):
+    spread = [name for name, method in METHODS.items() if method.up is not None]
+    assert spread == ["interpolate"]
+    assert not set(spread) & {*ROUTERS, *CASCADES}
+    assert calibration.resolve(pair, "interpolate", 1)[0] == 0.0
+    with pytest.raises(UncalibratedError, match="--pair scripted --method 'interpolate'"):
+        calibration.resolve(pair, "interpolate", 0.3)
+    with pytest.raises(InputError, match="out of range"):
+        make_setting(method="interpolate", diversity=1.2, calibration=pair.calibrated)
+    with pytest.raises(InputError, match="calibration table of the method 'interpolate'"):
+        make_setting(method="interpolate", diversity=0.3)
+    with pytest.raises(InputError, match="control and diversity are both given"):
+        make_setting(method="interpolate", diversity=0.3, control=0.3)
+    with pytest.raises(InputError, match="has no diversity"):
+        make_setting(method="logit-ensemble", diversity=0.3, calibration=pair.calibrated)
+    with pytest.raises(InputError, match="do not differ more"):
+        calibration.measure(
+            pair, "interpolate", PROMPTS, effort=SMALL,
+            make=lambda runs: [[answer("a b", sources=("aligned",))] * 4 for _ in runs],
+        )  # fmt: skip
 
 
 def answer(text: str, **more: object) -> Sample:

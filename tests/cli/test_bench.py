@@ -60,6 +60,21 @@ def baco(
     return call
 
 
+def test_a_partially_aligned_base_in_a_plan(tmp_path: Path, baco: Baco) -> None:
+    text = PLAN.replace('pairs = ["tiny"]', 'pairs = ["tiny~0.3", "tiny"]')
+    (tmp_path / "mine.toml").write_text(text)
+    made = baco("run", "mine.toml")
+    assert made.returncode == 0, made.stderr
+    assert "mine.sqlite holds 24 samples of 6 cells" in made.stderr
+    assert baco("score", "mine.sqlite").returncode == 0
+    exported = baco("export", "mine.sqlite")
+    assert exported.returncode == 0, exported.stderr
+    with Store(tmp_path / "mine.sqlite") as store:
+        cells = {cell.pair: cell.revision for cell in store.cells()}
+    assert cells.keys() == {"tiny~0.3", "tiny"}
+    assert len(set(cells.values())) == 2
+
+
 def test_from_plan_to_export(tmp_path: Path, baco: Baco) -> None:
     (tmp_path / "mine.toml").write_text(PLAN)
     needs = baco("run", "mine.toml", "--dry-run")

@@ -219,6 +219,25 @@ def test_base_weights_by_name():
     assert lora.generate(ASK, n=1, max_new_tokens=8).texts
 
 
+def test_diversity_is_its_control_by_a_curve(capsys):
+    pair = baco.load("tiny")
+    found = {}
+    for diversity in (0, 0.3, 0.7, 1):
+        group = pair.generate(ASK, method="interpolate", diversity=diversity, **OPTIONS)
+        found[diversity] = group[0].control
+        assert (
+            group.texts
+            == pair.generate(ASK, method="interpolate", control=group[0].control, **OPTIONS).texts
+        )
+    assert 1 == found[0] > found[0.3] > found[0.7] > found[1] == 0
+    command = ["generate", ASK, "-n", "1", "--max-new-tokens", "8", "--json", "--method"]
+    assert run([*command, "interpolate", "--diversity", "0.3"]) == 0
+    assert json.loads(capsys.readouterr().out)["control"] == found[0.3]
+    assert run([*command, "aligned", "--diversity", "0.3"]) == 2
+    assert run([*command, "interpolate", "--diversity", "0.3", "--control", "0.3"]) == 2
+    assert "both given" in capsys.readouterr().err
+
+
 def test_a_dry_run_counts_the_third_model(capsys):
     def weights(*options):
         command = ["generate", ASK, "--pair", "tiny", "--dry-run", "--json", "-n", "2", *options]

@@ -104,6 +104,29 @@ class FakeHub:
         return ["train", "validation"]
 
 
+def test_infinity_chat_in_its_three_shapes(tmp_path: Path) -> None:
+    talk = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "C?"},
+        {"role": "assistant", "content": "no"},
+        {"role": "user", "content": "D?"},
+    ]
+    path = write(
+        tmp_path / "i.jsonl",
+        {"query": "A?"},
+        {"user_query": "B?", "response_1": "x", "response_2": "y", "human_labels": [2, -1]},
+        {"user_query": "B?", "response_1": "z", "response_2": "y", "human_labels": [0, 1]},
+        {"messages": talk, "category": "Creative"},
+    )
+    found = load("infinity-chat", path).records
+    assert [r.prompt for r in found] == [(Message("user", text),) for text in ("A?", "B?", "C?")]
+    assert [r.id for r in found] == ["0", "1", "2"]
+    assert [r.category for r in found] == [None, None, "Creative"]
+    for row in ({"text": "A?"}, {"query": " "}, {"messages": [{"role": "system", "content": "x"}]}):
+        with pytest.raises(InputError, match="line 1: no query of Infinity-Chat"):
+            load("infinity-chat", write(tmp_path / "bad.jsonl", row))
+
+
 def test_the_hub_by_id_split_and_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
@@ -113,11 +136,14 @@ def test_the_hub_by_id_split_and_revision(monkeypatch: pytest.MonkeyPatch) -> No
     load("hub", "a/b", split="extra", revision="v1")
     load("noveltybench")
     load("wildchat", "c/d")
+    with pytest.raises(InputError, match="no query of Infinity-Chat"):  # the fake has prompts
+        load("infinity-chat")
     assert FakeHub.asked == [
         ("a/b", "validation", None),
         ("a/b", "extra", "v1"),
         ("yimingzhang/novelty-bench", "curated", None),
         ("c/d", "wildchat", None),
+        ("liweijiang/infinite-chats-eval", "validation", None),
     ]
 
 
@@ -160,4 +186,12 @@ def test_bad_sources(tmp_path: Path) -> None:
         load("hub")
     with pytest.raises(InputError, match="no option 'speed'"):
         load("hub", "a/b", speed="1")
-    assert {"tiny", "jsonl", "hub", "noveltybench", "wildchat", "narrative"} <= set(DATASETS)
+    assert {
+        "tiny",
+        "jsonl",
+        "hub",
+        "noveltybench",
+        "wildchat",
+        "narrative",
+        "infinity-chat",
+    } <= set(DATASETS)

@@ -20,6 +20,9 @@ from baco.registry import Registry
 NOVELTY_BENCH = "yimingzhang/novelty-bench"
 """Home of NoveltyBench and its prompts from WildChat on the hub."""
 
+INFINITY_CHAT = "liweijiang/infinite-chats-eval"
+"""The hundred queries of Infinity-Chat's own evaluation on the hub."""
+
 _PARAPHRASES = 10
 """As many as NoveltyBench has; where the grammar knows fewer, they come again."""
 
@@ -86,23 +89,13 @@ def tiny(source: Source) -> list[Record]:
 @DATASETS.register("jsonl")
 def jsonl(source: Source) -> list[Record]:
     """A file in any shape that `baco.reading` knows, perhaps with ``id`` and ``category``."""
-    _no_options(source)
-    if not source.source:
-        raise InputError("the dataset names no file", hint='give it as source = "FILE"')
-    rows = read_rows(source.source)
-    return [_record(as_object(row), row.where, number) for number, row in enumerate(rows)]
+    return _records(_file_rows(source))
 
 
 @DATASETS.register("hub")
 def hub(source: Source) -> list[Record]:
     """A dataset of the hub with the columns of `jsonl`; its options are split and revision."""
-    if not source.source:
-        raise InputError("the dataset names no hub id", hint='give it as source = "OWNER/NAME"')
-    options = dict(source.options)
-    split, revision = (str(options.pop(name, "")) for name in ("split", "revision"))
-    _no_options(source._replace(options=options))
-    rows = read_hub(source.source, split, revision)
-    return [_record(row, where, number) for number, (where, row) in enumerate(rows)]
+    return _records(_hub_rows(source))
 
 
 @DATASETS.register("noveltybench")
@@ -124,6 +117,32 @@ def wildchat(source: Source) -> list[Record]:
     return [replace(record, extra={}) for record in _novelty_bench(source, "wildchat")]
 
 
+@DATASETS.register("infinity-chat")
+def infinity_chat(source: Source) -> list[Record]:
+    """Infinity-Chat's open-ended queries, each once; by default the hundred of its evaluation.
+
+    From a file or by hub id: rows of ``infinite-chats-eval`` have a ``query``, of its human
+    annotations a ``user_query``, of ``infinite-chats-taxonomy`` the ``messages`` of a conversation,
+    whose first question is taken.
+
+    Source: arXiv 2510.22954.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for where, row in _file_or_hub(source, INFINITY_CHAT):
+        asked = row.get("query", row.get("user_query"))
+        messages = row.get("messages")
+        if asked is None and isinstance(messages, list):
+            users = (m for m in messages if isinstance(m, dict) and m.get("role") == "user")
+            asked = next(users, {}).get("content")
+        if not isinstance(asked, str) or not asked.strip():
+            raise InputError(
+                f"{where}: no query of Infinity-Chat",
+                hint="a row has query, user_query or messages",
+            )
+        found.setdefault(asked, {"prompt": asked, "category": row.get("category")})
+    return _records([("", row) for row in found.values()])
+
+
 @DATASETS.register("narrative")
 def narrative(source: Source) -> list[Record]:
     """Narrative-Discourse: titles and sketches of stories to be continued; from a local file."""
@@ -132,12 +151,40 @@ def narrative(source: Source) -> list[Record]:
 
 
 def _novelty_bench(source: Source, split: str) -> list[Record]:
+    return _records(_file_or_hub(source, NOVELTY_BENCH, split=split))
+
+
+_Rows = list[tuple[str, dict[str, Any]]]
+"""Rows, each with the place where it stands, for messages."""
+
+
+def _file_or_hub(source: Source, home: str, **options: str) -> _Rows:
     """Rows of a file, or of the hub where the source is empty or not a file."""
     path = Path(source.source).expanduser()
     if source.source and (path.exists() or path.suffix == ".jsonl"):
-        return jsonl(source)
-    where = source.source or NOVELTY_BENCH
-    return hub(source._replace(source=where, options={"split": split, **source.options}))
+        return _file_rows(source)
+    where = source.source or home
+    return _hub_rows(source._replace(source=where, options={**options, **source.options}))
+
+
+def _file_rows(source: Source) -> _Rows:
+    _no_options(source)
+    if not source.source:
+        raise InputError("the dataset names no file", hint='give it as source = "FILE"')
+    return [(row.where, as_object(row)) for row in read_rows(source.source)]
+
+
+def _hub_rows(source: Source) -> _Rows:
+    if not source.source:
+        raise InputError("the dataset names no hub id", hint='give it as source = "OWNER/NAME"')
+    options = dict(source.options)
+    split, revision = (str(options.pop(name, "")) for name in ("split", "revision"))
+    _no_options(source._replace(options=options))
+    return read_hub(source.source, split, revision)
+
+
+def _records(rows: _Rows) -> list[Record]:
+    return [_record(row, where, number) for number, (where, row) in enumerate(rows)]
 
 
 def _record(row: dict[str, Any], where: str, number: int) -> Record:

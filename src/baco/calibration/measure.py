@@ -193,6 +193,8 @@ def isotonic(values: Sequence[float]) -> list[float]:
 class _Probe:
     """Measures base shares at thresholds; noise is shared, so that curves come out smooth."""
 
+    _knob, _measure = "threshold", "base share"
+
     def __init__(
         self,
         router: str,
@@ -222,8 +224,8 @@ class _Probe:
             written = [sample for sample in samples if sample.sources]
             if not written:
                 raise InputError(
-                    f"all {len(samples)} answers are empty at {gamma:g}, so there is nothing to "
-                    "measure",
+                    f"all {len(samples)} answers are empty at the {self._knob} {gamma:g}, so there "
+                    f"is no {self._measure} to measure",
                     hint="give other prompts, or check the base model",
                 )
             yield self._share(gamma, written), len(samples) - len(written)
@@ -245,6 +247,8 @@ class _Spread(_Probe):
 
     Both ends must be among the first controls that are asked for.
     """
+
+    _knob, _measure = "control", "difference"
 
     def shares(self, gammas: Sequence[float]) -> Iterator[tuple[float, int]]:
         """As `_Probe.shares`."""

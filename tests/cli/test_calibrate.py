@@ -48,22 +48,17 @@ def test_measures_shows_and_keeps_a_curve(
     assert shares[0] == 0 < shares[-1]
 
 
-def test_a_method_without_a_router(
-    random_folders: tuple[Path, Path], tmp_path: Path, home: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    prompts = tmp_path / "mine.txt"
-    prompts.write_text("What is the capital of France?\nSuggest a destination.\n")
-    pair = "{},{}".format(*random_folders)
-    ask = ["calibrate", "--pair", pair, "--input", str(prompts), "--max-new-tokens", "6"]
-    assert run([*ask, "--method", "interpolate"]) == 0
+def test_a_method_without_a_router(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = ["calibrate", "--prompts", "3", "--max-new-tokens", "12", "--samples"]
+    assert run([*ask, "3", "--method", "interpolate"]) == 0
     out = capsys.readouterr().out
     assert "method interpolate: part of the way 0.00 to 1.00" in out
+    assert "diversity    control  part of the way" in out
     (kept,) = home.rglob("*.json")
     assert kept.name == "interpolate.json"
-    assert run([*ask, "--method", "xtc"]) == 2
+    assert run([*ask, "3", "--method", "xtc"]) == 2
     assert "beside baco: interpolate" in capsys.readouterr().err
-    assert run([*ask, "--method", "interpolate", "--samples", "1"]) == 2
+    assert run([*ask, "1", "--method", "interpolate"]) == 2
     assert "at least 2 samples" in capsys.readouterr().err
 
 

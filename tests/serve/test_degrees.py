@@ -58,7 +58,7 @@ def test_diversity_means_a_control_here_too(pair: Pair) -> None:
     save(made_up_curve(pair, "interpolate"))
     with Client(create_app({"toy": pair}, Settings())) as client:
         for more in ({"diversity": 0.25}, {"model": "toy:0.25"}):
-            asked = {**body(None, model="toy", **more)}
+            asked = {**body(None, model="toy"), **more}
             answer = client.post("/v1/chat/completions", json=asked)
             assert answer.status_code == 200, answer.text
             wanted = client.post("/v1/chat/completions", json=body(0.75, model="toy")).json()

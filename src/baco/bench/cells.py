@@ -161,16 +161,17 @@ def pair_revision(name: str) -> str:
     """Returns the revision that a pair will have once it is loaded, without loading weights.
 
     Args:
-        name: A known pair, or ``BASE,ALIGNED``.
+        name: A known pair, or ``BASE,ALIGNED``; either with base weights, such as ``tiny~0.3``.
 
     Raises:
         PairError: If a side cannot be had.
     """
     from baco.models.checkpoints import Loading, load_config, local_file
     from baco.models.gguf import is_gguf
-    from baco.models.known import known_pair, locate
+    from baco.models.known import known_pair, locate, split_weights
     from baco.models.revisions import revision_of
 
+    name, weights = split_weights(name)
     if "," in name:
         base, _, aligned = (part.strip() for part in name.partition(","))
         revision, adapter = "main", ""
@@ -189,4 +190,5 @@ def pair_revision(name: str) -> str:
         return revision_of(source, config)
 
     second = revision_of(adapter, None) if adapter else word(aligned)
-    return f"{word(base)}+{second}"
+    first = f"{word(base)}~{weights:g}" if weights else word(base)
+    return f"{first}+{second}"

@@ -98,13 +98,19 @@ $(VLLM)/.done: pyproject.toml constraints-vllm.txt
 	$(VLLM_PIP) uninstall -y torchvision torchaudio torchcodec
 	@touch $@
 
-.PHONY: test-vllm test-vllm-gpu
+.PHONY: test-vllm test-vllm-gpu bench-gpu
 test-vllm: $(VLLM)/.done
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -q -W default -m "not slow and not gpu" tests/vllm
 
 # On a machine with a CUDA device, in an environment with `pip install -e ".[vllm,lora]" --group vllm`.
 test-vllm-gpu:
 	$(PYTHON) -m pytest -q -W default -m gpu tests/vllm
+
+# Both benchmarks on a card, in the same environment; meant to take about ten minutes.
+bench-gpu:
+	@$(PYTHON) -c "import sys, torch; sys.exit(None if torch.cuda.is_available() else 'no CUDA device: nothing to measure here')"
+	$(PYTHON) -m benchmarks.engine --quick
+	$(PYTHON) -m benchmarks.vllm --prompts 8
 
 # llama.cpp is compiled here, for any processor of this kind; it takes some minutes, so continuous
 # integration does not run these tests. BACO_GGUF_FILES names a folder with real files (docs/llamacpp.md).

@@ -8,8 +8,14 @@ through a 64-bit finaliser, computed with wrapping int64 arithmetic on any torch
 from __future__ import annotations
 
 import hashlib
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from baco.engine.lazy import torch
+
+Bits = TypeVar("Bits", "torch.Tensor", NDArray[Any])
 
 UNIT = 1
 """Stream of U_unit(t): does the unit end here?"""
@@ -52,39 +58,65 @@ def rewound_key(key: int, count: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
+class Draws(NamedTuple):
+    """The noise of a side's offers, as far as it does not depend on token ids.
+
+    Attributes:
+        unit: U_unit(t), float64 [n]; -1 at t = 0, where the unit ends whatever the chances.
+        token: `counter` of the stream `TOKEN`, int64 [n].
+    """
+
+    unit: torch.Tensor
+    token: torch.Tensor
+
+    @classmethod
+    def of(cls, keys: torch.Tensor, t: torch.Tensor) -> Draws:
+        """Makes them where keys and positions are, int64 [n]."""
+        return cls(uniform(keys, UNIT, t).masked_fill(t == 0, -1), counter(keys, TOKEN, t))
+
+
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical right shift of int64 (torch's own keeps the sign)."""
-    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+def _shift(x: Bits, bits: int) -> Bits:
+    """Logical right shift of int64 (the sign is kept by the plain one)."""
+    y = x >> bits
+    y &= (1 << (64 - bits)) - 1
+    return y
 
 
-def _mix(x: torch.Tensor) -> torch.Tensor:
+def _mix(x: Bits) -> Bits:
     """SplitMix64's finaliser on int64 of any shape."""
-    x = (x ^ _shift(x, 30)).mul_(_signed(_MIX1))
-    x = x.bitwise_xor_(_shift(x, 27)).mul_(_signed(_MIX2))
-    return x.bitwise_xor_(_shift(x, 31))
+    x = x ^ _shift(x, 30)
+    x *= _signed(_MIX1)
+    x ^= _shift(x, 27)
+    x *= _signed(_MIX2)
+    x ^= _shift(x, 31)
+    return x
 
 
-def _unit_interval(x: torch.Tensor) -> torch.Tensor:
+def _unit_interval(x: Bits) -> Bits:
     """Maps int64 bits to float64 in the open interval (0, 1)."""
-    return _shift(x, 11).to(torch.float64).add_(0.5).mul_(2.0**-53)
+    y = _shift(x, 11)
+    y = y.astype(np.float64) if isinstance(y, np.ndarray) else y.to(torch.float64)
+    y += 0.5
+    y *= 2.0**-53
+    return y
 
 
-def counter(keys: torch.Tensor, stream: int, t: torch.Tensor) -> torch.Tensor:
+def counter(keys: Bits, stream: int, t: Bits) -> Bits:
     """Returns the state that all numbers of (key, stream, t) start from, int64 [n].
 
     Args:
-        keys: int64 [n], from `row_key`.
+        keys: int64 [n], from `row_key`; a tensor, or an array on the host.
         stream: `UNIT`, `ROUTE`, `TOKEN` or `TURN`.
         t: int64 [n], number of tokens emitted before this step.
     """
     return _mix(_mix(keys + _signed(stream * _GOLDEN & (1 << 64) - 1)) + t * _signed(_GOLDEN))
 
 
-def uniform(keys: torch.Tensor, stream: int, t: torch.Tensor) -> torch.Tensor:
+def uniform(keys: Bits, stream: int, t: Bits) -> Bits:
     """Returns U(t) of a stream: float64 [n] in (0, 1). Arguments as in `counter`."""
     return _unit_interval(_mix(counter(keys, stream, t)))
 
@@ -100,5 +132,10 @@ def gumbel(
         ids: int64 [n, k], or [k] for the same in all rows.
         stream: `TOKEN` or `TURN`.
     """
-    bits = _mix(counter(keys, stream, t)[:, None] + (ids + 1) * _signed(_GOLDEN))
+    return gumbel_of(counter(keys, stream, t), ids)
+
+
+def gumbel_of(counters: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Returns `gumbel` from counters, int64 [n]."""
+    bits = _mix((ids + 1) * _signed(_GOLDEN) + counters[:, None])
     return _unit_interval(bits).log_().neg_().log_().neg_()

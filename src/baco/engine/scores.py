@@ -38,20 +38,30 @@ class SideScores:
     Attributes:
         lines: log P, the log-softmax of the raw logits with forbidden tokens at -inf;
             float [m, v].
-        nucleus: P~, after penalties, temperature and filters; n rows.
+        kept: P~, after penalties, temperature and filters; n rows. Or the filters, where it is
+            worked out when it is asked for.
         ends: bool [v]; the vocabulary's end tokens.
         at: Which line is each row's, int64 [n]; None if they are the rows.
         partial: Whether only the likeliest tokens are known: P is true for them, and 0 for the
             others, which in truth share what is missing to 1.
         biased: As `lines`, after penalties and without what is barred; None where there is neither.
+        top: The raw top-1 token of each row where it is known already, int64 [n].
     """
 
     lines: torch.Tensor
-    nucleus: Nucleus
+    kept: Nucleus | Warp
     ends: torch.Tensor
     at: torch.Tensor | None = None
     partial: bool = False
     biased: torch.Tensor | None = None
+    top: torch.Tensor | None = None
+
+    @cached_property
+    def nucleus(self) -> Nucleus:
+        """The tokens that P~ holds."""
+        if isinstance(self.kept, Nucleus):
+            return self.kept
+        return Nucleus(*nucleus(self.penalised, self.kept))
 
     @cached_property
     def raw(self) -> torch.Tensor:
@@ -73,12 +83,15 @@ class SideScores:
     @cached_property
     def top_token(self) -> torch.Tensor:
         """The raw top-1 token: int64 [n]."""
-        return self.raw.argmax(-1)
+        return self.raw.argmax(-1) if self.top is None else self.top
 
     @cached_property
     def top_prob(self) -> torch.Tensor:
         """The raw top-1 probability: float [n]."""
-        return self.raw.gather(-1, self.top_token[:, None])[:, 0].exp()
+        at = self.at
+        if at is None:
+            at = torch.arange(len(self.lines), device=self.lines.device)
+        return self.lines[at, self.top_token].exp()
 
     @cached_property
     def entropy(self) -> torch.Tensor:
@@ -118,6 +131,7 @@ def score(
     barred: Sequence[Sequence[int]] | None = None,
     partial: bool = False,
     of: str = "the model",
+    check: bool = True,
 ) -> SideScores:
     """Turns a partner's raw logits into P and P~.
 
@@ -130,6 +144,7 @@ def score(
         partial: Whether they are log-probabilities of the likeliest tokens only, see
             `baco.engine.partner.Abilities`. P~ then holds no others.
         of: What an error calls the partner.
+        check: Whether to look at once whether all is finite; see `broken`.
 
     Returns:
         The scores, in float64 for float64 logits, else in float32.
@@ -146,7 +161,8 @@ def score(
         raw = raw - torch.log1p(-lost.clamp(max=1 - 1e-6))
     else:
         raw = torch.log_softmax(raw, -1)
-    raw = finite(raw, of)
+    if check:
+        raw = finite(raw, of)
     biased = None
     if how.penalties.on or barred is not None:
         assert not partial

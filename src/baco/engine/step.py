@@ -17,19 +17,35 @@ The step, with current source s and other partner o (Paper: §3, A.1; rules 1-5 
    sample stops. If that breaks the line too, the break is part of the answer. Otherwise the base
    model has nothing left to say: r = aligned, which chooses from B without ends, with noise of its
    own (G speaks for the break); the break stays only if that is empty.
+
+It has two halves. A side's *offer* is all that the step needs of its P~ at a place: whether the
+unit would end there, and the best tokens of each kind. It depends on the text and on the noise, not
+on who spoke before or who else is asked. What is decided from two offers is plain arithmetic, by
+arrays on the host or by tensors.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from baco.engine import noise
 from baco.engine.lazy import torch
+from baco.engine.noise import Draws
 from baco.engine.request import ALIGNED, BASE
 from baco.engine.router import Router, View
 from baco.engine.scores import LOG_0, Context, Look, Nucleus, SideScores
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, nucleus
+
+ENDS, GOES_ON, BEGINS, STAYS_OPEN, TOP = range(5)
+"""Columns of an offer: 1 if the unit ends; the best token that continues it, that begins one, and
+that begins one and is no end, each -1 if P~ holds none; the raw top-1 token."""
+
+Array: TypeAlias = Any
+"""A tensor, or an array on the host."""
 
 
 class Choice(NamedTuple):
@@ -52,59 +68,142 @@ class Choice(NamedTuple):
     needs_aligned: torch.Tensor
 
 
-def _pick(from_base: torch.Tensor, base: Nucleus, aligned: Nucleus) -> Nucleus:
-    """Row-wise choice, by a mask [n]; the narrower nucleus is padded."""
-    if base is aligned:
-        return base
-    width = max(base.ids.shape[1], aligned.ids.shape[1])
-    mask = from_base[:, None]
-    return Nucleus(
-        torch.where(mask, _padded(base.ids, width, 0), _padded(aligned.ids, width, 0)),
-        torch.where(
-            mask,
-            _padded(base.log_probs, width, LOG_0),
-            _padded(aligned.log_probs, width, LOG_0),
-        ),
-    )
+class Rules(NamedTuple):
+    """What holds for a row; each a flag, or one for each row, bool [n].
+
+    Attributes:
+        reads_base: Whether the router looks at the base partner's scores.
+        reads_aligned: The same for the aligned partner.
+        end_rule: Whether rule 4 applies.
+        turn_rule: Whether rule 5 applies.
+    """
+
+    reads_base: Array
+    reads_aligned: Array
+    end_rule: Array
+    turn_rule: Array
+
+    @classmethod
+    def of(cls, router: Router, end_rule: bool, turn_rule: bool) -> Rules:
+        """Makes the rules of all rows."""
+        return cls("base" in router.reads, "aligned" in router.reads, end_rule, turn_rule)
 
 
-def _padded(x: torch.Tensor, width: int, value: float) -> torch.Tensor:
-    """Widens [n, k] to [n, width]."""
-    missing = width - x.shape[1]
-    return torch.nn.functional.pad(x, (0, missing), value=value) if missing else x
+class Decision(NamedTuple):
+    """A `Choice` before its unit state, as arrays of either kind, [n].
+
+    Attributes:
+        token: As of `Choice`.
+        to_base: Whether the base partner speaks.
+        begins: As of `Choice`.
+        needs_base: As of `Choice`.
+        needs_aligned: As of `Choice`.
+        stuck: Whether it takes the last resort of rule 4, which no offer holds.
+        turned: Whether it takes the aligned partner's next word by rule 5, which no offer holds.
+    """
+
+    token: Array
+    to_base: Array
+    begins: Array
+    needs_base: Array
+    needs_aligned: Array
+    stuck: Array
+    turned: Array
 
 
-def _best(
-    nucleus: Nucleus, allowed: torch.Tensor, context: Context, stream: int = noise.TOKEN
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns argmax of log P~ + G over the allowed tokens, and whether there is any: [n], [n].
+def offer(
+    scores: SideScores, states: torch.Tensor, draws: Draws, vocabulary: Vocabulary
+) -> torch.Tensor:
+    """Returns a side's offers: int64 [n, 5], see `ENDS` and the following.
 
     Args:
-        nucleus: P~.
-        allowed: bool [n, k], over the nucleus.
-        context: Where the rows stand: the noise of a token depends on nothing else.
-        stream: Of the noise.
+        scores: What the side says, n rows.
+        states: Unit states, int64 [n].
+        draws: The rows' noise.
+        vocabulary: Shared by both partners.
     """
-    gumbel = noise.gumbel(context.keys, context.t, nucleus.ids, stream)
-    gumbel = gumbel.to(nucleus.log_probs.dtype)
-    value, place = torch.where(allowed, nucleus.log_probs + gumbel, LOG_0).max(-1)
-    return nucleus.ids.gather(-1, place[:, None])[:, 0], value > LOG_0
-
-
-def unit_ends(nucleus: Nucleus, begins: torch.Tensor, context: Context) -> torch.Tensor:
-    """Rule 1: draws whether the current unit ends, bool [n].
-
-    Args:
-        nucleus: The current source's P~.
-        begins: Which of its tokens are in B(q), bool [n, k].
-        context: Where the rows stand.
-    """
-    probs = nucleus.log_probs.exp()
+    ids, log_probs = scores.nucleus
+    kinds = vocabulary.kinds(states, ids)
+    begins = kinds > 0
+    # Rule 1. The ratio is exactly 1 when nothing continues, whatever the rounding of the sums.
+    probs = log_probs.exp()
     inside = (probs * begins).sum(-1)
     outside = (probs * ~begins).sum(-1)
-    u = noise.uniform(context.keys, noise.UNIT, context.t)
-    # The ratio is exactly 1 when nothing continues, whatever the rounding of the sums.
-    return (u < inside / (inside + outside)) | (context.t == 0)
+    ends = draws.unit < inside / (inside + outside)
+    # Rules 2 to 4: argmax of log P~ + G over the tokens of each kind.
+    value = noise.gumbel_of(draws.token, ids).to(log_probs.dtype).add_(log_probs)
+    best = [value.masked_fill(others, LOG_0).max(-1) for others in (begins, ~begins, kinds != 1)]
+    tokens = ids.gather(-1, torch.stack([place for _, place in best], -1))
+    there = torch.stack([most for most, _ in best], -1) > LOG_0
+    ends, top = ends.long()[:, None], scores.top_token[:, None]
+    return torch.cat([ends, tokens.masked_fill(~there, -1), top], -1)
+
+
+def decide(
+    base: Array,
+    aligned: Array,
+    says: Array,
+    from_base: Array,
+    start: Array,
+    rules: Rules,
+    tables: tuple[Array, Array],
+    last: tuple[Array, Array] | None = None,
+    instead: Array | None = None,
+) -> Decision:
+    """Chooses from two sides' offers, by tensors or by arrays on the host.
+
+    Args:
+        base: The base partner's offers, int64 [n, 5].
+        aligned: The aligned partner's.
+        says: What the router says, bool [n]: True where base speaks.
+        from_base: Whether base is the current source, bool [n].
+        start: Whether t = 0, bool [n].
+        rules: What holds.
+        tables: Which tokens are ends, and which break a line, bool [vocabulary].
+        last: The tokens of the last resort, and whether each begins a unit; read where stuck.
+        instead: The aligned partner's next word, -1 if it has none; read where turned.
+    """
+    where = np.where if isinstance(base, np.ndarray) else torch.where
+    is_end, breaks_line = tables
+
+    def of(to_base: Array) -> Array:
+        return where(to_base[:, None], base, aligned)
+
+    # 1) Does the unit end? 2) Who speaks?
+    source = of(from_base)
+    ends = source[:, ENDS] != 0
+    routed = ends & ~start
+    to_base = where(routed, says, from_base & ~start)
+    needs_base = (from_base | (ends & to_base) | (routed & rules.reads_base)) & ~start
+    needs_aligned = ~from_base | (ends & ~to_base) | (routed & rules.reads_aligned) | start
+
+    # 3) The token. If P~_r has none that begins a unit, the source keeps speaking.
+    to_base = where(ends & (of(to_base)[:, BEGINS] < 0), from_base, to_base)
+    speaker = of(to_base)
+    token = where(ends, speaker[:, BEGINS], speaker[:, GOES_ON])
+
+    # 4) The end rule.
+    ended = is_end[token] & rules.end_rule
+    top = aligned[:, TOP]
+    top_is_end = is_end[top]
+    needs_aligned = needs_aligned | ended
+    refused = ended & ~top_is_end
+    to_base = where(refused & (speaker[:, STAYS_OPEN] < 0), from_base, to_base)
+    second = of(to_base)[:, STAYS_OPEN]
+    token, ends = where(refused, second, token), ends | refused
+    stuck = refused & (second < 0)
+    if last is not None:
+        token, ends = where(stuck, last[0], token), where(stuck, last[1], ends)
+
+    # 5) The turn rule.
+    turns = to_base & ends & breaks_line[token] & rules.turn_rule
+    needs_aligned = needs_aligned | turns
+    token = where(turns & top_is_end, top, token)
+    turned = turns & ~top_is_end & ~breaks_line[top]
+    if instead is not None:
+        spoken = turned & (instead >= 0)
+        token, to_base = where(spoken, instead, token), to_base & ~spoken
+    return Decision(token, to_base, ends, needs_base, needs_aligned, stuck, turned)
 
 
 def step(
@@ -146,125 +245,103 @@ def step(
 
     Paper: §3 Eqs. 1-2, App. A, A.1.
     """
-    from_base = context.source == BASE
-    start = context.t == 0
-
-    def begins_of(nucleus: Nucleus) -> torch.Tensor:
-        return vocabulary.units.begins_token(context.state[:, None], nucleus.ids)
-
-    # 1) Does the unit end? Only the current source is asked.
-    source = _pick(from_base, base.nucleus, aligned.nucleus)
-    begins = begins_of(source)
-    ends = unit_ends(source, begins, context)
-
-    # 2) Who speaks? Inside a unit the source stays; at its end the router decides.
-    routed = ends & ~start
-    proposals = None
-    if router.needs_text:
-        proposals = tuple(
-            _best(s.nucleus, begins_of(s.nucleus), context)[0] for s in (base, aligned)
-        )
-    view = View(base, aligned, vocabulary, context, routed, history, proposals, sentences, ahead)
-    to_base = torch.where(routed, router.decide(view), from_base & ~start)
-    needs_base = from_base | (ends & to_base)
-    needs_aligned = ~from_base | (ends & ~to_base)
-    if "base" in router.reads:
-        needs_base = needs_base | routed
-    if "aligned" in router.reads:
-        needs_aligned = needs_aligned | routed
-    needs_base = needs_base & ~start
-    needs_aligned = needs_aligned | start
-
-    # 3) The token: from B where the unit ends, else from the rest.
-    speaker = _pick(to_base, base.nucleus, aligned.nucleus)
-    if speaker is not source:
-        begins = begins_of(speaker)
-    token, found = _best(speaker, begins == ends[:, None], context)
-    breaks_line = vocabulary.units.breaks_line
-    rare = ~found | vocabulary.units.within(context.state)
-    if end_rule:
-        rare = rare | vocabulary.is_end[token]
-    if turn_rule:
-        rare = rare | (to_base & ends & breaks_line[token])
+    draws = Draws.of(context.keys, context.t)
+    sides = (base,) if base is aligned else (base, aligned)
+    offers = [offer(side, context.state, draws, vocabulary) for side in sides]
+    offers = [offers[0], offers[-1]]
+    from_base, start = context.source == BASE, context.t == 0
+    routed = (torch.where(from_base[:, None], *offers)[:, ENDS] != 0) & ~start
+    view = View(
+        base, aligned, vocabulary, context, routed, history, proposals(*offers), sentences, ahead
+    )
+    says = router.decide(view)
+    rules = Rules.of(router, end_rule, turn_rule)
+    made = decide(*offers, says, from_base, start, rules, vocabulary.tables)
+    rare = made.stuck | made.turned | vocabulary.units.within(context.state)
     # The host looks once at all that is rare: on a GPU each look waits for what was launched.
     usual = not bool(rare.any())
     if not usual:
-        if not bool(found.all()):
-            # P~_r has no token in B: the source keeps speaking.
-            kept, _ = _best(source, begins_of(source) == ends[:, None], context)
-            token = torch.where(found, token, kept)
-            to_base = torch.where(found, to_base, from_base)
-            speaker = _pick(to_base, base.nucleus, aligned.nucleus)
-
-        # 4) The end rule.
-        is_end = vocabulary.is_end[token]
-        if end_rule and bool(is_end.any()):
-            needs_aligned = needs_aligned | is_end
-            refused = is_end & ~aligned.top_is_end
-            if bool(refused.any()):
-                second, to_base = _without_ends(
-                    refused, to_base, speaker, source, (base, aligned), context, how, vocabulary
-                )
-                token = torch.where(refused, second, token)
-                ends = torch.where(
-                    refused, vocabulary.units.begins_token(context.state, token), ends
-                )  # the last resort may go on with the unit
-
-        # 5) The turn rule.
-        if turn_rule and bool((turns := to_base & ends & breaks_line[token]).any()):
-            needs_aligned = needs_aligned | turns
-            token = torch.where(turns & aligned.top_is_end, aligned.top_token, token)
-            refused = turns & ~aligned.top_is_end & ~breaks_line[aligned.top_token]
-            open_ = begins_of(aligned.nucleus) & ~vocabulary.is_end[aligned.nucleus.ids]
-            instead, found = _best(aligned.nucleus, open_, context, noise.TURN)
-            token = torch.where(refused & found, instead, token)
-            to_base = to_base & ~(refused & found)
-
+        made = settle(offers, says, (base, aligned), context, rules, how, vocabulary)
     return Choice(
-        token,
-        torch.where(to_base, BASE, ALIGNED),
-        ends,
-        vocabulary.units.advance(context.state, token, whole=usual or None),
-        needs_base,
-        needs_aligned,
+        made.token,
+        torch.where(made.to_base, BASE, ALIGNED),
+        made.begins,
+        vocabulary.units.advance(context.state, made.token, whole=usual or None),
+        made.needs_base,
+        made.needs_aligned,
     )
 
 
-def _without_ends(
-    refused: torch.Tensor,
-    to_base: torch.Tensor,
-    speaker: Nucleus,
-    source: Nucleus,
+def proposals(base: torch.Tensor, aligned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens that each side would begin a unit with, from their offers: int64 [n] each."""
+    return base[:, BEGINS].clamp(min=0), aligned[:, BEGINS].clamp(min=0)
+
+
+def settle(
+    offers: Sequence[torch.Tensor],
+    says: torch.Tensor,
     scores: tuple[SideScores, SideScores],
     context: Context,
+    rules: Rules,
     how: tuple[Warp, Warp],
     vocabulary: Vocabulary,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rule 4's second choice for the refused rows; returns (token, to_base) for all rows."""
+) -> Decision:
+    """Decides with all that offers do not hold, which is needed in few rows.
 
-    def open_in(nucleus: Nucleus) -> torch.Tensor:
-        begins = vocabulary.units.begins_token(context.state[:, None], nucleus.ids)
-        return begins & ~vocabulary.is_end[nucleus.ids]
-
+    Args:
+        offers: Both sides', base first, as all else.
+        says: What the router says.
+        scores: Both sides' scores.
+        context: Where the rows stand.
+        rules: What holds.
+        how: Both sides' warps.
+        vocabulary: Shared by both partners.
+    """
     from_base = context.source == BASE
-    token, found = _best(speaker, open_in(speaker), context)
-    if not bool((found | ~refused).all()):
-        third, found_third = _best(source, open_in(source), context)
-        token = torch.where(found, token, third)
-        to_base = torch.where(refused & ~found, from_base, to_base)
-        found = found | found_third
-        if not bool((found | ~refused).all()):
-            # Even the source's nucleus holds only ends: its whole distribution without them.
-            base, aligned = (
-                Nucleus(
-                    *nucleus(
-                        torch.log_softmax(s.penalised.masked_fill(vocabulary.is_end, LOG_0), -1),
-                        warps,
-                    )
+    known = (*offers, says, from_base, context.t == 0, rules, vocabulary.tables)
+    made, last = decide(*known), None
+    if bool(made.stuck.any()):
+        # Even the source's nucleus holds only ends: its whole distribution without them.
+        token = torch.where(
+            from_base,
+            *(
+                _best(
+                    Nucleus(
+                        *nucleus(
+                            torch.log_softmax(
+                                side.penalised.masked_fill(vocabulary.is_end, LOG_0), -1
+                            ),
+                            warp,
+                        )
+                    ),
+                    None, context, noise.TOKEN,
                 )
-                for s, warps in zip(scores, how, strict=True)
-            )
-            again = _pick(from_base, base, aligned)
-            last, _ = _best(again, torch.ones_like(again.ids, dtype=torch.bool), context)
-            token = torch.where(found, token, last)
-    return token, to_base
+                for side, warp in zip(scores, how, strict=True)
+            ),
+        )  # fmt: skip
+        last = (token, vocabulary.units.begins_token(context.state, token))
+        made = decide(*known, last)
+    if bool(made.turned.any()):
+        spoken = scores[1].nucleus
+        open_ = vocabulary.kinds(context.state, spoken.ids) == 1
+        made = decide(*known, last, _best(spoken, open_, context, noise.TURN))
+    return made
+
+
+def _best(
+    nucleus: Nucleus, allowed: torch.Tensor | None, context: Context, stream: int
+) -> torch.Tensor:
+    """Returns argmax of log P~ + G over the allowed tokens, -1 if there is none: int64 [n].
+
+    Args:
+        nucleus: P~.
+        allowed: bool [n, k], over the nucleus; None for all.
+        context: Where the rows stand: the noise of a token depends on nothing else.
+        stream: Of the noise.
+    """
+    gumbel = noise.gumbel(context.keys, context.t, nucleus.ids, stream)
+    value = nucleus.log_probs + gumbel.to(nucleus.log_probs.dtype)
+    if allowed is not None:
+        value = value.masked_fill(~allowed, LOG_0)
+    most, place = value.max(-1)
+    return nucleus.ids.gather(-1, place[:, None])[:, 0].masked_fill(most == LOG_0, -1)

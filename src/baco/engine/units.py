@@ -420,8 +420,7 @@ class UnitTable:
         Returns:
             bool [n, vocabulary]: True where a token would begin a new unit.
         """
-        pending = states >> 8 != 0
-        return self._begins[torch.where(pending, _PENDING, states & 0xFF)]
+        return self._begins[self.line(states)]
 
     def begins_token(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Returns whether tokens would begin a new unit after the states: bool.
@@ -430,8 +429,22 @@ class UnitTable:
             states: int64 of any shape.
             tokens: int64, of the same shape or one it broadcasts with.
         """
-        pending = states >> 8 != 0
-        return self._begins[torch.where(pending, _PENDING, states & 0xFF), tokens]
+        return self._begins[self.line(states), tokens]
+
+    @property
+    def begins_all(self) -> torch.Tensor:
+        """B(q) of every line (see `line`): bool [any, vocabulary]."""
+        return self._begins
+
+    def line(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns which line of `begins_all` holds for states: int64, any shape."""
+        return (states & 0xFF).masked_fill(self.within(states), _PENDING)
+
+    def on_host(self) -> UnitTable:
+        """Returns the same state machine on the host."""
+        if self._after.device.type == "cpu":
+            return self
+        return UnitTable(TokenTables(*(table.cpu() for table in self._tables)))
 
     def sentences(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Returns how many sentences some texts have finished: int64 [n].

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baco.engine.lazy import torch
 from baco.engine.units import UnitTable
+
+
+class HostTables(NamedTuple):
+    """Tables on the host.
+
+    Attributes:
+        tables: As `Vocabulary.tables`, as arrays.
+        units: The unit state machine.
+    """
+
+    tables: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+    units: UnitTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +49,34 @@ class Vocabulary:
     def forbidden(self) -> torch.Tensor:
         """What is not allowed: bool [size]."""
         return ~self.allowed
+
+    @cached_property
+    def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which tokens are ends, and which break a line: bool [size] each."""
+        return self.is_end, self.units.breaks_line
+
+    @cached_property
+    def on_host(self) -> HostTables:
+        """What is read on the host."""
+        is_end, breaks_line = (table.cpu().numpy() for table in self.tables)
+        return HostTables((is_end, breaks_line), self.units.on_host())
+
+    @cached_property
+    def _kinds(self) -> torch.Tensor:
+        begins = self.units.begins_all
+        return begins.to(torch.uint8) + (begins & self.is_end)
+
+    def kinds(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Returns 0 for tokens that continue the unit, 1 for those that begin one, 2 for ends.
+
+        Args:
+            states: Unit states, int64 [n].
+            tokens: int64 [n, k].
+
+        Returns:
+            uint8 [n, k]. An end that continues a unit (there is none by default) is a 0.
+        """
+        return self._kinds[self.units.line(states)[:, None], tokens]
 
     @cached_property
     def stops_repeats(self) -> NDArray[np.bool_]:

@@ -152,7 +152,7 @@ def _kept(log_probs: torch.Tensor, how: Warp, head: int) -> tuple[torch.Tensor, 
     values, ids = log_probs.topk(head, -1)
     floor, mass = _floor(values, how, size)
     kept = values >= floor
-    total = mass.gather(-1, kept.sum(-1, keepdim=True) - 1)
+    total = mass.gather(-1, (kept.sum(-1, keepdim=True) - 1).clamp_(min=0))  # 0 of what is NaN
     values = (values - total.log()).masked_fill_(~kept, -torch.inf)
     # Enough when the last of the head is dropped: what comes after it is no likelier.
     short = kept[:, -1].nonzero()[:, 0]

@@ -64,16 +64,16 @@ class Batch:
         keys: Noise keys, int64 [n].
         t: Emitted tokens, int64 [n].
         limit: Most tokens, int64 [n].
-        state: Unit state after the emitted tokens, int64 [n].
         source: Current source, int64 [n].
         drafted: Length of the draft that follows the emitted tokens, int64 [n].
-        tip_state: Unit state after the draft, int64 [n].
         closed: 1 where the draft ends with an end token, int64 [n].
         failed: The side whose guess failed last, -1 if none since, int64 [n].
         waited: Cycles without a token, int64 [n].
         program: Index of the row's program, int64 [n].
         over: 1 where the row has finished and is about to leave, int64 [n].
         tokens: Emitted tokens, then the draft, int64 [n, width].
+        states: Unit state before each place, from the first that is not emitted to the one after
+            the draft, int64 [n, width].
         drafter: Who drafted the token at each place, in which situation (see `policy`),
             int64 [n, width].
     """
@@ -81,16 +81,15 @@ class Batch:
     keys: Integers
     t: Integers
     limit: Integers
-    state: Integers
     source: Integers
     drafted: Integers
-    tip_state: Integers
     closed: Integers
     failed: Integers
     waited: Integers
     program: Integers
     over: Integers
     tokens: Integers
+    states: Integers
     drafter: Integers
 
     @classmethod
@@ -103,23 +102,23 @@ class Batch:
         zero = np.zeros(len(rows), dtype=np.int64)
         width = max((len(r.tokens) for r in rows), default=0) + 64
         tokens = np.zeros((len(rows), width), dtype=np.int64)
+        states = np.zeros_like(tokens)
         for i, row in enumerate(rows):
             tokens[i, : len(row.tokens)] = row.tokens
-        state = vector([r.state for r in rows])
+            states[i, len(row.tokens)] = row.state
         return cls(
             keys=vector([r.request.key for r in rows]),
             t=vector([len(r.tokens) for r in rows]),
             limit=vector([r.limit for r in rows]),
-            state=state,
             source=vector([r.sources[-1] if r.sources else 0 for r in rows]),
             drafted=zero.copy(),
-            tip_state=state.copy(),
             closed=zero.copy(),
             failed=zero - 1,
             waited=zero.copy(),
             program=vector([r.program for r in rows]),
             over=zero.copy(),
             tokens=tokens,
+            states=states,
             drafter=np.zeros_like(tokens),
         )
 
@@ -145,5 +144,5 @@ class Batch:
         missing = width - self.tokens.shape[1]
         if missing > 0:
             pad = np.zeros((len(self.tokens), missing), dtype=np.int64)
-            self.tokens = np.concatenate([self.tokens, pad], 1)
-            self.drafter = np.concatenate([self.drafter, pad], 1)
+            for name in ("tokens", "states", "drafter"):
+                setattr(self, name, np.concatenate([getattr(self, name), pad], 1))

@@ -22,24 +22,37 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from baco.engine import noise
 from baco.engine.ahead import Ahead
 from baco.engine.batch import Batch, Flags, Integers, Row
 from baco.engine.blend import Blend
 from baco.engine.costs import Costs
 from baco.engine.drafts import Draft, DraftQuery, make_drafter
 from baco.engine.lazy import inference_mode, torch
+from baco.engine.noise import Draws
 from baco.engine.partner import Lookahead, Partner
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Request
-from baco.engine.router import ALONE, Router
-from baco.engine.scores import Context, blended
+from baco.engine.router import Router, View
+from baco.engine.scores import Context, SideScores, blended
 from baco.engine.side import EngineSide, Strand, run_together, score_window
-from baco.engine.step import Choice, step
+from baco.engine.step import (
+    ENDS,
+    TOP,
+    Decision,
+    Rules,
+    decide,
+    offer,
+    proposals,
+    settle,
+)
 from baco.engine.warp import Warp
-from baco.errors import BacoError, InputError, UnsupportedError
+from baco.errors import BacoError, InputError, UnsupportedError, not_finite
 
 LONGEST_DRAFT = 8
 """The longest draft under ``auto``."""
+
+_WIDTH = 2 * (TOP + 1) + 1  # of what is brought to the host for a place: both offers, the router
 
 _MANY_PROGRAMS = 64  # from here on it is worth looking for programs that no row uses
 
@@ -53,27 +66,55 @@ class Program(NamedTuple):
     turn_rule: bool
     blend: Blend | None
 
+    @property
+    def rules(self) -> Rules:
+        """What holds for its rows."""
+        return Rules.of(self.router, self.end_rule, self.turn_rule)
+
+    @property
+    def both(self) -> bool:
+        """Whether nothing is decided before both sides have scored a place."""
+        router = self.router
+        return router.needs_history or router.looks_ahead or self.blend is not None
+
+
+class Places(NamedTuple):
+    """Places of rows that may be resolved, as arrays [m].
+
+    Attributes:
+        row: Whose place.
+        t: Its position.
+        have_base: Whether the base partner has scored it.
+        have_aligned: The same for the aligned partner.
+        program: The row's program.
+    """
+
+    row: Integers
+    t: Integers
+    have_base: Flags
+    have_aligned: Flags
+    program: Integers
+
+    def some(self, at: Any) -> Places:
+        """Returns some of them."""
+        arrays: list[Any] = [x[at] for x in self]
+        return Places(*arrays)
+
 
 class Decided(NamedTuple):
-    """A `Choice` on the host; the same fields, as arrays [n]."""
+    """What the step decides, on the host; see `Choice` of `baco.engine.step`; arrays [n].
 
-    token: Integers
-    source: Integers
-    begins: Flags
+    Attributes:
+        decision: What it decides.
+        state: Unit state after the token.
+    """
+
+    decision: Decision
     state: Integers
-    needs_base: Flags
-    needs_aligned: Flags
 
-    @classmethod
-    def of(cls, choice: Choice) -> Decided:
-        """Brings a choice from the device, in one copy."""
-        token, source, begins, state, *needs = torch.stack([x.long() for x in choice]).cpu().numpy()
-        return cls(token, source, begins != 0, state, *(need != 0 for need in needs))
-
-    def rows(self, mask: Flags) -> Decided:
+    def rows(self, at: Any) -> Decided:
         """Returns the decisions about some rows."""
-        arrays: list[Any] = [x[mask] for x in self]
-        return Decided(*arrays)
+        return Decided(Decision(*(x[at] for x in self.decision)), self.state[at])
 
 
 class Stats(NamedTuple):
@@ -163,7 +204,6 @@ class Engine:
         )
         self.policy = Policy(Costs((aligned, base)), self.longest, together=self._together)
         self._ahead = Ahead(base, aligned)
-        self._own = ALONE  # guesses ask no router: both sides are the drafter's
         self._emitted = 0
         self._numbers = 0
         self._waiting: deque[Row] = deque()
@@ -330,7 +370,7 @@ class Engine:
         out = list(range(half, len(self._rows)))
         for i in reversed(out):
             row = self._rows[i]
-            row.state = int(self._batch.state[i])
+            row.state = int(self._batch.states[i, self._batch.t[i]])
             row.cost = self._cost(i)._replace(drafted=0, accepted=0, tokens=0)  # still counted
             self._waiting.appendleft(row)
         self._leave(out)
@@ -383,106 +423,252 @@ class Engine:
         until = self._until()
         try:
             if self._shared:
-                run_together(self.sides, self._shared, batch.tokens, batch.t, until)
+                run_together(self.sides, self._shared, batch, until)
             else:
-                self.sides[number].run(batch.tokens, batch.t, until)
+                self.sides[number].run(batch, until)
         except torch.OutOfMemoryError as error:
             self._preempt(error)
             return False
         return True
 
     def _resolve(self, number: int) -> None:
-        """Resolves, row by row and position by position, what can be."""
+        """Resolves, row by row and position by position, what can be.
+
+        Both sides' offers and what the routers say come to the host in one copy, for all places
+        that are scored. As only the source of each depends on the place before, the step decides
+        for either source, and the rows then walk along.
+        """
         batch = self._batch
         alone = self._alone & (batch.source == number)
-        trials, first = int(alone.sum()), True
-        rows = np.arange(len(self._rows))
+        trials = int(alone.sum())
+        tip = batch.t + batch.drafted
+        leads = (self.sides[number].fed == tip) & (batch.closed == 0) & (self.longest > 0)
+        guessing, rows, first = np.flatnonzero(leads), np.arange(len(self._rows)), True
+        side = self.sides[number]
         while len(rows):
-            rows = np.concatenate([self._resolve_program(k, rows) for k in self._present(rows)])
+            places, begin, count = self._places(rows)
+            guesses = self._guess_offers(side, guessing, tip[guessing]) if len(guessing) else None
+            base, aligned, says, own = self._fetch(places, guesses)
+            m = len(places.row)
+            made = self._decided(
+                np.concatenate([base, base, own]),
+                np.concatenate([aligned, aligned, own]),
+                np.concatenate([says, says, np.zeros(len(own), dtype=np.bool_)]),
+                np.arange(2 * m + len(own)) // max(m, 1) == 1,
+                np.concatenate([places.row, places.row, guessing]),
+                np.concatenate([places.t, places.t, tip[guessing]]),
+            )
             if first:
-                self.policy.resolves[number].add(int(alone[rows].sum()), trials)
-                first = False
-            rows = rows[batch.over[rows] == 0]
+                self._guessed = guessing, made.rows(slice(2 * m, None))
+                guessing = guessing[:0]
+            at, left = begin[count > 0], count[count > 0]
+            going = []
+            while len(at):
+                rows = places.row[at]
+                choice = made.rows(at + m * batch.source[rows])
+                needs = choice.decision
+                ready = (places.have_base[at] | ~needs.needs_base) & (
+                    places.have_aligned[at] | ~needs.needs_aligned
+                )
+                at, left, rows, choice = at[ready], left[ready], rows[ready], choice.rows(ready)
+                if first:
+                    self.policy.resolves[number].add(int(alone[rows].sum()), trials)
+                    first = False
+                if not len(rows):
+                    break
+                self._settle(places, at, choice, (base, aligned, says))
+                hit = self._commit(rows, choice) & (batch.over[rows] == 0)
+                going.append(rows[hit & (left == 1)])
+                at, left = at[hit & (left > 1)] + 1, left[hit & (left > 1)] - 1
+            rows = np.sort(np.concatenate([rows[:0], *going]))
             t = batch.t[rows]
             rows = rows[(self.sides[0].fed[rows] >= t) | (self.sides[1].fed[rows] >= t)]
+        if first:
+            self.policy.resolves[number].add(0, trials)
 
-    def _present(self, rows: Integers) -> list[int]:
-        """The programs of some rows."""
-        if len(self._programs) == 1:
-            return [0]
-        return sorted(set(self._batch.program[rows].tolist()))
+    def _places(self, rows: Integers) -> tuple[Places, Integers, Integers]:
+        """Lists the places of some rows that are scored, in order.
 
-    def _resolve_program(self, program: int, rows: Integers) -> Integers:
-        """Resolves one position of the rows of one program; returns those that could be."""
-        batch = self._batch
-        router, warps, end_rule, turn_rule, how = self._programs[program]
-        if len(self._programs) > 1:
-            rows = rows[batch.program[rows] == program]
-        t = batch.t[rows]
-        have_aligned, have_base = (side.fed[rows] >= t for side in self.sides)
-        if router.needs_history or router.looks_ahead or how:
-            both = have_aligned & have_base
-            rows, t = rows[both], t[both]
-            have_aligned = have_base = both[both]
-        if not len(rows):
-            return rows
-        aligned, base = (side.scores(rows, t) for side in self.sides)
-        aligned = aligned or base
-        base = base or aligned
-        assert aligned is not None
-        assert base is not None
-        if how:
-            base = aligned = blended(base, aligned, how, warps[1])
+        Returns:
+            The places, and for each row where its own begin and how many they are.
+        """
+        batch, t = self._batch, self._batch.t[rows]
+        aligned, base = (side.fed[rows] for side in self.sides)
+        program = batch.program[rows]
+        both = np.array([p.both for p in self._programs])[program]
+        in_turn = np.array([p.router.in_turn for p in self._programs])[program]
+        count = np.where(both, np.minimum(aligned, base), np.maximum(aligned, base)) - t + 1
+        count = np.where(in_turn, np.minimum(count, 1), count).clip(0)
+        begin = np.cumsum(count) - count
+        which = np.repeat(np.arange(len(rows)), count)
+        t = t[which] + np.arange(len(which)) - begin[which]
+        places = Places(rows[which], t, base[which] >= t, aligned[which] >= t, program[which])
+        return places, begin, count
+
+    def _fetch(self, places: Places, guesses: torch.Tensor | None) -> tuple[Any, ...]:
+        """Brings what the step needs to the host, in one copy.
+
+        Returns:
+            Both sides' offers, base first; what the routers say, bool [m]; the guesses' offers.
+        """
+        m, device = len(places.row), self.vocabulary.is_end.device
+        parts: list[torch.Tensor] = []
+        if m:
+            lines = self._on_device(*(side.line(places.row, places.t) for side in self.sides))
+            aligned, base = (s.offers(at) for s, at in zip(self.sides, lines, strict=True))
+            aligned = base if aligned is None else aligned
+            base = aligned if base is None else base
+            assert base is not None
+            assert aligned is not None
+            says = torch.zeros(m, dtype=torch.int64, device=device)
+            for k in np.unique(places.program):
+                router, mine = self._programs[k].router, places.program == k
+                if self._programs[k].blend:
+                    at = self._on_device(np.flatnonzero(mine))[0]
+                    mixed = self._mixed(places.some(mine))
+                    base, aligned = base.index_copy(0, at, mixed), aligned.index_copy(0, at, mixed)
+                mine &= (places.t > 0) & (places.have_base | ("base" not in router.reads))
+                mine &= places.have_aligned | ("aligned" not in router.reads)
+                if mine.all():
+                    says = self._asked(places, base, aligned)
+                elif mine.any():
+                    at = self._on_device(np.flatnonzero(mine))[0]
+                    said = self._asked(places.some(mine), base[at], aligned[at])
+                    says = says.index_copy(0, at, said)
+            parts = [torch.cat([base, aligned, says[:, None]], 1).flatten()]
+        if guesses is not None:
+            parts.append(guesses.flatten())
+        broken = [side.broken().to(device) for side in self.sides]
+        told = torch.cat([*parts, *broken]).cpu().numpy()
+        ends = np.cumsum([m * _WIDTH, 0 if guesses is None else guesses.numel()])
+        found, own, rest = np.split(told, ends)
+        for side, bad in zip(self.sides, np.split(rest, [len(broken[0])]), strict=True):
+            if bad.any():
+                raise not_finite(side.partner.label)
+        found = found.reshape(m, _WIDTH)
+        offers = (found[:, : TOP + 1], found[:, TOP + 1 : -1])
+        return *offers, found[:, -1] != 0, own.reshape(-1, TOP + 1)
+
+    def _mixed(self, places: Places) -> torch.Tensor:
+        """The offers of a blend, int64 [n, 5], at places of one program."""
+        context = self._context(places)
+        draws = Draws.of(context.keys, context.t)
+        return offer(self._scores(places)[0], context.state, draws, self.vocabulary)
+
+    def _asked(self, places: Places, base: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
+        """What a router says at places of one program, int64 [n]; the offers are of these."""
+        router, units = self._programs[places.program[0]].router, self.vocabulary.units
+        context = self._context(places)
+        asked = context.t > 0
+        if router.in_turn:
+            from_base = context.source == BASE
+            asked = torch.where(from_base, base[:, ENDS], aligned[:, ENDS]) != 0
         knows = router.needs_history or router.looks_ahead
-        members = [self._rows[i] for i in rows] if knows else []
-        choice = Decided.of(
-            step(
-                base,
-                aligned,
-                self._context(batch.keys[rows], t, batch.state[rows], batch.source[rows]),
-                router,
-                warps,
-                self.vocabulary,
-                end_rule=end_rule,
-                turn_rule=turn_rule,
-                history=[row.tokens for row in members] if router.needs_text else None,
-                sentences=self.vocabulary.units.sentences([row.tokens for row in members])
-                if router.counts_sentences
-                else None,
-                ahead=self._ahead.over(members) if router.looks_ahead else None,
-            )
+        rows = [self._rows[i] for i in places.row] if knows else []
+        view = View(
+            *self._scores(places),
+            self.vocabulary,
+            context,
+            asked,
+            history=[row.tokens for row in rows] if router.needs_text else None,
+            proposals=proposals(base, aligned) if router.needs_text else None,
+            sentences=units.sentences([row.tokens for row in rows])
+            if router.counts_sentences
+            else None,
+            ahead=self._ahead.over(rows) if router.looks_ahead else None,
         )
-        ready = (have_base | ~choice.needs_base) & (have_aligned | ~choice.needs_aligned)
-        if not ready.all():
-            rows, choice = rows[ready], choice.rows(ready)
-        if len(rows):
-            self._commit(rows, choice)
-        return rows
+        says: torch.Tensor = router.decide(view).long()
+        return says
 
-    def _context(self, *facts: Integers) -> Context:
-        """Brings keys, positions, unit states and sources to the device."""
-        together = torch.from_numpy(np.stack(facts)).to(self.vocabulary.is_end.device)
-        return Context(*together.unbind())
+    def _scores(self, places: Places) -> tuple[SideScores, SideScores]:
+        """Both sides' scores, base first, of places of one program; of a blend, the mixture."""
+        program = self._programs[places.program[0]]
+        lines = self._on_device(*(side.line(places.row, places.t) for side in self.sides))
+        aligned, base = (
+            side.scores(at, how)
+            for side, at, how in zip(self.sides, lines, program.warps[::-1], strict=True)
+        )
+        base, aligned = base or aligned, aligned or base
+        assert base is not None
+        assert aligned is not None
+        if program.blend:
+            base = aligned = blended(base, aligned, program.blend, program.warps[1])
+        return base, aligned
 
-    def _commit(self, rows: Integers, choice: Decided) -> None:
-        """Emits one token per row and squares it with the drafts."""
-        batch = self._batch
+    def _context(self, places: Places) -> Context:
+        """Brings what routers know of places, beside scores, to the device."""
+        batch, rows = self._batch, places.row
+        luck = noise.uniform(batch.keys[rows], noise.ROUTE, places.t).view(np.int64)
+        facts = (batch.keys[rows], places.t, batch.states[rows, places.t], batch.source[rows], luck)
+        keys, t, states, source, u_route = self._on_device(*facts)
+        return Context(keys, t, states, source, u_route.view(torch.float64))
+
+    def _on_device(self, *arrays: Integers) -> tuple[torch.Tensor, ...]:
+        """Brings arrays [n] to the device, in one copy."""
+        device = self.vocabulary.is_end.device
+        return torch.from_numpy(np.stack(arrays)).to(device).unbind()
+
+    def _decided(
+        self, base: Any, aligned: Any, says: Flags, from_base: Flags, rows: Integers, t: Integers
+    ) -> Decided:
+        """Takes the step on the host."""
+        rules = Rules(*np.array([p.rules for p in self._programs])[self._batch.program[rows]].T)
+        tables = self.vocabulary.on_host.tables
+        made = decide(base, aligned, says, from_base, t == 0, rules, tables)
+        return Decided(made, self._states_after(rows, t, made.token))
+
+    def _states_after(self, rows: Integers, t: Integers, tokens: Integers) -> Integers:
+        states = self._batch.states[rows, t]
+        after = self.vocabulary.on_host.units.advance(
+            torch.from_numpy(states),
+            torch.from_numpy(np.maximum(tokens, 0)),
+            whole=not (states >> 8).any(),
+        )
+        known: Integers = after.numpy()
+        return known
+
+    def _settle(
+        self, places: Places, at: Integers, choice: Decided, known: tuple[Any, Any, Any]
+    ) -> None:
+        """Decides what offers are not enough for, in place; which is seldom."""
+        rare = choice.decision.stuck | choice.decision.turned
+        for k in np.unique(places.program[at[rare]]):
+            some = np.flatnonzero(rare & (places.program[at] == k))
+            mine = places.some(at[some])
+            program, device = self._programs[k], self.vocabulary.is_end.device
+            base, aligned, says = (torch.from_numpy(x[at[some]]).to(device) for x in known)
+            made = settle(
+                (base, aligned),
+                says,
+                self._scores(mine),
+                self._context(mine),
+                Rules(*program.rules),
+                program.warps,
+                self.vocabulary,
+            )
+            for mended, new in zip(choice.decision, made, strict=True):
+                mended[some] = new.cpu().numpy()
+            choice.state[some] = self._states_after(mine.row, mine.t, choice.decision.token[some])
+
+    def _commit(self, rows: Integers, made: Decided) -> Flags:
+        """Emits one token per row and squares it with the drafts; tells where a guess was right."""
+        batch, choice = self._batch, made.decision
+        source = np.where(choice.to_base, BASE, ALIGNED)
         t = batch.t[rows]
         is_end = self._is_end[choice.token]
         had = batch.drafted[rows] > 0
-        hit = had & (batch.tokens[rows, t] == choice.token)
+        hit: Flags = had & (batch.tokens[rows, t] == choice.token)
         failed = had & ~hit
         if had.any():
             self._count(rows, t, had, hit)
         by = batch.drafter[rows, t] // SITUATIONS
         batch.tokens[rows, t] = choice.token
         batch.t[rows] = t + 1
-        batch.state[rows] = choice.state
-        batch.source[rows] = choice.source
+        batch.states[rows, t + 1] = made.state
+        batch.source[rows] = source
         batch.drafted[rows] = np.where(hit, batch.drafted[rows] - 1, 0)
         batch.closed[rows] *= hit
         batch.failed[rows] = np.where(failed & (by < 2), by, -1)
-        batch.tip_state[rows] = np.where(hit, batch.tip_state[rows], choice.state)
         batch.over[rows] = is_end | (t + 1 >= batch.limit[rows])
         if failed.any():
             valid = np.full_like(batch.t, 1 << 60)
@@ -490,20 +676,19 @@ class Engine:
             for side in self.sides:
                 side.forget_after(valid)
 
-        emitted = zip(
-            rows.tolist(), *(x.tolist() for x in choice[:3]), is_end.tolist(), strict=True
-        )
-        for i, token, source, begins, end in emitted:
+        emitted = (rows, choice.token, source, choice.begins, is_end)
+        for i, token, speaker, begins, end in zip(*(x.tolist() for x in emitted), strict=True):
             row = self._rows[i]
             if end:
                 row.finish, row.end = "stop", token
                 continue
             row.tokens.append(token)
-            row.sources.append(source)
+            row.sources.append(speaker)
             row.begins.append(begins)
             self._emitted += 1
             if len(row.tokens) >= row.limit:
                 row.finish = "length"
+        return hit
 
     def _count(
         self,
@@ -531,26 +716,20 @@ class Engine:
         tip = batch.t + batch.drafted
         able = (side.fed == tip) & self._extensible() & (batch.over == 0)
         able &= self.policy.guess_pays(number, batch.drafted)
-        rows = np.flatnonzero(able)
-        for program in self._present(rows) if len(rows) else ():
-            mine = rows[batch.program[rows] == program]
-            at = tip[mine]
-            scores = side.scores(mine, at)
-            assert scores is not None
-            keys = self._noise_of_guesses(batch.keys[mine])
-            context = self._context(keys, at, batch.tip_state[mine], batch.source[mine])
-            _, warps, end_rule, *_ = self._programs[program]
-            choice = Decided.of(
-                step(scores, scores, context, self._own, warps, self.vocabulary, end_rule=end_rule)
-            )
-            failed = batch.failed[mine]
-            situation = np.where(failed == number, RETRYING, TAKING_OVER)
-            situation[(failed < 0) | (batch.drafted[mine] > 0)] = LEADING
-            batch.tokens[mine, at] = choice.token
-            batch.drafter[mine, at] = number * SITUATIONS + situation
-            batch.tip_state[mine] = choice.state
-            batch.closed[mine] = self._is_end[choice.token]
-            batch.drafted[mine] += 1
+        guessing, made = self._guessed
+        # Where it takes the last resort, it does not guess.
+        mine = np.flatnonzero(able[guessing] & (made.decision.token >= 0))
+        rows = guessing[mine]
+        if not len(rows):
+            return
+        token, at, failed = made.decision.token[mine], tip[rows], batch.failed[rows]
+        situation = np.where(failed == number, RETRYING, TAKING_OVER)
+        situation[(failed < 0) | (batch.drafted[rows] > 0)] = LEADING
+        batch.tokens[rows, at] = token
+        batch.drafter[rows, at] = number * SITUATIONS + situation
+        batch.states[rows, at + 1] = made.state[mine]
+        batch.closed[rows] = self._is_end[token]
+        batch.drafted[rows] += 1
 
     def _extensible(self) -> Flags:
         """Rows whose draft has room for one more guess."""
@@ -559,9 +738,11 @@ class Engine:
         room &= batch.t + batch.drafted < batch.limit
         return room
 
-    def _noise_of_guesses(self, keys: Integers) -> Integers:
-        """Guesses share the rows' noise; benchmarks override this to show what that is worth."""
-        return keys
+    def _guess_offers(
+        self, side: EngineSide, rows: Integers, positions: Integers
+    ) -> torch.Tensor | None:
+        """What a side offers where it may guess; benchmarks override it to show what noise does."""
+        return side.offers(self._on_device(side.line(rows, positions))[0])
 
     def _ask_drafter(self) -> None:
         """Lets a third party go on from where the partners' guesses end."""
@@ -581,7 +762,7 @@ class Engine:
             tip = t + int(batch.drafted[i])
             text = (*row.request.aligned_prompt, *row.tokens, *batch.tokens[i, t:tip].tolist())
             asks.append(
-                DraftQuery(row.number, text, row.request.key, tip, int(batch.tip_state[i]),
+                DraftQuery(row.number, text, row.request.key, tip, int(batch.states[i, tip]),
                     row.request.warp, int(room[i]))
             )  # fmt: skip
         batch.widen(max(ask.t + ask.room for ask in asks) + 2)
@@ -594,17 +775,16 @@ class Engine:
 
     def _take(self, i: int, ask: DraftQuery, guesses: list[int]) -> None:
         """Adds a third party's guesses to the draft of row i, up to an end token."""
-        batch, device = self._batch, self.vocabulary.is_end.device
-        state = torch.tensor([ask.state], device=device)
-        for k, token in enumerate(guesses):
-            batch.tokens[i, ask.t + k] = token
-            batch.drafter[i, ask.t + k] = THIRD
+        batch = self._batch
+        for place, token in enumerate(guesses, ask.t):
+            batch.tokens[i, place] = token
+            batch.drafter[i, place] = THIRD
             batch.drafted[i] += 1
-            state = self.vocabulary.units.advance(state, torch.tensor([token], device=device))
+            after = self._states_after(np.array([i]), np.array([place]), np.array([token]))
+            batch.states[i, place + 1] = after[0]
             if self._is_end[token]:
                 batch.closed[i] = 1
                 break
-        batch.tip_state[i] = int(state)
 
     # --- telling -------------------------------------------------------------------------------
 

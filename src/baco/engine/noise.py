@@ -74,6 +74,12 @@ class Draws(NamedTuple):
         """Makes them where keys and positions are, int64 [n]."""
         return cls(uniform(keys, UNIT, t).masked_fill(t == 0, -1), counter(keys, TOKEN, t))
 
+    @staticmethod
+    def on_host(keys: NDArray[np.int64], t: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same from arrays on the host; U_unit by its bits: int64 [2, n]."""
+        unit = np.where(t == 0, -1, uniform(keys, UNIT, t))
+        return np.stack([unit.view(np.int64), counter(keys, TOKEN, t)])
+
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value

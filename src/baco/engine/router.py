@@ -55,6 +55,9 @@ class View:
     @cached_property
     def u_route(self) -> torch.Tensor:
         """U_route(t): float64 [n] in (0, 1)."""
+        known = self.context.u_route
+        if known is not None:
+            return known
         return noise.uniform(self.context.keys, noise.ROUTE, self.context.t)
 
     @property
@@ -113,6 +116,8 @@ class Rule:
         likeliest: How many of the likeliest tokens it looks at.
         needs_text: Whether it needs the view's `history` and `proposals`.
         looks_ahead: Whether it lets a partner write on (`View.stretch`).
+        in_turn: Whether it may look at the current source, or at who is asked: then it is asked
+            of one place at a time.
     """
 
     name: str
@@ -129,6 +134,7 @@ class Rule:
     likeliest: int = 1
     needs_text: bool = False
     looks_ahead: bool = False
+    in_turn: bool = False
 
     @property
     def has_threshold(self) -> bool:
@@ -195,6 +201,11 @@ class Router:
     def looks_ahead(self) -> bool:
         """Whether any rule lets a partner write on."""
         return any(rule.looks_ahead for rule in self.rules)
+
+    @cached_property
+    def in_turn(self) -> bool:
+        """Whether it must be asked of one place at a time."""
+        return self.needs_history or self.looks_ahead or any(r.in_turn for r in self.rules)
 
     @property
     def control(self) -> int | None:

@@ -112,9 +112,9 @@ class Schedule:
         Returns:
             float64 [n].
         """
-        values = torch.tensor(self.values, dtype=torch.float64, device=t.device)
         if self.kind == "constant":
-            return values.expand(t.shape)
+            return torch.full(t.shape, self.first, dtype=torch.float64, device=t.device)
+        values = torch.tensor(self.values, dtype=torch.float64, device=t.device)
         if self.kind == "linear":
             share = (t.double() / self.positions[1]).clamp(max=1)
             return values[0] + (values[1] - values[0]) * share

@@ -88,10 +88,9 @@ class SideScores:
     @cached_property
     def top_prob(self) -> torch.Tensor:
         """The raw top-1 probability: float [n]."""
-        at = self.at
-        if at is None:
-            at = torch.arange(len(self.lines), device=self.lines.device)
-        return self.lines[at, self.top_token].exp()
+        if self.at is None:
+            return self.raw.gather(-1, self.top_token[:, None])[:, 0].exp()
+        return self.lines[self.at, self.top_token].exp()
 
     @cached_property
     def entropy(self) -> torch.Tensor:
@@ -185,6 +184,11 @@ def _without(logits: torch.Tensor, barred: Sequence[Sequence[int]]) -> torch.Ten
     return logits
 
 
+def broken(scores: SideScores) -> torch.Tensor:
+    """Tells which rows have a score that is no number, as `finite`: bool [n]."""
+    return scores.raw.gather(-1, scores.top_token[:, None]).isnan()
+
+
 def finite(raw: torch.Tensor, of: str) -> torch.Tensor:
     """Returns log-probabilities [..., v] as they are, if they are any.
 
@@ -225,12 +229,14 @@ class Context(NamedTuple):
         t: Tokens emitted so far, int64 [n].
         state: Unit state of the text so far, int64 [n].
         source: Current source s, int64 [n] (`ALIGNED` at t = 0).
+        u_route: U_route(t) where it is known already, float64 [n].
     """
 
     keys: torch.Tensor
     t: torch.Tensor
     state: torch.Tensor
     source: torch.Tensor
+    u_route: torch.Tensor | None = None
 
 
 class Stretch(NamedTuple):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 
-from baco.engine.batch import Integers
+from baco.engine.batch import Batch, Integers
 from baco.engine.lazy import torch
+from baco.engine.noise import Draws
 from baco.engine.partner import Partner, RowCache, SlidingCache
 from baco.engine.request import Request
-from baco.engine.scores import Nucleus, SideScores, score
-from baco.engine.warp import Warp, in_order
+from baco.engine.scores import SideScores, broken, score
+from baco.engine.step import TOP, offer
+from baco.engine.warp import Warp
 
 UNOPENED = -1
 
@@ -25,90 +27,52 @@ def score_window(longest: int) -> int:
     return longest + 2
 
 
-class Ring(NamedTuple):
+class Ring:
     """What a partner said of the latest positions of each row, one line per row and slot.
 
+    Args:
+        lines: How many there are.
+        like: Scores of the kind that it holds.
+
     Attributes:
-        raw: log P, float [rows * window, v].
-        log_probs: log P~ of the tokens that it holds, float [rows * window, k].
-        ids: These tokens, int64 [rows * window, k]; None if all are listed, in order.
+        raw: log P, float [lines, v].
+        offers: The offers (`baco.engine.step.offer`), int64 [lines, 5].
         biased: log P after penalties, as `raw`; None until a row has penalties.
     """
 
-    raw: torch.Tensor
-    log_probs: torch.Tensor
-    ids: torch.Tensor | None
-    biased: torch.Tensor | None = None
+    def __init__(self, lines: int, like: SideScores) -> None:
+        self.raw = like.raw.new_zeros(lines, like.raw.shape[1])
+        self.offers = torch.zeros(lines, TOP + 1, dtype=torch.int64, device=self.raw.device)
+        self.biased: torch.Tensor | None = None
 
-    @classmethod
-    def empty(cls, lines: int, like: SideScores) -> Ring:
-        """Makes a ring for scores of some shape and kind."""
-        v, k = like.raw.shape[1], like.nucleus.ids.shape[1]
-        return cls(
-            like.raw.new_zeros(lines, v),
-            like.raw.new_zeros(lines, k),
-            like.nucleus.ids.new_zeros(lines, k) if k < v else None,
-        )
+    def reserve(self, lines: int) -> None:
+        """Makes room for so many lines."""
+        missing = lines - len(self.raw)
+        if missing > 0:
+            self._each(lambda x: torch.cat([x, x.new_zeros(missing, x.shape[1])]))
 
-    def lines(self, at: torch.Tensor) -> Ring:
-        """Returns some lines, as a copy."""
-        return self._each(lambda x: x[at])
+    def keep(self, source: torch.Tensor, target: torch.Tensor, lines: int) -> None:
+        """Moves lines to other places and gives memory back that is not needed for `lines`."""
 
-    def longer(self, more: int) -> Ring:
-        """Returns the ring with empty lines after its own."""
+        def kept(x: torch.Tensor) -> torch.Tensor:
+            x[target] = x[source]
+            return x if 2 * lines >= len(x) else x[:lines].clone()
 
-        def grown(x: torch.Tensor) -> torch.Tensor:
-            return torch.cat([x, x.new_zeros(more, x.shape[1])])
+        self._each(kept)
 
-        return self._each(grown)
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Changes every tensor."""
+        self.raw, self.offers = change(self.raw), change(self.offers)
+        self.biased = None if self.biased is None else change(self.biased)
 
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Ring:
-        """Returns the ring with every tensor of it changed."""
-        ids, biased = (None if x is None else change(x) for x in (self.ids, self.biased))
-        return Ring(change(self.raw), change(self.log_probs), ids, biased)
-
-    def wider(self, k: int) -> Ring:
-        """Returns the ring with room for k tokens per line."""
-        if self.ids is None or k <= self.ids.shape[1]:
-            return self
-        if k == self.raw.shape[1]:
-            every = in_order(self.ids, self.log_probs, k)[1]
-            return self._replace(log_probs=every, ids=None)
-        missing = (0, k - self.ids.shape[1])
-        pad = torch.nn.functional.pad
-        log_probs = pad(self.log_probs, missing, value=-torch.inf)
-        return self._replace(log_probs=log_probs, ids=pad(self.ids, missing))
-
-    def ready_for(self, scores: SideScores) -> Ring:
-        """Returns the ring with room for what scores hold."""
-        ring = self.wider(scores.nucleus.ids.shape[1])
-        if scores.biased is None or ring.biased is not None:
-            return ring
-        return ring._replace(biased=ring.raw.clone())
-
-    def write(self, at: torch.Tensor, scores: SideScores) -> None:
-        """Puts scores into some lines; there must be room."""
+    def write(self, at: torch.Tensor, scores: SideScores, offers: torch.Tensor) -> None:
+        """Puts scores into some lines."""
+        if scores.biased is not None and self.biased is None:
+            self.biased = self.raw.clone()
         self.raw.index_copy_(0, at, scores.raw)
+        self.offers.index_copy_(0, at, offers)
         if self.biased is not None:
             self.biased.index_copy_(0, at, scores.penalised)
-        ids, log_probs = scores.nucleus
-        if self.ids is None:
-            self.log_probs.index_copy_(0, at, in_order(ids, log_probs, self.raw.shape[1])[1])
-            return
-        missing = self.ids.shape[1] - ids.shape[1]
-        if missing:
-            pad = torch.nn.functional.pad
-            ids, log_probs = pad(ids, (0, missing)), pad(log_probs, (0, missing), value=-torch.inf)
-        self.ids.index_copy_(0, at, ids)
-        self.log_probs.index_copy_(0, at, log_probs)
-
-    def read(self, at: torch.Tensor) -> Nucleus:
-        """Returns P~ of some lines."""
-        log_probs = self.log_probs[at]
-        if self.ids is None:
-            ids = torch.arange(log_probs.shape[1], device=at.device)
-            return Nucleus(ids.expand(log_probs.shape), log_probs)
-        return Nucleus(self.ids[at], log_probs)
 
 
 class EngineSide:
@@ -154,6 +118,7 @@ class EngineSide:
         self._barred: list[dict[int, list[int]]] = []
         self._prompt_lengths = self.fed
         self._ring: Ring | None = None
+        self._broken: list[torch.Tensor] = []
 
     def add(self, requests: Sequence[Request]) -> None:
         """Appends rows; they are opened when the partner first runs for them."""
@@ -173,7 +138,7 @@ class EngineSide:
         if self.partner.abilities.slides and any(d is not None for d in degrees):
             cast("SlidingCache", self._cache).slide(degrees)
         if self._ring is not None:
-            self._ring = self._ring.longer(len(prompts) * self.window)
+            self._ring.reserve(len(self.fed) * self.window)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps these rows, in this order."""
@@ -188,8 +153,10 @@ class EngineSide:
         self.row_prompts = self.row_prompts[index]
         self._cache.keep(rows)
         if self._ring is not None:
-            lines = index[:, None] * self.window + np.arange(self.window)
-            self._ring = self._ring.lines(self._on_device(lines.ravel()))
+            moved = np.flatnonzero(index != np.arange(len(index)))
+            both = np.stack([index[moved], moved])[..., None] * self.window
+            lines = self._on_device((both + np.arange(self.window)).reshape(2, -1))
+            self._ring.keep(lines[0], lines[1], len(index) * self.window)
 
     def forget_after(self, positions: Integers) -> None:
         """Forgets response tokens beyond the first `positions[i]` of each row, int64 [n]."""
@@ -197,27 +164,26 @@ class EngineSide:
         kept = self._prompt_lengths + np.maximum(self.fed, 0)
         self._cache.truncate(torch.from_numpy(kept))
 
-    def run(self, tokens: Integers, t: Integers, until: Integers) -> None:
+    def run(self, batch: Batch, until: Integers) -> None:
         """Runs the partner once: opens new rows, feeds the others all they have not seen.
 
         Args:
-            tokens: Response tokens, emitted ones and drafts, int64 [n, any].
-            t: Emitted tokens per row, int64 [n]. A row is opened with its emitted tokens.
+            batch: The rows. A row is opened with its emitted tokens.
             until: How many response tokens each row has, drafts included, int64 [n].
         """
         new = self.unopened()
         if len(new):
-            prompts = self.openings(new, tokens, t)
-            self.opened(new, t, prompts, self._cache.open(prompts, new.tolist()), tokens)
+            prompts = self.openings(new, batch)
+            self.opened(new, prompts, self._cache.open(prompts, new.tolist()), batch)
             self.passes += 1
             until = until.copy()
-            until[new] = t[new]  # their drafts wait for the next run
+            until[new] = batch.t[new]  # their drafts wait for the next run
         behind = int((until - self.fed).max())
         width = max(self.window, CATCH_UP // max(1, len(self.fed)))
         while behind > 0:
-            fresh, counts = self.unseen(tokens, until, min(behind, width))
+            fresh, counts = self.unseen(batch.tokens, until, min(behind, width))
             logits = self._cache.feed(torch.from_numpy(fresh), torch.from_numpy(counts))
-            self.heard(logits, counts, tokens)
+            self.heard(logits, counts, batch)
             self.passes += 1
             behind -= width
 
@@ -225,19 +191,19 @@ class EngineSide:
         """The rows that the partner has not seen yet: int64 [k]."""
         return np.flatnonzero(self.fed == UNOPENED)
 
-    def openings(self, rows: Integers, tokens: Integers, t: Integers) -> list[tuple[int, ...]]:
+    def openings(self, rows: Integers, batch: Batch) -> list[tuple[int, ...]]:
         """What new rows are opened with: their prompts and emitted tokens."""
+        tokens, t = batch.tokens, batch.t
         return [(*self._prompts[i], *tokens[i, : t[i]].tolist()) for i in rows.tolist()]
 
     def opened(
         self,
         rows: Integers,
-        t: Integers,
         openings: Sequence[tuple[int, ...]],
         logits: torch.Tensor,
-        tokens: Integers,
+        batch: Batch,
     ) -> None:
-        """Records a prefill: logits [k, v] after the openings; `tokens` as for `run`."""
+        """Records a prefill: logits [k, v] after the openings."""
         computed = set()
         for i, opening in zip(rows.tolist(), openings, strict=True):
             if opening not in computed:  # rows that open alike share one computation
@@ -246,8 +212,8 @@ class EngineSide:
                 self.row_tokens[i] += len(opening)
                 self.row_prompts[i] += len(self._prompts[i])
         self.row_passes[rows] += 1
-        self.fed[rows] = t[rows]
-        self._remember(rows, logits, t[rows], tokens)
+        self.fed[rows] = batch.t[rows]
+        self._remember(rows, logits, batch.t[rows], batch)
 
     def unseen(self, tokens: Integers, until: Integers, width: int) -> tuple[Integers, Integers]:
         """The next tokens for each row, padded [n, width], and how many count [n]."""
@@ -256,36 +222,40 @@ class EngineSide:
         places = np.minimum(places, tokens.shape[1] - 1)
         return np.take_along_axis(tokens, places, 1), counts
 
-    def heard(self, logits: torch.Tensor, counts: Integers, tokens: Integers) -> None:
-        """Records a feed: logits [n, q, v] after each of the `counts` tokens.
-
-        `tokens` as for `run`.
-        """
+    def heard(self, logits: torch.Tensor, counts: Integers, batch: Batch) -> None:
+        """Records a feed: logits [n, q, v] after each of the `counts` tokens."""
         self.token_rows += int(counts.sum())
         self.row_tokens = self.row_tokens + counts
         self.row_passes = self.row_passes + (counts > 0)
-        self.fed = self.fed + counts
-        # Only the last positions can still matter: the ring holds no more.
+        # Only what is not emitted yet can still matter.
         n, q = logits.shape[:2]
-        back = counts[:, None] - 1 - np.arange(q)
-        rows, places = np.nonzero((back >= 0) & (back < self.window))
+        positions = self.fed[:, None] + np.arange(1, q + 1)
+        self.fed = self.fed + counts
+        matters = (positions >= batch.t[:, None]) & (positions <= self.fed[:, None])
+        rows, places = np.nonzero(matters)
+        if not len(rows):
+            return
         flat = logits.flatten(0, 1)
         if len(rows) < n * q:
             flat = flat[self._on_device(rows * q + places)]
-        self._remember(rows, flat, (self.fed - counts)[rows] + places + 1, tokens)
+        self._remember(rows, flat, positions[rows, places], batch)
 
     def _on_device(self, index: Integers) -> torch.Tensor:
         return torch.from_numpy(index).to(self.partner.device)
 
     def _remember(
-        self, rows: Integers, logits: torch.Tensor, positions: Integers, tokens: Integers
+        self, rows: Integers, logits: torch.Tensor, positions: Integers, batch: Batch
     ) -> None:
         """Scores logits [m, v] of rows [m] at positions [m] and puts them into the ring.
 
         What a penalty counts is what was fed: where that was a wrong guess, so are the logits, and
-        both are scored anew.
+        both are scored anew. So is the unit state that an offer rests on.
         """
-        lines = self._on_device(rows * self.window + positions % self.window)
+        noise = Draws.on_host(batch.keys[rows], positions)
+        facts = self._on_device(
+            np.stack([self.line(rows, positions), batch.states[rows, positions], *noise])
+        )
+        lines, states, unit, token = facts.unbind()
         for how, members in self._by_warp(rows):
             mine = slice(None) if members is None else self._on_device(members)
             past, barred = None, None
@@ -295,22 +265,30 @@ class EngineSide:
                 barred = barred if any(barred) else None
             if how.penalties.on:
                 past = [
-                    self.partner.past(self._prompts[rows[k]], tokens[rows[k], : positions[k]])
+                    self.partner.past(self._prompts[rows[k]], batch.tokens[rows[k], : positions[k]])
                     for k in some
                 ]
+            vocabulary = self.partner.vocabulary
             scores = score(
                 logits[mine],
                 how,
-                self.partner.vocabulary,
+                vocabulary,
                 past=past,
                 barred=barred,
                 partial=self._partial,
-                of=self.partner.label,
+                check=False,
             )
+            self._broken.append(broken(scores).any())
+            draws = Draws(unit[mine].view(torch.float64), token[mine])
+            offers = offer(scores, states[mine], draws, vocabulary)
             if self._ring is None:
-                self._ring = Ring.empty(len(self.fed) * self.window, scores)
-            self._ring = self._ring.ready_for(scores)
-            self._ring.write(lines[mine], scores)
+                self._ring = Ring(len(self.fed) * self.window, scores)
+            self._ring.write(lines[mine], scores, offers)
+
+    def broken(self) -> torch.Tensor:
+        """Returns whether anything that was remembered since is no number: bool [any]."""
+        found, self._broken = self._broken, []
+        return torch.stack(found) if found else torch.zeros(0, dtype=torch.bool)
 
     def _by_warp(self, rows: Integers) -> list[tuple[Warp, Integers | None]]:
         """Groups rows by their warps: (warp, indices into `rows`; None for all of them)."""
@@ -321,17 +299,24 @@ class EngineSide:
             groups.setdefault(self._warps[i], []).append(k)
         return [(how, np.array(ks)) for how, ks in groups.items()]
 
-    def scores(self, rows: Integers, positions: Integers) -> SideScores | None:
-        """Returns what the partner said of one position per row; None before it ever ran.
+    def line(self, rows: Integers, positions: Integers) -> Integers:
+        """Returns where what the partner said of some positions is kept, one per row: int64 [n]."""
+        return rows * self.window + positions % self.window
 
-        Rows that it has not scored there hold nonsense.
+    def offers(self, at: torch.Tensor) -> torch.Tensor | None:
+        """Returns the offers of some lines, int64 [n, 5]; None before the partner ever ran."""
+        return None if self._ring is None else self._ring.offers[at]
+
+    def scores(self, at: torch.Tensor, how: Warp) -> SideScores | None:
+        """Returns what the partner said, by lines of rows of one warp; None before it ever ran.
+
+        Lines that it has not scored hold nonsense.
         """
         if self._ring is None:
             return None
-        at = self._on_device(rows * self.window + positions % self.window)
-        ends = self.partner.vocabulary.is_end
-        ring = self._ring
-        return SideScores(ring.raw, ring.read(at), ends, at, self._partial, ring.biased)
+        ring, ends = self._ring, self.partner.vocabulary.is_end
+        top = ring.offers[at, TOP]
+        return SideScores(ring.raw, how, ends, at, self._partial, ring.biased, top)
 
 
 def _by_position(barred: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
@@ -345,8 +330,7 @@ def _by_position(barred: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
 def run_together(
     sides: Sequence[EngineSide],
     cache: RowCache,
-    tokens: Integers,
-    t: Integers,
+    batch: Batch,
     until: Integers,
 ) -> None:
     """Runs both sides in one forward pass of shared weights; arguments as for `EngineSide.run`.
@@ -356,26 +340,26 @@ def run_together(
     first, second = sides
     new = first.unopened()
     if len(new):
-        both = [side.openings(new, tokens, t) for side in sides]
+        both = [side.openings(new, batch) for side in sides]
         prompts = [p for pair in zip(*both, strict=True) for p in pair]
         rows = [2 * i + k for i in new.tolist() for k in (0, 1)]
         logits = cache.open(prompts, rows)
         for k, side in enumerate(sides):
-            side.opened(new, t, both[k], logits[k::2], tokens)
+            side.opened(new, both[k], logits[k::2], batch)
         first.passes += 1
         second.row_passes[new] -= 1
         until = until.copy()
-        until[new] = t[new]
+        until[new] = batch.t[new]
     width = int(max((until - side.fed).max() for side in sides))
     if width <= 0:
         return
-    fed = [side.unseen(tokens, until, width) for side in sides]
+    fed = [side.unseen(batch.tokens, until, width) for side in sides]
     fresh = np.stack([f for f, _ in fed], 1).reshape(-1, width)
     counts = np.stack([c for _, c in fed], 1).ravel()
     logits = cache.feed(torch.from_numpy(fresh), torch.from_numpy(counts))
     before = second.row_passes
     for k, side in enumerate(sides):
-        side.heard(logits[k::2], counts[k::2], tokens)
+        side.heard(logits[k::2], counts[k::2], batch)
     second.row_passes = before
     first.passes += 1
 

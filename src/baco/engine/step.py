@@ -26,7 +26,7 @@ arrays on the host or by tensors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -163,7 +163,7 @@ def decide(
         last: The tokens of the last resort, and whether each begins a unit; read where stuck.
         instead: The aligned partner's next word, -1 if it has none; read where turned.
     """
-    where = np.where if isinstance(base, np.ndarray) else torch.where
+    where: Any = np.where if isinstance(base, np.ndarray) else torch.where
     is_end, breaks_line = tables
 
     def of(to_base: Array) -> Array:
@@ -246,22 +246,21 @@ def step(
     Paper: §3 Eqs. 1-2, App. A, A.1.
     """
     draws = Draws.of(context.keys, context.t)
-    sides = (base,) if base is aligned else (base, aligned)
-    offers = [offer(side, context.state, draws, vocabulary) for side in sides]
-    offers = [offers[0], offers[-1]]
+    theirs = mine = offer(aligned, context.state, draws, vocabulary)
+    if base is not aligned:
+        mine = offer(base, context.state, draws, vocabulary)
     from_base, start = context.source == BASE, context.t == 0
-    routed = (torch.where(from_base[:, None], *offers)[:, ENDS] != 0) & ~start
-    view = View(
-        base, aligned, vocabulary, context, routed, history, proposals(*offers), sentences, ahead
-    )
+    routed = (torch.where(from_base, mine[:, ENDS], theirs[:, ENDS]) != 0) & ~start
+    told = proposals(mine, theirs)
+    view = View(base, aligned, vocabulary, context, routed, history, told, sentences, ahead)
     says = router.decide(view)
     rules = Rules.of(router, end_rule, turn_rule)
-    made = decide(*offers, says, from_base, start, rules, vocabulary.tables)
+    made = decide(mine, theirs, says, from_base, start, rules, vocabulary.tables)
     rare = made.stuck | made.turned | vocabulary.units.within(context.state)
     # The host looks once at all that is rare: on a GPU each look waits for what was launched.
     usual = not bool(rare.any())
     if not usual:
-        made = settle(offers, says, (base, aligned), context, rules, how, vocabulary)
+        made = settle((mine, theirs), says, (base, aligned), context, rules, how, vocabulary)
     return Choice(
         made.token,
         torch.where(made.to_base, BASE, ALIGNED),
@@ -278,7 +277,7 @@ def proposals(base: torch.Tensor, aligned: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def settle(
-    offers: Sequence[torch.Tensor],
+    offers: tuple[torch.Tensor, torch.Tensor],
     says: torch.Tensor,
     scores: tuple[SideScores, SideScores],
     context: Context,
@@ -298,33 +297,26 @@ def settle(
         vocabulary: Shared by both partners.
     """
     from_base = context.source == BASE
-    known = (*offers, says, from_base, context.t == 0, rules, vocabulary.tables)
-    made, last = decide(*known), None
+    again = partial(decide, *offers, says, from_base, context.t == 0, rules, vocabulary.tables)
+    made, last = again(), None
     if bool(made.stuck.any()):
         # Even the source's nucleus holds only ends: its whole distribution without them.
-        token = torch.where(
-            from_base,
-            *(
-                _best(
-                    Nucleus(
-                        *nucleus(
-                            torch.log_softmax(
-                                side.penalised.masked_fill(vocabulary.is_end, LOG_0), -1
-                            ),
-                            warp,
-                        )
-                    ),
-                    None, context, noise.TOKEN,
-                )
-                for side, warp in zip(scores, how, strict=True)
-            ),
-        )  # fmt: skip
+        of_base, of_aligned = (
+            _best(Nucleus(*nucleus(torch.log_softmax(left, -1), warp)), None, context, noise.TOKEN)
+            for warp, left in zip(
+                how,
+                (s.penalised.masked_fill(vocabulary.is_end, LOG_0) for s in scores),
+                strict=True,
+            )
+        )
+        token = torch.where(from_base, of_base, of_aligned)
         last = (token, vocabulary.units.begins_token(context.state, token))
-        made = decide(*known, last)
+        made = again(last=last)
     if bool(made.turned.any()):
         spoken = scores[1].nucleus
         open_ = vocabulary.kinds(context.state, spoken.ids) == 1
-        made = decide(*known, last, _best(spoken, open_, context, noise.TURN))
+        instead = _best(spoken, open_, context, noise.TURN)
+        made = again(last=last, instead=instead)
     return made
 
 

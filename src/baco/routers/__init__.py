@@ -200,7 +200,8 @@ def _own_rule(function: Any, name: str, reads: frozenset[str]) -> Rule:
     words = (inspect.getdoc(function) or "a function").partition("\n")[0]
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) < 2:
-        return Rule(name, words, lambda view, _: function(view), reads, reach="its own")
+        return Rule(name, words, lambda view, _: function(view), reads, reach="its own",
+                    in_turn=True)  # fmt: skip
     default = parameters[1].default
     return Rule(
         name,
@@ -211,4 +212,5 @@ def _own_rule(function: Any, name: str, reads: frozenset[str]) -> Rule:
         high=math.inf,
         default=None if default is inspect.Parameter.empty else float(default),
         reach="its own",
+        in_turn=True,
     )

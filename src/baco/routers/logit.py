@@ -13,8 +13,6 @@ INF = math.inf
 
 def rand(view: View, gamma: torch.Tensor) -> torch.Tensor:
     """`rand`: by chance."""
-    if not bool((gamma > 0).any()):
-        return gamma > 0  # no need to draw
     return view.u_route < gamma
 
 

@@ -168,7 +168,8 @@ class Explorer:
 
     def router(self) -> Router:
         """Returns it as a router."""
-        return Router("explore", (Rule("explore", "by chance", self, BOTH),), (None,))
+        rule = Rule("explore", "by chance", self, BOTH, in_turn=True)
+        return Router("explore", (rule,), (None,))
 
 
 def settings_of(

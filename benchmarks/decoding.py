@@ -12,10 +12,11 @@ from unittest import mock
 import torch
 
 from baco.engine import Engine, Request, Stats, Warp
-from baco.engine.noise import row_key
+from baco.engine.noise import Draws, row_key
 from baco.engine.opening import Decoder, open_engine
 from baco.engine.request import Cost
 from baco.engine.router import Router
+from baco.engine.step import TOP, offer
 from baco.methods.base import Done, tasks_for
 from baco.methods.nudging import CHUNK
 from baco.methods.settings import make_setting
@@ -34,8 +35,19 @@ Make = Callable[[], Decoder]
 class OwnNoise(Engine):
     """Look-ahead whose guesses do not share the rows' noise."""
 
-    def _noise_of_guesses(self, keys: Any) -> Any:
-        return keys ^ 0x5DEECE66D
+    def _guess_offers(self, side: Any, at: Any, rows: Any, positions: Any) -> Any:
+        batch = self._batch
+        keys, t, states = self._on_device(
+            batch.keys[rows] ^ 0x5DEECE66D, positions, batch.states[rows, positions]
+        )
+        out = torch.zeros(len(rows), TOP + 1, dtype=torch.int64)
+        for i, row in enumerate(rows):  # they may differ in their warps
+            one = slice(i, i + 1)
+            warps = self._rows[row].request.warps
+            scores = side.scores(at[one], warps[1 - self.sides.index(side)])
+            draws = Draws.of(keys[one], t[one])
+            out[i] = offer(scores, states[one], draws, self.vocabulary)[0]
+        return out
 
 
 @dataclass

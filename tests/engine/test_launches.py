@@ -21,14 +21,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from baco.engine import Request, Warp
 from baco.engine.noise import row_key
 from baco.engine.opening import open_engine
+from baco.engine.partner import Partner
+from baco.engine.units import UnitTable
+from baco.engine.warp import HEADS
 from baco.prompts import conversation_of
 from baco.routers import parse
 from support import golden
+from support.engines import random_pair
 
 VIEWS = {
     "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "expand",
-    "lift_fresh", "narrow", "permute", "select", "slice", "split", "split_with_sizes", "squeeze",
-    "t", "transpose", "unbind", "unsqueeze", "view",
+    "lift_fresh", "narrow", "permute", "resolve_conj", "resolve_neg", "select", "slice",
+    "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view",
 }  # fmt: skip
 WAITS = {"equal", "masked_select", "nonzero", "_unique2", "unique_dim"}
 LOOKS = ("__bool__", "__int__", "__float__", "__index__", "item", "cpu")
@@ -87,6 +91,8 @@ class Launches(TorchDispatchMode):
                 plain = waiting(getattr(torch.Tensor, name))
                 stack.enter_context(patch.object(torch.Tensor, name, plain))
             stack.enter_context(self)
+            # Unit states are kept on the host: their tables there are not the device's.
+            stack.enter_context(patch.object(UnitTable, "advance", quiet(UnitTable.advance)))
             before = [model.forward for model in models]
             for model in models:
                 model.forward = quiet(model.forward)
@@ -97,39 +103,54 @@ class Launches(TorchDispatchMode):
                     model.forward = forward
 
 
-def per_cycle(spec: str, warp: Warp, lookahead: Any) -> tuple[float, float, int]:
-    """Returns (operations, waits) of a cycle in the middle of ten answers, and how many there were.
-
-    The bundled pair; what joining and leaving costs is left out.
-    """
+def tiny_pair() -> tuple[Partner, Partner, tuple[int, ...], tuple[int, ...]]:
     tiny = golden.tiny()
     base, aligned = tiny.prompt_ids(conversation_of("Suggest a summer trip destination."))
-    engine = open_engine(tiny.base, tiny.aligned, lookahead=lookahead)
-    for i in range(10):
-        engine.submit(
-            Request(base, aligned, parse(spec), row_key(0, spec, i), warp, max_new_tokens=40)
-        )
+    return tiny.base, tiny.aligned, base, aligned
+
+
+def random_models() -> tuple[Partner, Partner, tuple[int, ...], tuple[int, ...]]:
+    """Two that hardly ever agree, with flat distributions."""
+    return *random_pair("llama", torch.float32), tuple(range(10, 16)), tuple(range(20, 24))
+
+
+def per_cycle(
+    pair: tuple[Any, Any, Any, Any], rows: int, spec: str, warp: Warp, lookahead: Any
+) -> tuple[float, float, int]:
+    """Returns (operations, waits) of a cycle in the middle of answers, and how many there were.
+
+    What joining and leaving costs is left out.
+    """
+    base, aligned, *prompts = pair
+    engine = open_engine(base, aligned, lookahead=lookahead)
+    for i in range(rows):
+        engine.submit(Request(*prompts, parse(spec), row_key(0, spec, i), warp, max_new_tokens=40))
     for _ in range(3):
         engine.step()
     count, cycles = Launches(), 0
-    with count.outside(tiny.base.model, tiny.aligned.model):
-        while cycles < 12:
+    with count.outside(base.model, aligned.model):
+        while cycles < 12 and not engine.idle:
             engine.step()
             cycles += 1
     return count.operations / cycles, count.waits / cycles, cycles
 
 
-@pytest.mark.parametrize(
-    ("spec", "lookahead", "most"),
-    [("p-punc@0.4", "off", (240, 4)), ("h@1", "off", (240, 4)), ("p-punc@0.4", "auto", (700, 14)),
-     ("rand@0.5", "auto", (950, 22))],
-)  # fmt: skip
+MOST = (140, 3)
+"""Operations beside the models, and waits."""
+
+
+@pytest.mark.parametrize("pair", [tiny_pair, random_models])
+@pytest.mark.parametrize("rows", [1, 10])
+@pytest.mark.parametrize("lookahead", ["off", "auto"])
+@pytest.mark.parametrize("spec", ["p-punc@0.4", "h@1", "rand@0.5"])
 @pytest.mark.parametrize("warp", [Warp(), Warp(temperature=0)], ids=["sampled", "greedy"])
 def test_a_cycle_launches_and_waits_little(
-    spec: str, lookahead: Any, most: tuple[float, float], warp: Warp
+    pair: Any, rows: int, spec: str, lookahead: Any, warp: Warp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    operations, waits, cycles = per_cycle(spec, warp, lookahead)
-    print(f"{spec} {lookahead} {warp.temperature}: {operations:.0f} operations, {waits:.1f} waits")
-    assert cycles == 12
-    assert operations <= most[0]
-    assert waits <= most[1]
+    monkeypatch.setitem(HEADS, "cpu", HEADS["else"])  # as on a GPU
+    operations, waits, cycles = per_cycle(pair(), rows, spec, warp, lookahead)
+    print(f"{spec} {lookahead} {warp.temperature} {rows}: {operations:.0f} operations, "
+          f"{waits:.1f} waits")  # fmt: skip
+    assert cycles >= 5
+    assert operations <= MOST[0]
+    assert waits <= MOST[1]

@@ -52,8 +52,6 @@ from baco.errors import BacoError, InputError, UnsupportedError, not_finite
 LONGEST_DRAFT = 8
 """The longest draft under ``auto``."""
 
-_WIDTH = 2 * (TOP + 1) + 1  # of what is brought to the host for a place: both offers, the router
-
 _MANY_PROGRAMS = 64  # from here on it is worth looking for programs that no row uses
 
 
@@ -447,8 +445,7 @@ class Engine:
         side = self.sides[number]
         while len(rows):
             places, begin, count = self._places(rows)
-            guesses = self._guess_offers(side, guessing, tip[guessing]) if len(guessing) else None
-            base, aligned, says, own = self._fetch(places, guesses)
+            base, aligned, says, own = self._fetch(places, side, guessing, tip[guessing])
             m = len(places.row)
             made = self._decided(
                 np.concatenate([base, base, own]),
@@ -505,68 +502,81 @@ class Engine:
         places = Places(rows[which], t, base[which] >= t, aligned[which] >= t, program[which])
         return places, begin, count
 
-    def _fetch(self, places: Places, guesses: torch.Tensor | None) -> tuple[Any, ...]:
+    def _fetch(
+        self, places: Places, side: EngineSide, guessing: Integers, tip: Integers
+    ) -> tuple[Any, Any, Flags, Any]:
         """Brings what the step needs to the host, in one copy.
+
+        Args:
+            places: Where it is taken.
+            side: Who guesses.
+            guessing: For which rows.
+            tip: At which positions.
 
         Returns:
             Both sides' offers, base first; what the routers say, bool [m]; the guesses' offers.
         """
-        m, device = len(places.row), self.vocabulary.is_end.device
-        parts: list[torch.Tensor] = []
+        m, fives = len(places.row), TOP + 1
+        lines = [s.line(places.row, places.t) for s in self.sides]
+        at = self._on_device(np.concatenate([*lines, side.line(guessing, tip)]))[0]
+        parts, asked = [], []
         if m:
-            lines = self._on_device(*(side.line(places.row, places.t) for side in self.sides))
-            aligned, base = (s.offers(at) for s, at in zip(self.sides, lines, strict=True))
+            aligned, base = self.sides[0].offers(at[:m]), self.sides[1].offers(at[m : 2 * m])
             aligned = base if aligned is None else aligned
             base = aligned if base is None else base
             assert base is not None
             assert aligned is not None
-            says = torch.zeros(m, dtype=torch.int64, device=device)
             for k in np.unique(places.program):
                 router, mine = self._programs[k].router, places.program == k
                 if self._programs[k].blend:
-                    at = self._on_device(np.flatnonzero(mine))[0]
+                    some = self._on_device(np.flatnonzero(mine))[0]
                     mixed = self._mixed(places.some(mine))
-                    base, aligned = base.index_copy(0, at, mixed), aligned.index_copy(0, at, mixed)
+                    base = base.index_copy(0, some, mixed)
+                    aligned = aligned.index_copy(0, some, mixed)
                 mine &= (places.t > 0) & (places.have_base | ("base" not in router.reads))
                 mine &= places.have_aligned | ("aligned" not in router.reads)
-                if mine.all():
-                    says = self._asked(places, base, aligned)
-                elif mine.any():
-                    at = self._on_device(np.flatnonzero(mine))[0]
-                    said = self._asked(places.some(mine), base[at], aligned[at])
-                    says = says.index_copy(0, at, said)
-            parts = [torch.cat([base, aligned, says[:, None]], 1).flatten()]
-        if guesses is not None:
-            parts.append(guesses.flatten())
-        broken = [side.broken().to(device) for side in self.sides]
-        told = torch.cat([*parts, *broken]).cpu().numpy()
-        ends = np.cumsum([m * _WIDTH, 0 if guesses is None else guesses.numel()])
-        found, own, rest = np.split(told, ends)
-        for side, bad in zip(self.sides, np.split(rest, [len(broken[0])]), strict=True):
+                if mine.any():
+                    asked.append(np.flatnonzero(mine))
+                    parts.append(self._asked(places.some(mine), base, aligned, asked[-1]))
+            parts += [base.flatten(), aligned.flatten()]
+        if len(guessing):
+            parts.append(self._guess_offers(side, at[2 * m :], guessing, tip).flatten())
+        broken = [s.broken() for s in self.sides]
+        told = torch.cat([*parts, *broken[0], *broken[1]]).cpu().numpy()
+        sizes = (sum(map(len, asked)), m * fives, m * fives, len(guessing) * fives, len(broken[0]))
+        said, *offers, own, bad_aligned, bad_base = np.split(told, np.cumsum(sizes))
+        for s, bad in zip(self.sides, (bad_aligned, bad_base), strict=True):
             if bad.any():
-                raise not_finite(side.partner.label)
-        found = found.reshape(m, _WIDTH)
-        offers = (found[:, : TOP + 1], found[:, TOP + 1 : -1])
-        return *offers, found[:, -1] != 0, own.reshape(-1, TOP + 1)
+                raise not_finite(s.partner.label)
+        says = np.zeros(m, dtype=np.bool_)
+        if asked:
+            says[np.concatenate(asked)] = said
+        of_base, of_aligned = (x.reshape(m, fives) for x in offers)
+        return of_base, of_aligned, says, own.reshape(-1, fives)
 
     def _mixed(self, places: Places) -> torch.Tensor:
         """The offers of a blend, int64 [n, 5], at places of one program."""
-        context = self._context(places)
+        mixture, _, context = self._view(places)
         draws = Draws.of(context.keys, context.t)
-        return offer(self._scores(places)[0], context.state, draws, self.vocabulary)
+        return offer(mixture, context.state, draws, self.vocabulary)
 
-    def _asked(self, places: Places, base: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
-        """What a router says at places of one program, int64 [n]; the offers are of these."""
+    def _asked(
+        self, places: Places, base: torch.Tensor, aligned: torch.Tensor, at: Integers
+    ) -> torch.Tensor:
+        """What a router says at places of one program, int64 [n]; their offers are at `at`."""
         router, units = self._programs[places.program[0]].router, self.vocabulary.units
-        context = self._context(places)
+        of_base, of_aligned, context = self._view(places)
         asked = context.t > 0
         if router.in_turn:
+            some = self._on_device(at)[0]
+            base, aligned = base[some], aligned[some]
             from_base = context.source == BASE
             asked = torch.where(from_base, base[:, ENDS], aligned[:, ENDS]) != 0
         knows = router.needs_history or router.looks_ahead
         rows = [self._rows[i] for i in places.row] if knows else []
         view = View(
-            *self._scores(places),
+            of_base,
+            of_aligned,
             self.vocabulary,
             context,
             asked,
@@ -580,28 +590,29 @@ class Engine:
         says: torch.Tensor = router.decide(view).long()
         return says
 
-    def _scores(self, places: Places) -> tuple[SideScores, SideScores]:
-        """Both sides' scores, base first, of places of one program; of a blend, the mixture."""
-        program = self._programs[places.program[0]]
-        lines = self._on_device(*(side.line(places.row, places.t) for side in self.sides))
+    def _view(self, places: Places) -> tuple[SideScores, SideScores, Context]:
+        """Both sides' scores, base first, and context of places of one program, in one upload.
+
+        Of a blend both scores are the mixture.
+        """
+        program, rows, t = self._programs[places.program[0]], places.row, places.t
+        batch = self._batch
+        lines = [side.line(rows, t) for side in self.sides]
+        drawn = noise.uniform(batch.keys[rows], noise.ROUTE, t).view(np.int64)
+        *at, keys, t_, states, source, luck = self._on_device(
+            *lines, batch.keys[rows], t, batch.states[rows, t], batch.source[rows], drawn
+        )
+        context = Context(keys, t_, states, source, luck.view(torch.float64))
         aligned, base = (
-            side.scores(at, how)
-            for side, at, how in zip(self.sides, lines, program.warps[::-1], strict=True)
+            side.scores(each, how)
+            for side, each, how in zip(self.sides, at, program.warps[::-1], strict=True)
         )
         base, aligned = base or aligned, aligned or base
         assert base is not None
         assert aligned is not None
         if program.blend:
             base = aligned = blended(base, aligned, program.blend, program.warps[1])
-        return base, aligned
-
-    def _context(self, places: Places) -> Context:
-        """Brings what routers know of places, beside scores, to the device."""
-        batch, rows = self._batch, places.row
-        luck = noise.uniform(batch.keys[rows], noise.ROUTE, places.t).view(np.int64)
-        facts = (batch.keys[rows], places.t, batch.states[rows, places.t], batch.source[rows], luck)
-        keys, t, states, source, u_route = self._on_device(*facts)
-        return Context(keys, t, states, source, u_route.view(torch.float64))
+        return base, aligned, context
 
     def _on_device(self, *arrays: Integers) -> tuple[torch.Tensor, ...]:
         """Brings arrays [n] to the device, in one copy."""
@@ -637,11 +648,12 @@ class Engine:
             mine = places.some(at[some])
             program, device = self._programs[k], self.vocabulary.is_end.device
             base, aligned, says = (torch.from_numpy(x[at[some]]).to(device) for x in known)
+            of_base, of_aligned, context = self._view(mine)
             made = settle(
                 (base, aligned),
                 says,
-                self._scores(mine),
-                self._context(mine),
+                (of_base, of_aligned),
+                context,
                 Rules(*program.rules),
                 program.warps,
                 self.vocabulary,
@@ -739,10 +751,19 @@ class Engine:
         return room
 
     def _guess_offers(
-        self, side: EngineSide, rows: Integers, positions: Integers
-    ) -> torch.Tensor | None:
-        """What a side offers where it may guess; benchmarks override it to show what noise does."""
-        return side.offers(self._on_device(side.line(rows, positions))[0])
+        self, side: EngineSide, at: torch.Tensor, rows: Integers, positions: Integers
+    ) -> torch.Tensor:
+        """What a side offers where it may guess; benchmarks override it to show what noise does.
+
+        Args:
+            side: Who guesses.
+            at: The lines of its ring, int64 [g].
+            rows: Of these rows.
+            positions: At these positions.
+        """
+        offers = side.offers(at)
+        assert offers is not None
+        return offers
 
     def _ask_drafter(self) -> None:
         """Lets a third party go on from where the partners' guesses end."""

@@ -282,8 +282,9 @@ class Router:
         to_base: torch.Tensor | None = None
         for rule, schedule in zip(self.rules, self.schedules, strict=True):
             t = view.context.t
-            gamma = torch.full_like(t, 0, dtype=torch.float64)
-            if schedule is not None:
+            if schedule is None:
+                gamma = torch.zeros_like(t, dtype=torch.float64)
+            else:
                 gamma = schedule.at(view.sentence if schedule.kind == "sentence" else t)
             says = rule.decide(view, gamma)
             to_base = says if to_base is None else to_base & says

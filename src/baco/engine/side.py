@@ -278,17 +278,17 @@ class EngineSide:
                 partial=self._partial,
                 check=False,
             )
-            self._broken.append(broken(scores).any())
+            self._broken.append(broken(scores).any()[None])
             draws = Draws(unit[mine].view(torch.float64), token[mine])
             offers = offer(scores, states[mine], draws, vocabulary)
             if self._ring is None:
                 self._ring = Ring(len(self.fed) * self.window, scores)
             self._ring.write(lines[mine], scores, offers)
 
-    def broken(self) -> torch.Tensor:
-        """Returns whether anything that was remembered since is no number: bool [any]."""
+    def broken(self) -> list[torch.Tensor]:
+        """Returns, once, whether anything that was remembered is no number: bool [1] each."""
         found, self._broken = self._broken, []
-        return torch.stack(found) if found else torch.zeros(0, dtype=torch.bool)
+        return found
 
     def _by_warp(self, rows: Integers) -> list[tuple[Warp, Integers | None]]:
         """Groups rows by their warps: (warp, indices into `rows`; None for all of them)."""

@@ -12,8 +12,9 @@ from baco.engine.lazy import torch
 from baco.engine.penalties import OFF, Penalties
 from baco.errors import InputError
 
-_HEAD = 32  # tokens that are sorted first; more only where the filters keep them all
-_MORE = 4  # times as many then
+HEADS = {"cpu": (32, 4), "else": (1024, 32)}
+"""By kind of device: tokens that are sorted first, and how many times as many where the filters
+keep all of these. A CPU's time goes by what it sorts; what is launched anew costs a GPU more."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def nucleus(log_probs: torch.Tensor, how: Warp) -> tuple[torch.Tensor, torch.Ten
     if how.top_p == 1 and how.min_p == 0 and not 0 < how.top_k < size:
         ids = torch.arange(size, device=log_probs.device)
         return ids.expand(log_probs.shape), log_probs
-    ids, values = _kept(log_probs, how, min(size, max(_HEAD, how.top_k + 1)))
+    ids, values = _kept(log_probs, how, min(size, max(_heads(log_probs)[0], how.top_k + 1)))
     return (ids, values) if ids.shape[-1] < size else in_order(ids, values, size)
 
 
@@ -155,14 +156,17 @@ def _kept(log_probs: torch.Tensor, how: Warp, head: int) -> tuple[torch.Tensor, 
     total = mass.gather(-1, (kept.sum(-1, keepdim=True) - 1).clamp_(min=0))  # 0 of what is NaN
     values = (values - total.log()).masked_fill_(~kept, -torch.inf)
     # Enough when the last of the head is dropped: what comes after it is no likelier.
-    short = kept[:, -1].nonzero()[:, 0]
-    if head < size and len(short):
-        more_ids, more = _kept(log_probs[short], how, min(size, head * _MORE))
+    if head < size and len(short := kept[:, -1].nonzero()[:, 0]):
+        more_ids, more = _kept(log_probs[short], how, min(size, head * _heads(log_probs)[1]))
         missing = more.shape[-1] - head
         ids = torch.nn.functional.pad(ids, (0, missing))
         values = torch.nn.functional.pad(values, (0, missing), value=-torch.inf)
         ids[short], values[short] = more_ids, more
     return ids, values
+
+
+def _heads(log_probs: torch.Tensor) -> tuple[int, int]:
+    return HEADS.get(log_probs.device.type, HEADS["else"])
 
 
 def in_order(

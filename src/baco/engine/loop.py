@@ -208,7 +208,8 @@ class Engine:
         self._cancelled: set[int] = set()
         self._rows: list[Row] = []
         self._programs: list[Program] = []
-        self._is_end = self.vocabulary.is_end.cpu().numpy()
+        self._is_end = self.vocabulary.on_host.tables[0]
+        self._guessed: tuple[Integers, Decided] | None = None  # rows, and what a side would add
         self._batch = Batch.of([])
 
     @property
@@ -442,9 +443,11 @@ class Engine:
         tip = batch.t + batch.drafted
         leads = (self.sides[number].fed == tip) & (batch.closed == 0) & (self.longest > 0)
         guessing, rows, first = np.flatnonzero(leads), np.arange(len(self._rows)), True
-        side = self.sides[number]
+        side, self._guessed = self.sides[number], None
         while len(rows):
             places, begin, count = self._places(rows)
+            if not len(places.row) + len(guessing):
+                break
             base, aligned, says, own = self._fetch(places, side, guessing, tip[guessing])
             m = len(places.row)
             made = self._decided(
@@ -728,6 +731,8 @@ class Engine:
         tip = batch.t + batch.drafted
         able = (side.fed == tip) & self._extensible() & (batch.over == 0)
         able &= self.policy.guess_pays(number, batch.drafted)
+        if self._guessed is None:
+            return
         guessing, made = self._guessed
         # Where it takes the last resort, it does not guess.
         mine = np.flatnonzero(able[guessing] & (made.decision.token >= 0))

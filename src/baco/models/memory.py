@@ -29,14 +29,12 @@ TorchDevice: TypeAlias = "torch.device"
 
 logger = logging.getLogger("baco")
 
-_STEP = 64
-"""Bytes per row and vocabulary entry that scoring and choosing a token need for a moment."""
+_LISTED, _ALL = 64, 40
+"""Bytes per row and vocabulary entry that scoring a token and choosing what to offer need for a
+moment: where filters list tokens by their likelihood, at worst all of them, and where none does."""
 
-_ROW = 512
-"""Bytes that a row's keys, positions, states and choices take in a step."""
-
-_ID = 8
-"""Bytes of a token id: each token that filters left is kept with its own."""
+_ROW = 1024
+"""Bytes that a row's keys, positions, states and offers take in a step."""
 
 _HIDDEN = 8
 """Hidden states alive at one time in a layer, as a multiple of the hidden size."""
@@ -224,8 +222,8 @@ class Need:
         return self._capacity(k) * shape.slot + self._scores(shape)
 
     def _scores(self, shape: Shape) -> int:
-        """Bytes of the scores of a row's last few positions: raw ones, and what filters left."""
-        entry = (2 + self.job.penalised) * shape.number + (0 if self.job.filtered else _ID)
+        """Bytes of the scores of a row's last few positions."""
+        entry = (1 + self.job.penalised) * shape.number
         return score_window(self.longest) * entry * shape.scores + _ROW
 
     def at(self, rows: int, *, weights: bool = True) -> dict[TorchDevice, int]:
@@ -279,8 +277,9 @@ class Need:
             + first * shape.slot // shape.layers * shape.repeats
         )
         here = max(pass_, prefill)
-        step = batch * shape.scores * _STEP * shape.number // 4 + fed * shape.logit
-        copies = 2 * rows * self._scores(shape)  # when rows leave, scores are copied
+        offer = _LISTED if self.job.filtered else _ALL
+        step = batch * shape.scores * offer * shape.number // 4 + fed * shape.logit
+        copies = rows * self._scores(shape)  # when rows join, scores are copied
         if shape.place == shape.device:
             return [(shape.place, max(here, step, copies))]
         return [(shape.place, here), (shape.device, max(step, copies))]

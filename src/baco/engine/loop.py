@@ -559,7 +559,7 @@ class Engine:
 
     def _mixed(self, places: Places) -> torch.Tensor:
         """The offers of a blend, int64 [n, 5], at places of one program."""
-        mixture, _, context = self._view(places)
+        mixture, _, context, _ = self._view(places)
         draws = Draws.of(context.keys, context.t)
         return offer(mixture, context.state, draws, self.vocabulary)
 
@@ -568,7 +568,7 @@ class Engine:
     ) -> torch.Tensor:
         """What a router says at places of one program, int64 [n]; their offers are at `at`."""
         router, units = self._programs[places.program[0]].router, self.vocabulary.units
-        of_base, of_aligned, context = self._view(places)
+        of_base, of_aligned, context, drawn = self._view(places)
         asked = context.t > 0
         if router.in_turn:
             some = self._on_device(at)[0]
@@ -589,14 +589,15 @@ class Engine:
             if router.counts_sentences
             else None,
             ahead=self._ahead.over(rows) if router.looks_ahead else None,
+            drawn=drawn,
         )
         says: torch.Tensor = router.decide(view).long()
         return says
 
-    def _view(self, places: Places) -> tuple[SideScores, SideScores, Context]:
-        """Both sides' scores, base first, and context of places of one program, in one upload.
+    def _view(self, places: Places) -> tuple[SideScores, SideScores, Context, torch.Tensor]:
+        """Both sides' scores, base first, context and U_route of places, in one upload.
 
-        Of a blend both scores are the mixture.
+        They are of one program; of a blend both scores are the mixture.
         """
         program, rows, t = self._programs[places.program[0]], places.row, places.t
         batch = self._batch
@@ -605,7 +606,7 @@ class Engine:
         *at, keys, t_, states, source, luck = self._on_device(
             *lines, batch.keys[rows], t, batch.states[rows, t], batch.source[rows], drawn
         )
-        context = Context(keys, t_, states, source, luck.view(torch.float64))
+        context = Context(keys, t_, states, source)
         aligned, base = (
             side.scores(each, how)
             for side, each, how in zip(self.sides, at, program.warps[::-1], strict=True)
@@ -615,7 +616,7 @@ class Engine:
         assert aligned is not None
         if program.blend:
             base = aligned = blended(base, aligned, program.blend, program.warps[1])
-        return base, aligned, context
+        return base, aligned, context, luck.view(torch.float64)
 
     def _on_device(self, *arrays: Integers) -> tuple[torch.Tensor, ...]:
         """Brings arrays [n] to the device, in one copy."""
@@ -651,7 +652,7 @@ class Engine:
             mine = places.some(at[some])
             program, device = self._programs[k], self.vocabulary.is_end.device
             base, aligned, says = (torch.from_numpy(x[at[some]]).to(device) for x in known)
-            of_base, of_aligned, context = self._view(mine)
+            of_base, of_aligned, context, _ = self._view(mine)
             made = settle(
                 (base, aligned),
                 says,

@@ -40,6 +40,7 @@ class View:
         proposals: The tokens (base, aligned) that each side would emit here; as `history`.
         sentences: How many sentences each row has finished, int64 [n]; None where unneeded.
         ahead: Lets a side write on, for rules that look ahead; None where unneeded.
+        drawn: `u_route` where it is known already.
     """
 
     base: SideScores
@@ -51,13 +52,13 @@ class View:
     proposals: tuple[torch.Tensor, ...] | None = None
     sentences: torch.Tensor | None = None
     ahead: Look | None = None
+    drawn: torch.Tensor | None = None
 
     @cached_property
     def u_route(self) -> torch.Tensor:
         """U_route(t): float64 [n] in (0, 1)."""
-        known = self.context.u_route
-        if known is not None:
-            return known
+        if self.drawn is not None:
+            return self.drawn
         return noise.uniform(self.context.keys, noise.ROUTE, self.context.t)
 
     @property

@@ -229,14 +229,12 @@ class Context(NamedTuple):
         t: Tokens emitted so far, int64 [n].
         state: Unit state of the text so far, int64 [n].
         source: Current source s, int64 [n] (`ALIGNED` at t = 0).
-        u_route: U_route(t) where it is known already, float64 [n].
     """
 
     keys: torch.Tensor
     t: torch.Tensor
     state: torch.Tensor
     source: torch.Tensor
-    u_route: torch.Tensor | None = None
 
 
 class Stretch(NamedTuple):

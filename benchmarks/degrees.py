@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,12 +34,14 @@ from baco.bench.score import generations
 from baco.bench.store import Store
 from baco.engine import loop
 from baco.engine.blend import Blend
+from baco.engine.router import Router
 from baco.engine.scores import LOG_0, Context, Nucleus, SideScores
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, nucleus
 from baco.group import Group
 from baco.metrics.spec import resolve
 from baco.pair import Pair
+from baco.routers import parse
 from baco.tiny.judge import judge, semantic_class, valid
 from baco.tiny.world import WorldPrompt, prompts
 from baco.tradeoff import analyse
@@ -75,16 +78,51 @@ def constant(w: float) -> Mix:
     return lambda base, aligned, context, words: product(full(w, base), base, aligned)
 
 
-def by_slot(form: float, content: float) -> Mix:
-    """One weight where the base model is unsure and no punctuation is due, another elsewhere."""
+def by_slot(
+    form: float,
+    content: float,
+    *,
+    first: float | None = None,
+    entropy: float = SLOT,
+    veto: float = 0,
+    everywhere: bool = False,
+) -> Mix:
+    """One weight where the base model is unsure and no punctuation is due, another elsewhere.
+
+    Args:
+        form: The weight elsewhere.
+        content: The weight in such a slot.
+        first: The weight of an answer's first token, if another.
+        entropy: From which entropy of the base model on, in nats, a token is in a slot.
+        veto: Tokens less than so many times as likely as the aligned model's likeliest are dropped
+            in slots.
+        everywhere: Whether they are dropped elsewhere too.
+    """
 
     def mix(
         base: SideScores, aligned: SideScores, context: Context, words: Vocabulary
     ) -> torch.Tensor:
-        slot = (base.entropy > SLOT) & ~words.is_punctuation[aligned.top_token]
-        return product(torch.where(slot, full(content, base), full(form, base)), base, aligned)
+        slot = (base.entropy > entropy) & ~words.is_punctuation[aligned.top_token]
+        weight = torch.where(slot, full(content, base), full(form, base))
+        if first is not None:
+            weight = torch.where(context.t == 0, full(first, base), weight)
+        mixed = product(weight, base, aligned)
+        if not veto:
+            return mixed
+        return without(implausible(aligned, veto) & (slot | everywhere)[:, None], mixed, aligned)
 
     return mix
+
+
+def implausible(aligned: SideScores, share: float) -> torch.Tensor:
+    """Tokens less than `share` times as likely as the aligned model's likeliest: bool [n, v]."""
+    return aligned.raw < aligned.raw.amax(-1, keepdim=True) + math.log(share)
+
+
+def without(lost: torch.Tensor, mixed: torch.Tensor, aligned: SideScores) -> torch.Tensor:
+    """Drops tokens; the aligned model speaks where nothing is left."""
+    left = torch.log_softmax(mixed.masked_fill(lost, LOG_0), -1)
+    return torch.where(left.isnan(), aligned.raw, left)
 
 
 def opening(first: float, rest: float, tokens: int) -> Mix:
@@ -109,16 +147,10 @@ def powers(w: float, total: float) -> Mix:
 
 
 def vetoed(w: float, share: float) -> Mix:
-    """Only tokens at least `share` times as likely as the aligned model's likeliest."""
-
-    def mix(
-        base: SideScores, aligned: SideScores, context: Context, words: Vocabulary
-    ) -> torch.Tensor:
-        lost = aligned.raw < aligned.raw.amax(-1, keepdim=True) + math.log(share)
-        left = torch.log_softmax(product(full(w, base), base, aligned).masked_fill(lost, LOG_0), -1)
-        return torch.where(left.isnan(), aligned.raw, left)
-
-    return mix
+    """The product over what the aligned model finds plausible."""
+    return lambda base, aligned, context, words: without(
+        implausible(aligned, share), product(full(w, base), base, aligned), aligned
+    )
 
 
 def unit_starts(w: float) -> Mix:
@@ -138,21 +170,41 @@ def unit_starts(w: float) -> Mix:
 
 
 GRID = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)  # the plan's, of the ensembles
+SIX = GRID[:6]
+LOW = (0.001, 0.1, 0.2, 0.35, 0.5, 0.65)
+
+
+def formal(w: float) -> float:
+    """The weight where no content is due: nearer to the aligned model than w."""
+    return 1 - (1 - w) ** 2
+
+
 MIXTURES: dict[str, tuple[Callable[[float], Mix], Sequence[float]]] = {
-    "product": (constant, GRID),
-    "slots": (lambda w: by_slot(1 - (1 - w) ** 2, w**2), GRID),
-    "base in slots": (lambda w: by_slot(w, 0), GRID),
-    "half in slots": (lambda w: by_slot(w, w / 2), GRID),
-    "unit starts": (unit_starts, GRID),
-    "aligned opening": (lambda w: opening(1, w, 1), GRID),
-    "opening only": (lambda w: opening(w, 1, 3), (0, *GRID)),
-    "fading": (fading, (0, *GRID)),
-    "powers 1.2": (lambda w: powers(w, 1.2), GRID),
-    "powers 0.85": (lambda w: powers(w, 0.85), GRID),
+    "product": (constant, SIX),
+    "unit starts": (unit_starts, SIX),
+    "aligned opening": (lambda w: opening(1, w, 1), SIX),
+    "open h-punc": (lambda w: opening(w, 1, 1), SIX),
+    "fading": (fading, (0, *LOW[1:])),
+    "powers 1.2": (lambda w: powers(w, 1.2), LOW),
+    "powers 0.85": (lambda w: powers(w, 0.85), SIX),
     "veto": (lambda share: vetoed(0, share), (1e-5, 1e-4, 1e-3, 1e-2, 0.05, 0.2)),
-    "vetoed product": (lambda w: vetoed(w, 1e-3), GRID),
+    "vetoed product": (lambda w: vetoed(w, 1e-3), LOW),
+    "base in slots": (lambda w: by_slot(w, 0, first=w), SIX),
+    "half in slots": (lambda w: by_slot(w, w / 2, first=w / 2), SIX),
+    "slots": (lambda w: by_slot(formal(w), w**2, veto=1e-3 * w), GRID),
+    "slots without veto": (lambda w: by_slot(formal(w), w**2, first=w), SIX),
+    "slots with veto everywhere": (
+        lambda w: by_slot(formal(w), w**2, veto=1e-3 * w, everywhere=True),
+        SIX,
+    ),
+    "slots from 2 nats": (lambda w: by_slot(formal(w), w**2, entropy=2, veto=1e-3 * w), SIX),
+    "slots from 2 nats without veto": (lambda w: by_slot(formal(w), w**2, entropy=2), SIX),
+    "slots from 3 nats without veto": (lambda w: by_slot(formal(w), w**2, entropy=3), SIX),
 }
 """Name -> (control -> mixture, controls)."""
+
+OPEN = dict(zip(SIX, (0.4, 1.0, 1.5, 2.0, 2.5, 3.0), strict=True))
+"""Of "open h-punc": the router's threshold beside the weight of the first token."""
 
 METHODS: dict[str, tuple[dict[str, Any], Sequence[float]]] = {
     "base": ({"method": "base"}, (1.0,)),
@@ -173,8 +225,13 @@ Curves = dict[str, dict[str, list[Row]]]
 
 
 @contextmanager
-def mixed(mix: Mix) -> Iterator[None]:
-    """Draws every token of the logit ensembles from another mixture."""
+def mixed(mix: Mix, router: Router | None = None) -> Iterator[None]:
+    """Draws every token of the logit ensembles from another mixture.
+
+    Args:
+        mix: The mixture.
+        router: Who speaks, if the mixture only stands for the aligned model beside the base.
+    """
     usual = loop.blended, loop.step
     pending: list[tuple[SideScores, SideScores, Warp]] = []
 
@@ -186,10 +243,13 @@ def mixed(mix: Mix) -> Iterator[None]:
         if not pending:  # a guess, from one side alone
             return usual[1](*scores_and, **rest)
         base, aligned, warp = pending.pop()
-        _, _, context, router, how, words = scores_and
+        _, _, context, alone, how, words = scores_and
         raw = mix(base, aligned, context, words)
         scores = SideScores(raw, Nucleus(*nucleus(raw, warp)), aligned.ends)
-        return usual[1](scores, scores, context, router, how, words, **rest)
+        if router is not None:
+            rest |= {"end_rule": True, "turn_rule": True}
+            return usual[1](base, scores, context, router, how, words, **rest)
+        return usual[1](scores, scores, context, alone, how, words, **rest)
 
     loop.blended, loop.step = blended, step  # type: ignore[assignment]
     try:
@@ -202,7 +262,8 @@ def answer(pair: Pair, asked: Sequence[WorldPrompt], curve: str, control: float)
     texts = [prompt.text for prompt in asked]
     settings: dict[str, Any] = {"n": N, "max_new_tokens": LIMIT, "seed": 0}
     if curve in MIXTURES:
-        with mixed(MIXTURES[curve][0](control)):
+        router = parse("h-punc", OPEN[control]) if curve == "open h-punc" else None
+        with mixed(MIXTURES[curve][0](control), router):
             return pair.generate(texts, method="logit-ensemble-geometric", **settings)
     how, _ = METHODS[curve]
     if "router" in how:
@@ -241,22 +302,33 @@ def mean(rows: Sequence[Row], name: str) -> float:
     return statistics.fmean(known) if known else math.nan
 
 
-def valid_coverage(curves: Curves) -> dict[str, float]:
-    """Coverage of right and different answers against the exact judge's quality."""
-    low, high = (curves[name]["1"] for name in ENDS)
-    quality = [mean(rows, QUALITY[0]) for rows in (low, high)]
-    least = mean(high, "valid_classes")
+def valid_coverage(curves: Curves, drawn: Sequence[int] | None = None) -> dict[str, float]:
+    """Coverage of right and different answers against the exact judge's quality.
+
+    Args:
+        curves: The curves.
+        drawn: Numbers of the prompts that count, as often as they are there; None for all.
+    """
+
+    def point(rows: Sequence[Row]) -> XY:
+        rows = rows if drawn is None else [rows[i] for i in drawn]
+        return mean(rows, QUALITY[0]), mean(rows, "valid_classes")
+
+    (worst, _), (best, least) = (point(curves[name]["1"]) for name in ENDS)
     found = {}
     for name, settings in curves.items():
         placed = [
-            (
-                (mean(rows, QUALITY[0]) - quality[0]) / (quality[1] - quality[0]),
-                (mean(rows, "valid_classes") - least) / (N - least),
-            )
-            for rows in settings.values()
+            ((x - worst) / (best - worst), (y - least) / (N - least))
+            for x, y in map(point, settings.values())
         ]
         found[name] = coverage([p for p in placed if all(0 <= x <= 1 for x in p)])
     return found
+
+
+def middle(values: Sequence[float]) -> list[float]:
+    """The ends of the middle 95 % of values."""
+    ordered = sorted(values)
+    return [round(ordered[int(len(ordered) * share)], 3) for share in (0.025, 0.975)]
 
 
 def summary(curves: Curves, bootstrap: int) -> list[dict[str, Any]]:
@@ -283,6 +355,10 @@ def summary(curves: Curves, bootstrap: int) -> list[dict[str, Any]]:
     )
     (found,) = analyse(points, base="base@1", aligned="aligned@1", n=N, bootstrap=bootstrap)
     right = valid_coverage(curves)
+    dice, count = random.Random(0), len(curves["base"]["1"])
+    resampled = [
+        valid_coverage(curves, dice.choices(range(count), k=count)) for _ in range(bootstrap)
+    ]
     table = []
     for curve, settings in curves.items():
         if curve in ENDS:
@@ -299,13 +375,16 @@ def summary(curves: Curves, bootstrap: int) -> list[dict[str, Any]]:
         row["valid_classes"] = round(right[curve], 3)
         row["passes"] = round(mean([r for rows in settings.values() for r in rows], "passes"), 2)
         table.append(row)
-        if found.replicates and curve != table[0]["curve"]:
-            gains = sorted(
-                r["average", "overall"][curve]["coverage"]
-                - r["average", "overall"][table[0]["curve"]]["coverage"]
-                for r in found.replicates
+        first = table[0]["curve"]
+        if bootstrap and curve != first:
+            row["gain_on_first"] = middle(
+                [
+                    r["average", "overall"][curve]["coverage"]
+                    - r["average", "overall"][first]["coverage"]
+                    for r in found.replicates
+                ]
             )
-            row["gain_on_first"] = [round(gains[int(len(gains) * q)], 3) for q in (0.025, 0.975)]
+            row["valid_gain_on_first"] = middle([r[curve] - r[first] for r in resampled])
     return table
 
 
@@ -447,6 +526,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--every", type=int, default=1, help="use every so-many-th prompt")
     parser.add_argument("--curves", default=",".join(USUAL), help="names with commas, or all")
+    parser.add_argument("--controls", help="of every curve, with commas, instead of its own")
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--json", type=Path, help="write all figures here; what it holds is kept")
     options = parser.parse_args(arguments)
@@ -456,12 +536,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pair = baco.load(options.pair)
     aligned = options.pair.partition(",")[2] or options.pair
     asked = chosen_prompts(options.prompts)[:: options.every]
-    every: Mapping[str, Any] = {**METHODS, **MIXTURES}
-    names = list(every) if options.curves == "all" else options.curves.split(",")
+    grids = {name: grid for name, (_, grid) in {**METHODS, **MIXTURES}.items()}
+    if options.controls:
+        controls = tuple(map(float, options.controls.split(",")))
+        grids |= {name: controls for name in grids if name not in ENDS}
+    names = list(grids) if options.curves == "all" else options.curves.split(",")
     kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     curves: Curves = kept.get("curves", {})
     for name in dict.fromkeys([*ENDS, *names]):
-        for control in every[name][1]:
+        for control in grids[name]:
             if f"{control:g}" in curves.setdefault(name, {}):
                 continue
             rows = values(answer(pair, asked, name, control), asked, aligned)

@@ -22,7 +22,7 @@ def test_the_product_put_in_place_is_the_ensemble() -> None:
     assert texts("product", 0.35) == texts("logit-ensemble-geometric", 0.35)
 
 
-@pytest.mark.parametrize("curve", ["slots", "opening only"])
+@pytest.mark.parametrize("curve", ["slots", "fading"])
 def test_a_weight_of_one_is_the_aligned_model(curve: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(degrees, "N", 2)
     same = texts("logit-ensemble-geometric", 1)

@@ -368,7 +368,8 @@ def summary(curves: Curves, bootstrap: int) -> list[dict[str, Any]]:
             *(("average", kind) for kind in ("overall", "lexical", "semantic")),
             *(("metric", name) for name in QUALITY),
         ):
-            row[name] = round(found.levels[level, name][curve]["coverage"], 3)
+            figures = found.levels.get((level, name))  # none where no space is valid
+            row[name] = figures and round(figures[curve]["coverage"], 3)
             ends = found.intervals.get((level, name, curve, "coverage"))
             if name == "overall" and ends:
                 row["interval"] = [round(x, 3) for x in ends]

@@ -18,7 +18,8 @@ def texts(curve: str, control: float) -> list[list[str]]:
     return [g.texts for g in degrees.answer(baco.load("tiny"), asked, curve, control)]
 
 
-def test_the_product_put_in_place_is_the_ensemble() -> None:
+def test_the_product_put_in_place_is_the_ensemble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(degrees, "N", 2)
     assert texts("product", 0.35) == texts("logit-ensemble-geometric", 0.35)
 
 
@@ -51,7 +52,7 @@ def test_a_run_is_resumed(
     monkeypatch.setattr(degrees, "LIMIT", 12)
     monkeypatch.setitem(degrees.MIXTURES, "slots", (degrees.MIXTURES["slots"][0], (0.2, 0.5)))
     file = tmp_path / "figures.json"
-    asked = ["--every", "15", "--curves", "slots", "--bootstrap", "10", "--json", str(file)]
+    asked = ["--every", "15", "--curves", "slots", "--bootstrap", "0", "--json", str(file)]
     assert degrees.main(asked) == 0
     first = json.loads(file.read_text())
     assert [row["curve"] for row in first["summary"]] == ["slots"]

@@ -232,7 +232,8 @@ def mixed(mix: Mix, router: Router | None = None) -> Iterator[None]:
         mix: The mixture.
         router: Who speaks, if the mixture only stands for the aligned model beside the base.
     """
-    usual = loop.blended, loop.step
+    names: Any = loop
+    usual = names.blended, names.step
     pending: list[tuple[SideScores, SideScores, Warp]] = []
 
     def blended(base: SideScores, aligned: SideScores, how: Blend, warp: Warp) -> SideScores:
@@ -251,24 +252,28 @@ def mixed(mix: Mix, router: Router | None = None) -> Iterator[None]:
             return usual[1](base, scores, context, router, how, words, **rest)
         return usual[1](scores, scores, context, alone, how, words, **rest)
 
-    loop.blended, loop.step = blended, step  # type: ignore[assignment]
+    names.blended, names.step = blended, step
     try:
         yield
     finally:
-        loop.blended, loop.step = usual  # type: ignore[assignment]
+        names.blended, names.step = usual
 
 
 def answer(pair: Pair, asked: Sequence[WorldPrompt], curve: str, control: float) -> list[Group]:
     texts = [prompt.text for prompt in asked]
     settings: dict[str, Any] = {"n": N, "max_new_tokens": LIMIT, "seed": 0}
+    groups: list[Group]
     if curve in MIXTURES:
         router = parse("h-punc", OPEN[control]) if curve == "open h-punc" else None
         with mixed(MIXTURES[curve][0](control), router):
-            return pair.generate(texts, method="logit-ensemble-geometric", **settings)
+            groups = pair.generate(texts, method="logit-ensemble-geometric", **settings)
+        return groups
     how, _ = METHODS[curve]
     if "router" in how:
-        return pair.generate(texts, router=f"{how['router']}@{control:g}", **settings)
-    return pair.generate(texts, **how, control=control, **settings)
+        groups = pair.generate(texts, router=f"{how['router']}@{control:g}", **settings)
+    else:
+        groups = pair.generate(texts, **how, control=control, **settings)
+    return groups
 
 
 def values(groups: Sequence[Group], asked: Sequence[WorldPrompt], aligned: str) -> list[Row]:
@@ -389,8 +394,10 @@ def summary(curves: Curves, bootstrap: int) -> list[dict[str, Any]]:
     return table
 
 
-STORED = ("base", "aligned", "interpolate", "baco p-punc", "baco h-punc", "logit-ensemble")
-STORED += ("logit-ensemble-geometric",)
+STORED = (
+    *("base", "aligned", "interpolate", "baco p-punc", "baco h-punc"),
+    *("logit-ensemble", "logit-ensemble-geometric"),
+)
 NEAR = {  # settings of about one quality, in the plan `tiny`
     "8.5": ("baco p-punc@0.2", "interpolate@0.6", "logit-ensemble-geometric@0.5"),
     "8": ("baco h-punc@2.5", "interpolate@0.5", "logit-ensemble-geometric@0.35"),

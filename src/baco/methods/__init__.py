@@ -12,11 +12,14 @@ from baco.methods import (
     models,
     nudging,
     prompting,
+    recoding,
 )
 from baco.methods.base import METHODS, Chunk, Done, Method, Sampling, Setting, Task, Update
 
 __all__ = ["METHODS", "Chunk", "Done", "Method", "Sampling", "Setting", "Task", "Update"]
 
-for _module in (models, interpolate, aaco, nudging, prompting, listing, beams, decoding, ensembles):
+for _module in (
+    models, interpolate, aaco, nudging, prompting, listing, beams, decoding, recoding, ensembles,
+):  # fmt: skip
     for _method in _module.METHODS:
         METHODS.add(_method.name, _method)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from baco.engine.lazy import torch
 from baco.engine.noise import rewound_key, row_key
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Finish, Request
 from baco.engine.session import TURN, EngineKey, Seat, Session
@@ -22,6 +23,7 @@ from baco.prompts import Conversation, identity, in_short, is_raw
 if TYPE_CHECKING:
     from baco.engine.blend import Blend
     from baco.engine.router import Router
+    from baco.methods.recoding import Stems
     from baco.models.memory import Workload
     from baco.models.sides import Side
 
@@ -36,6 +38,7 @@ class DrawnRow:
         attempt: Number of the draw, from 0.
         cost: What all draws of the task cost so far; None once that is not known.
         key: Its noise key.
+        stems: What its sentences begin with, if that is given.
         rewinds: How often it was taken back.
         barred: What must not be chosen again, as `Request.barred`.
     """
@@ -45,6 +48,7 @@ class DrawnRow:
     attempt: int
     cost: Cost | None
     key: int
+    stems: Stems | None = None
     rewinds: int = 0
     barred: tuple[tuple[int, int], ...] = ()
 
@@ -98,6 +102,7 @@ class Decoding:
         blend: Makes one distribution of both models'.
         find: Finds the answer in what was written; where there is none it is written again.
         room: How many more tokens than the answer the models may write around it.
+        stems: Makes what the sentences of a draw of a task begin with.
         degree: As `Request`: of sides whose rows stand between the two models.
 
     Raises:
@@ -116,6 +121,7 @@ class Decoding:
         blend: Blend | None = None,
         find: Find | None = None,
         room: int = 0,
+        stems: Callable[[Task, int], Stems] | None = None,
         degree: float | None = None,
     ) -> None:
         self._tasks = tasks
@@ -127,6 +133,7 @@ class Decoding:
         self._blend = blend
         self._find = find
         self._room = room
+        self._stems = stems
         self._degree = degree
         self._requests: dict[Conversation, Request] = {}
         self._rows: dict[int, DrawnRow] = {}
@@ -172,9 +179,8 @@ class Decoding:
         turns = sampling.turn_rule and not is_raw(task.prompt)
         boundary = self._sides[0].boundary if turns else ""
         key = row_key(sampling.seed, identity(task.prompt), task.index, draw.attempt)
-        row = self._engine.submit(replace(self._request(task.asked or task.prompt), key=key))
         may_restart = draw.attempt < MAX_ATTEMPTS - 1
-        self._rows[row] = DrawnRow(
+        row = DrawnRow(
             draw.task,
             Reader(
                 self._sides[1].token_bytes,
@@ -187,7 +193,35 @@ class Decoding:
             draw.attempt,
             draw.cost,
             key,
+            self._stems(task, draw.attempt) if self._stems else None,
         )
+        first = row.stems.first() if row.stems else ()
+        self._start(row, first if len(first) < sampling.max_new_tokens else ())
+
+    def _start(self, row: DrawnRow, given: Sequence[int] = ()) -> None:
+        """Lets the engine decode a row, from what it has read on.
+
+        Args:
+            row: The row.
+            given: Tokens that come next, by nobody's choice.
+        """
+        reader, units = row.reader, self._sides[1].partner.vocabulary.units
+        for token in given:
+            state = torch.tensor([units.state_after(reader.ids)])
+            at = state.to(self._sides[1].partner.device)
+            begins = units.begins_token(at, torch.tensor([token], device=at.device))
+            reader.add(token, self._source_names[ALIGNED], bool(begins[0]))
+        if row.cost is not None:  # the tokens that are there are counted at the end
+            row.cost = row.cost._replace(tokens=row.cost.tokens - len(reader.ids))
+        task = self._tasks[row.task]
+        request = replace(
+            self._request(task.asked or task.prompt),
+            key=rewound_key(row.key, row.rewinds) if row.rewinds else row.key,
+            barred=row.barred,
+        )
+        sources = [self._source_names.index(source) for source in reader.sources]
+        begun = Begun(list(reader.ids), sources, list(reader.begins)) if reader.ids else None
+        self._rows[self._engine.submit(request, begun)] = row
 
     def _request(self, prompt: Conversation) -> Request:
         """Returns what all rows of a prompt have in common, made once."""
@@ -217,15 +251,21 @@ class Decoding:
         reader = row.reader
         for token, source, begins in zip(event.tokens, event.sources, event.begins, strict=True):
             reader.add(token, self._source_names[source], begins)
+            if row.stems and not reader.stopped and reader.banned is None:
+                stem = row.stems.after(reader.strings)
+                place = len(reader.ids) - 1
+                if stem and place + len(stem) < self._setting.sampling.max_new_tokens:
+                    self._spend(row, event)
+                    row.reader = reader.taken_back(place)
+                    self._start(row, stem)
+                    yield from self._show(row)
+                    return
         over = event.finish is not None or reader.stopped
         if over and reader.banned is None:
             reader.finish()
         over = over or reader.banned is not None
         if over:
-            del self._rows[event.row]
-            spent = event.cost if event.finish else self._engine.cancel(event.row)
-            known = row.cost is not None and spent is not None
-            row.cost = row.cost + spent if known else None  # type: ignore[operator]
+            self._spend(row, event)
             if reader.banned is not None:
                 if self._take_back(row, reader.banned):
                     return
@@ -236,11 +276,23 @@ class Decoding:
         if self._find:
             yield from self._search(row, event.finish, self._find) if over else ()
             return
-        for i in reader.ready(final=over):
-            said = reader.strings[i], reader.sources[i], reader.ids[i], reader.begins[i]
-            yield Chunk(row.task, *said)
+        yield from self._show(row, final=over)
         if over:
             yield Done(row.task, self._sample(row, event.finish), event.end)
+
+    def _spend(self, row: DrawnRow, event: Event) -> None:
+        """Takes a row out of the engine and keeps what it has cost."""
+        del self._rows[event.row]
+        spent = event.cost if event.finish else self._engine.cancel(event.row)
+        known = row.cost is not None and spent is not None
+        row.cost = row.cost + spent if known else None  # type: ignore[operator]
+
+    def _show(self, row: DrawnRow, *, final: bool = False) -> Iterator[Update]:
+        """Tells the tokens that may be shown."""
+        reader = row.reader
+        for i in reader.ready(final=final):
+            said = reader.strings[i], reader.sources[i], reader.ids[i], reader.begins[i]
+            yield Chunk(row.task, *said)
 
     def _take_back(self, row: DrawnRow, place: int) -> bool:
         """Goes on from where a banned phrase began, without the token that began it.
@@ -255,17 +307,7 @@ class Decoding:
             return False
         row.barred, row.rewinds = (*barred, bar), row.rewinds + 1
         row.reader = reader.taken_back(place)
-        if row.cost is not None:  # the tokens that stay are counted at the end
-            row.cost = row.cost._replace(tokens=row.cost.tokens - place)
-        task = self._tasks[row.task]
-        again = replace(
-            self._request(task.asked or task.prompt),
-            key=rewound_key(row.key, row.rewinds),
-            barred=row.barred,
-        )
-        sources = [self._source_names.index(source) for source in row.reader.sources]
-        begun = Begun(list(row.reader.ids), sources, list(row.reader.begins))
-        self._rows[self._engine.submit(again, begun)] = row
+        self._start(row)
         return True
 
     def _search(self, row: DrawnRow, finish: Finish | None, find: Find) -> Iterator[Update]:
@@ -292,9 +334,11 @@ class Decoding:
             for name, side, prompt in zip(names, self._sides, prompts, strict=True)
             if (told := side.partner.account(self._prefixes(prompt, row.reader.ids), request.warp))
         }
-        more = ({"remote": found} if found else {}) | (
-            {"rewinds": row.rewinds} if row.rewinds else {}
-        )
+        more: dict[str, Any] = {"remote": found} if found else {}
+        if row.rewinds:
+            more["rewinds"] = row.rewinds
+        if row.stems:
+            more["stems"] = row.stems.given
         return (task.details or {}) | more if more else task.details
 
     @staticmethod

@@ -36,6 +36,9 @@ ENUMERATE = """\
 Give {n} different answers to this request, as a numbered list with one answer in each item. Write \
 nothing before or after the list."""
 
+PRIME = "Related to {noun}: {request}"
+"""What `recoding` asks."""
+
 SEED = """\
 {request}
 

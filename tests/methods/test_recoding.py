@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 import baco
-from baco.errors import InputError
 from baco.methods.base import Task
 from baco.methods.recoding import NOUNS, STEMS, Stems
 from baco.prompts import conversation_of
@@ -85,7 +84,3 @@ def test_without_stems_it_is_the_primed_model_and_bans_hold() -> None:
         assert pair.sides[1].ids(conversation_of(request))
     for text in pair.generate(ASK, n=4, ban=["the", "a"], **HOW).texts:
         assert not re.search(r"\b(the|a)\b", text, flags=re.IGNORECASE)
-    with pytest.raises(InputError, match="raw text has none"):
-        pair.complete("Once", **HOW) if hasattr(pair, "complete") else pair.generate(
-            [[{"role": "raw", "content": "Once"}]], **HOW
-        )

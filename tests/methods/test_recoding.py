@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache, partial
 
 import pytest
 
@@ -13,16 +14,17 @@ from baco.methods.recoding import NOUNS, STEMS, Stems
 from baco.prompts import conversation_of
 
 ASK = "Tell me a story in three sentences about a girl and her dog."
+tiny = cache(partial(baco.load, "tiny"))
 HOW = {"method": "recoding", "max_new_tokens": 60, "seed": 3}
 
 
 def stems_of(share: float = 1.0, seed: int = 0, attempt: int = 0, index: int = 0) -> Stems:
-    side = baco.load("tiny").sides[1]
+    side = tiny().sides[1]
     return Stems(side, Task(conversation_of("?"), index), seed, share, attempt)
 
 
 def test_where_a_sentence_begins() -> None:
-    spelled = baco.load("tiny").sides[1].token_bytes
+    spelled = tiny().sides[1].token_bytes
 
     def given(*strings: str) -> str:
         return b"".join(spelled[i] for i in stems_of().after(strings)).decode()
@@ -55,7 +57,7 @@ def test_chance_follows_the_seed_the_sample_and_the_draw() -> None:
 
 @pytest.mark.parametrize("lookahead", ["auto", "off"])
 def test_every_sentence_begins_with_its_stem(lookahead: str) -> None:
-    pair = baco.load("tiny")
+    pair = tiny()
     group = pair.generate(ASK, n=6, lookahead=lookahead, **HOW)
     for sample in group:
         assert sample.details["noun"].lower() in NOUNS
@@ -76,7 +78,7 @@ def test_every_sentence_begins_with_its_stem(lookahead: str) -> None:
 
 
 def test_without_stems_it_is_the_primed_model_and_bans_hold() -> None:
-    pair = baco.load("tiny")
+    pair = tiny()
     for sample in pair.generate(ASK, n=2, control=0, **HOW):
         assert sample.details["stems"] == []
         request = f"Related to {sample.details['noun']}: {ASK}"

@@ -34,14 +34,12 @@ from baco.bench.score import generations
 from baco.bench.store import Store
 from baco.engine import loop
 from baco.engine.blend import Blend
-from baco.engine.router import Router
 from baco.engine.scores import LOG_0, Context, Nucleus, SideScores
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, nucleus
 from baco.group import Group
 from baco.metrics.spec import resolve
 from baco.pair import Pair
-from baco.routers import parse
 from baco.tiny.judge import judge, semantic_class, valid
 from baco.tiny.world import WorldPrompt, prompts
 from baco.tradeoff import analyse
@@ -183,7 +181,6 @@ MIXTURES: dict[str, tuple[Callable[[float], Mix], Sequence[float]]] = {
     "product": (constant, SIX),
     "unit starts": (unit_starts, SIX),
     "aligned opening": (lambda w: opening(1, w, 1), SIX),
-    "open h-punc": (lambda w: opening(w, 1, 1), SIX),
     "fading": (fading, (0, *LOW[1:])),
     "powers 1.2": (lambda w: powers(w, 1.2), LOW),
     "powers 0.85": (lambda w: powers(w, 0.85), SIX),
@@ -202,9 +199,6 @@ MIXTURES: dict[str, tuple[Callable[[float], Mix], Sequence[float]]] = {
     "slots from 3 nats without veto": (lambda w: by_slot(formal(w), w**2, entropy=3), SIX),
 }
 """Name -> (control -> mixture, controls)."""
-
-OPEN = dict(zip(SIX, (0.4, 1.0, 1.5, 2.0, 2.5, 3.0), strict=True))
-"""Of "open h-punc": the router's threshold beside the weight of the first token."""
 
 METHODS: dict[str, tuple[dict[str, Any], Sequence[float]]] = {
     "base": ({"method": "base"}, (1.0,)),
@@ -225,38 +219,29 @@ Curves = dict[str, dict[str, list[Row]]]
 
 
 @contextmanager
-def mixed(mix: Mix, router: Router | None = None) -> Iterator[None]:
-    """Draws every token of the logit ensembles from another mixture.
-
-    Args:
-        mix: The mixture.
-        router: Who speaks, if the mixture only stands for the aligned model beside the base.
-    """
+def mixed(mix: Mix) -> Iterator[None]:
+    """Draws every token of the logit ensembles from another mixture."""
     names: Any = loop
-    usual = names.blended, names.step
+    usual = names.blended, names.Engine._view
     pending: list[tuple[SideScores, SideScores, Warp]] = []
 
     def blended(base: SideScores, aligned: SideScores, how: Blend, warp: Warp) -> SideScores:
-        pending.append((base, aligned, warp))  # where the rows stand comes with the step
+        pending.append((base, aligned, warp))  # where the rows stand is known to the view
         return aligned
 
-    def step(*scores_and: Any, **rest: Any) -> Any:
-        if not pending:  # a guess, from one side alone
-            return usual[1](*scores_and, **rest)
-        base, aligned, warp = pending.pop()
-        _, _, context, alone, how, words = scores_and
-        raw = mix(base, aligned, context, words)
-        scores = SideScores(raw, Nucleus(*nucleus(raw, warp)), aligned.ends)
-        if router is not None:
-            rest |= {"end_rule": True, "turn_rule": True}
-            return usual[1](base, scores, context, router, how, words, **rest)
-        return usual[1](scores, scores, context, alone, how, words, **rest)
+    def view(engine: Any, places: Any) -> tuple[Any, ...]:
+        base, aligned, context, luck = usual[1](engine, places)
+        if pending:
+            *sides, warp = pending.pop()
+            raw = mix(*sides, context, engine.vocabulary)
+            base = aligned = SideScores(raw, Nucleus(*nucleus(raw, warp)), aligned.ends)
+        return base, aligned, context, luck
 
-    names.blended, names.step = blended, step
+    names.blended, names.Engine._view = blended, view
     try:
         yield
     finally:
-        names.blended, names.step = usual
+        names.blended, names.Engine._view = usual
 
 
 def answer(pair: Pair, asked: Sequence[WorldPrompt], curve: str, control: float) -> list[Group]:
@@ -264,8 +249,7 @@ def answer(pair: Pair, asked: Sequence[WorldPrompt], curve: str, control: float)
     settings: dict[str, Any] = {"n": N, "max_new_tokens": LIMIT, "seed": 0}
     groups: list[Group]
     if curve in MIXTURES:
-        router = parse("h-punc", OPEN[control]) if curve == "open h-punc" else None
-        with mixed(MIXTURES[curve][0](control), router):
+        with mixed(MIXTURES[curve][0](control)):
             groups = pair.generate(texts, method="logit-ensemble-geometric", **settings)
         return groups
     how, _ = METHODS[curve]

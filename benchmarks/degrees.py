@@ -232,8 +232,8 @@ def mixed(mix: Mix) -> Iterator[None]:
     def view(engine: Any, places: Any) -> tuple[Any, ...]:
         base, aligned, context, luck = usual[1](engine, places)
         if pending:
-            *sides, warp = pending.pop()
-            raw = mix(*sides, context, engine.vocabulary)
+            of_base, of_aligned, warp = pending.pop()
+            raw = mix(of_base, of_aligned, context, engine.vocabulary)
             base = aligned = SideScores(raw, Nucleus(*nucleus(raw, warp)), aligned.ends)
         return base, aligned, context, luck
 

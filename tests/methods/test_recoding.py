@@ -10,7 +10,7 @@ import pytest
 
 import baco
 from baco.methods.base import Task
-from baco.methods.recoding import NOUNS, STEMS, Stems
+from baco.methods.stems import NOUNS, STEMS, Stems
 from baco.prompts import conversation_of
 
 ASK = "Tell me a story in three sentences about a girl and her dog."

@@ -27,12 +27,10 @@ from baco.calibration.measure import (
     QUICK,
     Effort,
     for_quality,
-    general_prompts,
     isotonic,
     measure,
-    prompts_for,
-    spread,
 )
+from baco.calibration.prompts import general_prompts, prompts_for, spread
 
 __all__ = [
     "QUICK",

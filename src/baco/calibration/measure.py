@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import files
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from baco.calibration.curve import (
     SMALLEST_STEP,
@@ -19,6 +18,7 @@ from baco.calibration.curve import (
     calibrated_method,
     curve_name,
 )
+from baco.calibration.prompts import prompts_for, spread
 from baco.errors import InputError
 from baco.prompts import Conversation, Prompt, conversation_of, identity
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from baco.group import Sample
     from baco.methods.base import Setting, Task
     from baco.models.sides import Models
-
-T = TypeVar("T")
 
 _START = 9
 
@@ -56,25 +54,6 @@ QUICK = Effort(prompts=16, samples=2, max_new_tokens=64, gap=0.12, thresholds=17
 
 Make = Callable[[Sequence[tuple[Sequence["Task"], "Setting"]]], Sequence[Sequence["Sample"]]]
 """Makes the samples of some runs, each of (tasks, setting), side by side."""
-
-
-def general_prompts() -> list[str]:
-    """Returns the prompts that come with BaCo."""
-    text = files("baco").joinpath("data", "calibration", "general.txt").read_text(encoding="utf-8")
-    return text.splitlines()
-
-
-def prompts_for(pair: str) -> list[str]:
-    """Returns the default calibration prompts of a pair.
-
-    The bundled pairs know nothing but their own small world, so its calibration prompts are used.
-    """
-    pair = pair.partition("~")[0]
-    if pair == "tiny" or pair.startswith("tiny-"):
-        from baco.tiny.world import prompts
-
-        return [prompt.text for prompt in prompts("calibration")]
-    return general_prompts()
 
 
 def measure(
@@ -155,13 +134,6 @@ def measure(
 
 def _fingerprint(conversations: Sequence[Conversation]) -> str:
     return hashlib.sha256("\n".join(map(identity, conversations)).encode()).hexdigest()[:16]
-
-
-def spread(texts: Sequence[T], count: int) -> Sequence[T]:
-    """Picks at most `count` items, evenly over the list."""
-    if len(texts) <= count:
-        return texts
-    return [texts[i * len(texts) // count] for i in range(count)]
 
 
 def _between(shares: dict[float, float], effort: Effort) -> list[float]:

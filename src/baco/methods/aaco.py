@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from baco.calibration import prompts_for, spread
+from baco.calibration.prompts import prompts_for, spread
 from baco.engine.session import Seat, Turn, finish
 from baco.errors import BacoError, InputError
 from baco.group import Sample

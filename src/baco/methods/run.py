@@ -23,7 +23,7 @@ from baco.prompts import Conversation, identity, in_short, is_raw
 if TYPE_CHECKING:
     from baco.engine.blend import Blend
     from baco.engine.router import Router
-    from baco.methods.recoding import Stems
+    from baco.methods.stems import Stems
     from baco.models.memory import Workload
     from baco.models.sides import Side
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from baco.errors import UnsupportedError
 from baco.pair import Pair
 from baco.vllm.inside.versions import installed
+from support import triton_cpu
+
+if triton_cpu.ASKED:
+    _triton = tempfile.TemporaryDirectory()
+    triton_cpu.install(Path(_triton.name), os.environ)
 
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from baco.engine import Request, Warp
 from baco.pair import Pair
+from support import triton_cpu
 from support.oracle import PROMPTS, compare, decode, requests
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
@@ -50,15 +52,34 @@ def runner_of(pair: Pair) -> Any:
 def capture(pair: Pair) -> list[Captured]:
     """Captures both sides at all sizes, and pads every pass to one of them from now on."""
     from vllm.config import CUDAGraphMode
-    from vllm.forward_context import BatchDescriptor
 
     runner = runner_of(pair)
 
-    def padded(num_tokens: int, **_: object) -> tuple[object, object]:
-        size = next((size for size in SIZES if size >= num_tokens), num_tokens)
-        return CUDAGraphMode.NONE, BatchDescriptor(size)
+    def size_of(num_tokens: int) -> int:
+        return next((size for size in SIZES if size >= num_tokens), num_tokens)
 
-    runner.cudagraph_dispatcher.dispatch = padded
+    if triton_cpu.ASKED:
+        from vllm.v1.worker.gpu import model_runner
+        from vllm.v1.worker.gpu.cudagraph_utils import BatchExecutionDescriptor
+
+        def sized(manager: Any, reqs: int, tokens: int, *rest: Any, **_: Any) -> tuple[Any, None]:
+            return BatchExecutionDescriptor(CUDAGraphMode.NONE, size_of(tokens), None), None
+
+        # A runner of its own: others in this process go on without graphs.
+        calls = runner.execute_model
+
+        def execute_model(*args: Any, **more: Any) -> Any:
+            with patch.object(model_runner, "dispatch_cg_and_sync_dp", sized):
+                return calls(*args, **more)
+
+        runner.execute_model = execute_model
+    else:
+        from vllm.forward_context import BatchDescriptor
+
+        def padded(num_tokens: int, **_: object) -> tuple[object, object]:
+            return CUDAGraphMode.NONE, BatchDescriptor(size_of(num_tokens))
+
+        runner.cudagraph_dispatcher.dispatch = padded
     sides = []
     for model in (runner.model.aligned, runner.model.base):
         sides.append(Captured(model))
@@ -66,6 +87,7 @@ def capture(pair: Pair) -> list[Captured]:
         sides[-1].capturing = True
     for size in SIZES:
         runner._dummy_run(size, cudagraph_runtime_mode=CUDAGraphMode.NONE)
+        runner.execute_model_state = None
     for side in sides:
         side.capturing = False
     return sides

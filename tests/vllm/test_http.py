@@ -30,7 +30,7 @@ from support.oracle import LEARNED, PROMPTS, trace
 @contextmanager
 def serving(log: Path, command: list[str], ready: str, port: int) -> Iterator[str]:
     """Runs a server for the time of a test; yields its address."""
-    environment = {**os.environ, "VLLM_USE_V2_MODEL_RUNNER": "0", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     address = f"http://127.0.0.1:{port}"
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)

@@ -154,7 +154,6 @@ def environment() -> None:
     """
     check()
     for key, value in {
-        "VLLM_USE_V2_MODEL_RUNNER": "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # what is generated goes to stdout

@@ -87,6 +87,13 @@ class BacoForCausalLM(torch.nn.Module):
         most = vllm_config.scheduler_config.max_num_batched_tokens
         self._inputs = tuple(Inputs(most, self.rows.device) for _ in sides)
 
+    @staticmethod
+    def get_model_state_cls() -> type:
+        """Returns what the runner V2 keeps of this model; part of vLLM's interface."""
+        from baco.vllm.inside.state import PairState
+
+        return PairState
+
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         """Loads the aligned model's weights, then the base model's, as they come.
 

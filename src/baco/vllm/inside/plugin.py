@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from copy import copy
@@ -53,7 +52,7 @@ class PairConfig:
         Raises:
             UnsupportedError: If an option excludes pairs; it names the flag.
         """
-        parallel = vllm_config.parallel_config
+        parallel, scheduling = vllm_config.parallel_config, vllm_config.scheduler_config
         refused = {
             "speculative decoding": (vllm_config.speculative_config, "--speculative-config"),
             "pipeline stages": (
@@ -61,8 +60,8 @@ class PairConfig:
                 "--pipeline-parallel-size",
             ),
             "LoRA requests": (vllm_config.lora_config, "--enable-lora (merge the adapter instead)"),
-            "asynchronous scheduling": (
-                vllm_config.scheduler_config.async_scheduling,
+            "asynchronous scheduling by the model runner V1": (
+                scheduling.async_scheduling and not vllm_config.use_v2_model_runner,
                 "--async-scheduling",
             ),
         }
@@ -74,13 +73,8 @@ class PairConfig:
         model = vllm_config.model_config
         model.logprobs_mode = "processed_logits"
         model.logits_processors = ["baco.vllm.inside.processor:BacoProcessor"]
-        vllm_config.scheduler_config.async_scheduling = False
-        os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")  # its workers read it, too
-        if vllm_config.use_v2_model_runner:
-            raise UnsupportedError(
-                "pairs need vLLM's model runner V1",
-                hint="set VLLM_USE_V2_MODEL_RUNNER=0, or leave it unset",
-            )
+        if not vllm_config.use_v2_model_runner:  # its processors see tokens too late
+            scheduling.async_scheduling = False
         configs = Inside.of(vllm_config).configs
         for config in configs.values():
             _check_kind(config, model)

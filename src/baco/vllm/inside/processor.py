@@ -16,6 +16,7 @@ from vllm.config import VllmConfig
 from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.interface import MoveDirectionality
+from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as LogitsProcessorV2
 
 from baco.errors import BacoError, InputError
 from baco.vllm.inside import requests
@@ -40,16 +41,15 @@ _REFUSED = {
 """What would change one side's distribution behind the step's back, and its neutral value."""
 
 
-class BacoProcessor(LogitsProcessor):  # type: ignore[misc]
-    """vLLM's door to the step.
+class BacoProcessor(LogitsProcessor, LogitsProcessorV2):  # type: ignore[misc]
+    """vLLM's door to the step, for both of its model runners.
 
     Args:
         vllm_config: vLLM's configuration.
-        device: Where logits live.
-        is_pin_memory: Not used.
+        _: What else the runner hands over; not used.
     """
 
-    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+    def __init__(self, vllm_config: VllmConfig, *_: Any) -> None:
         self._rows = Inside.of(vllm_config).rows
 
     @classmethod
@@ -78,7 +78,7 @@ class BacoProcessor(LogitsProcessor):  # type: ignore[misc]
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Follows the batch."""
+        """Follows the batch of the runner V1; for V2 `state.PairState` does."""
         if batch_update is None:
             return
         self._rows.change(
@@ -87,11 +87,12 @@ class BacoProcessor(LogitsProcessor):  # type: ignore[misc]
             [(a, b, how is MoveDirectionality.SWAP) for a, b, how in batch_update.moved],
         )
 
-    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+    def apply(self, logits: torch.Tensor, _: Any = None) -> torch.Tensor:
         """Chooses.
 
         Args:
             logits: The aligned side's, float32 [n, v]; overwritten.
+            _: The runner V2's description of the batch, which `rows` has already.
         """
         if len(self._rows) != len(logits):
             return logits  # a trial run

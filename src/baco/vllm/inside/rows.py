@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import NamedTuple, Protocol
 
 import torch
@@ -35,7 +36,8 @@ class RequestRow:
 
     Attributes:
         ask: The request.
-        output: The emitted ids; vLLM appends to this very list.
+        output: The emitted ids, where the runner V1 appends to this very list.
+        filled: How much of the stream the runner V2 has to read before it chooses.
         prompts: Prompt ids of (aligned, base), padded on the left to the stream's length.
         pads: How far each side lags behind the stream.
         leads: The part of it that is whole blocks: so far along the row's blocks are its own.
@@ -47,6 +49,7 @@ class RequestRow:
 
     ask: ResolvedRequest
     output: list[int]
+    filled: int = 0
     prompts: tuple[torch.Tensor, torch.Tensor] = field(init=False)
     pads: tuple[int, int] = field(init=False)
     leads: tuple[int, int] = field(init=False)
@@ -108,7 +111,7 @@ class Rows:
         added: Iterable[tuple[int, RequestRow]],
         moved: Iterable[tuple[int, int, bool]],
     ) -> None:
-        """Follows vLLM's batch.
+        """Follows the batch of vLLM's runner V1.
 
         Args:
             removed: Places that are empty now.
@@ -116,10 +119,7 @@ class Rows:
             moved: (from, to, whether both change places).
         """
         outputs = [len(row.output) for row in self._order]
-        self._settle(torch.tensor(outputs, dtype=torch.int64, device=self.device))
-        facts = torch.stack([self._source, self._state, self._turns, self._t], 1).tolist()
-        for row, (source, state, turns, t) in zip(self._order, facts, strict=True):
-            row.source, row.state, row.turns, row.t = source, state, turns, t
+        self._keep(torch.tensor(outputs, dtype=torch.int64, device=self.device))
         for place in removed:
             self._rows.pop(place, None)
         for place, row in added:
@@ -131,6 +131,33 @@ class Rows:
             if swap and b is not None:
                 self._rows[here] = b
         self._rebuild()
+
+    def arrange(self, rows: Sequence[RequestRow]) -> None:
+        """Follows the batch of vLLM's runner V2, which says its order with every pass.
+
+        Args:
+            rows: The rows of the pass to come, in its order.
+        """
+        if len(rows) == len(self) and all(map(is_, rows, self._order)):
+            return
+        if self.spans is not None:
+            filled = torch.tensor([row.filled for row in self._order], dtype=torch.int64)
+            chosen = self.spans.after >= filled
+            emitted = torch.where(chosen, self.spans.after - self.lengths + 1, 0)
+            self._keep(emitted.to(self.device))
+        self._rows = dict(enumerate(rows))
+        self._rebuild()
+
+    def _keep(self, outputs: torch.Tensor) -> None:
+        """Writes down what is known of the rows that are here.
+
+        Args:
+            outputs: How many emitted tokens vLLM has of each, int64 [n].
+        """
+        self._settle(outputs)
+        facts = torch.stack([self._source, self._state, self._turns, self._t], 1).tolist()
+        for row, (source, state, turns, t) in zip(self._order, facts, strict=True):
+            row.source, row.state, row.turns, row.t = source, state, turns, t
 
     def _rebuild(self) -> None:
         """Makes the tensors of the rows that are here now."""

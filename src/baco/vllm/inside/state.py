@@ -1,0 +1,70 @@
+"""What vLLM's model runner V2 keeps of a pair: the rows of its requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+from vllm.v1.worker.gpu.model_states.default import DefaultModelState
+
+from baco.errors import BacoError
+from baco.vllm.inside import requests
+from baco.vllm.inside.rows import RequestRow
+
+
+class PairState(DefaultModelState):  # type: ignore[misc]
+    """Follows the requests of a pair, preempted or not, and the order of each pass.
+
+    Args:
+        vllm_config: vLLM's configuration.
+        model: The pair.
+        rest: As of vLLM's own.
+    """
+
+    def __init__(self, vllm_config: Any, model: Any, *rest: Any) -> None:
+        super().__init__(vllm_config, model, *rest)
+        self._batch = model.rows
+        self._rows: dict[str, RequestRow] = {}
+        _follow_the_end()
+
+    def add_request(self, req_index: int, new_req_data: Any) -> None:
+        """Makes the row of a request, or takes that of one that was preempted."""
+        super().add_request(req_index, new_req_data)
+        name = new_req_data.req_id
+        if name not in self._rows:
+            ask = requests.resolved(new_req_data.sampling_params.extra_args)
+            self._rows[name] = RequestRow(ask, [])
+        row = self._rows[name]
+        row.filled = len(new_req_data.prefill_token_ids)
+        if row.t != row.filled - row.ask.length:
+            raise BacoError(
+                f"vLLM goes on with {row.filled - row.ask.length} tokens of an answer, "
+                f"and the step has chosen {row.t}"
+            )
+
+    def forget(self, names: Any) -> None:
+        """Drops the rows of requests that have ended."""
+        for name in names:
+            self._rows.pop(name, None)
+
+    def prepare_attn(self, input_batch: Any, *args: Any, **more: Any) -> dict[str, Any]:
+        """Lets the batch know what the pass to come feeds, then describes it as ever."""
+        rows = [self._rows.get(name) for name in input_batch.req_ids]
+        self._batch.arrange([row for row in rows if row is not None])  # none in a trial run
+        metadata: dict[str, Any] = super().prepare_attn(input_batch, *args, **more)
+        return metadata
+
+
+def _follow_the_end() -> None:
+    """Tells the state which requests have ended: the runner removes preempted ones likewise."""
+    plain = GPUModelRunner.finish_requests
+    if getattr(plain, "baco", False):
+        return
+
+    def finish_requests(self: Any, scheduler_output: Any) -> None:
+        plain(self, scheduler_output)
+        if isinstance(self.model_state, PairState):
+            self.model_state.forget(scheduler_output.finished_req_ids)
+
+    finish_requests.baco = True  # type: ignore[attr-defined]
+    GPUModelRunner.finish_requests = finish_requests

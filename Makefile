@@ -98,15 +98,21 @@ $(VLLM)/.done: pyproject.toml constraints-vllm.txt
 	$(VLLM_PIP) uninstall -y torchvision torchaudio torchcodec
 	@touch $@
 
-.PHONY: test-vllm test-vllm-gpu bench-gpu
+# Twice: vLLM takes its model runner V1 where no Triton is, and V2 where tests let it find one.
+.PHONY: test-vllm test-vllm-versions test-vllm-gpu bench-gpu
 test-vllm: $(VLLM)/.done
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -q -W default -m "not slow and not gpu" tests/vllm
+	for triton in 0 1; do OMP_NUM_THREADS=1 BACO_TEST_TRITON=$$triton $(VLLM)/bin/python \
+	  -m pytest -q -W default -m "not slow and not gpu" tests/vllm || exit 1; done
+
+# The same with each version that is named in vllm/inside/versions.py, and the newest of PyPI.
+test-vllm-versions: $(VLLM)/.done
+	$(VLLM)/bin/python tests/vllm/versions.py build/vllm
 
 # On a machine with a CUDA device, in an environment with `pip install -e ".[vllm,lora]" --group vllm`.
 test-vllm-gpu:
 	$(PYTHON) -m pytest -q -W default -m gpu tests/vllm
 
-# Both benchmarks on a card, in the same environment; meant to take about ten minutes.
+# What a card does, in the same environment: about ten minutes.
 bench-gpu:
 	@$(PYTHON) -c "import sys, torch; sys.exit(None if torch.cuda.is_available() else 'no CUDA device: nothing to measure here')"
 	$(PYTHON) -m benchmarks.engine --quick

@@ -127,8 +127,8 @@ def in_pair(base: str, aligned: str, texts: Sequence[str], engine: str, lookahea
     import baco
     from baco.engine.opening import open_engine
 
-    options = vllm_options() if engine == "vllm" else {"dtype": "float32"}
-    pair = baco.load(base, aligned, engine=engine, **options)
+    options = vllm_options() if engine == "vllm" else {}
+    pair = baco.load(base, aligned, engine=engine, dtype="float32", **options)
     asked = requests(pair, texts)
     drained(open_engine(pair.base, pair.aligned, lookahead=lookahead), asked[:N])
     return best(lambda: drained(open_engine(pair.base, pair.aligned, lookahead=lookahead), asked))
@@ -182,7 +182,7 @@ def two_servers(base: str, aligned: str, texts: Sequence[str]) -> Any:
     """Every token of every row asks both engines for one token and all log-probabilities."""
     import baco
 
-    pair = baco.load(base, aligned, dtype="float32")
+    pair = baco.load(base, aligned, dtype="float32", device="cpu")  # the step is outside
     asked = requests(pair, texts)
     engines = [plain(folder, max_logprobs=-1) for folder in (base, aligned)]
     outside(engines, asked[:N], pair.aligned.vocabulary)

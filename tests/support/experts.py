@@ -1,17 +1,25 @@
 """Decodes two mixtures of experts in vLLM; prints how many answers equal our own engine's.
 
+Two of Qwen 3, or, with the argument ``mixtral``, a Mixtral of four and one of eight experts.
+
 In a process of its own: vLLM sets up experts with the first engine of a process.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import (
+    MixtralConfig,
+    MixtralForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 import baco
 from baco.engine import Request, Warp
@@ -23,16 +31,23 @@ from support.engines import drain
 
 
 def save(folder: Path, seed: int, layers: int) -> None:
-    """A Qwen 3 with four experts, random weights."""
+    """A mixture of experts, random weights."""
     save_tokenizer(folder, chat=bool(seed))
-    config = Qwen3MoeConfig(
-        vocab_size=400, hidden_size=64, intermediate_size=96, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=512,
-        eos_token_id=None, bos_token_id=None, initializer_range=0.3, tie_word_embeddings=False,
-        num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
-    )  # fmt: skip
+    common = {
+        "vocab_size": 400, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": layers,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32,
+        "max_position_embeddings": 512, "eos_token_id": None, "bos_token_id": None,
+        "initializer_range": 0.3, "tie_word_embeddings": False, "num_experts_per_tok": 2,
+    }  # fmt: skip
     torch.manual_seed(seed)
-    Qwen3MoeForCausalLM(config).save_pretrained(folder)
+    if "mixtral" in sys.argv:
+        MixtralForCausalLM(
+            MixtralConfig(**common, num_local_experts=4 + 4 * seed, sliding_window=None)
+        ).save_pretrained(folder)
+    else:
+        Qwen3MoeForCausalLM(
+            Qwen3MoeConfig(**common, num_experts=4, moe_intermediate_size=32)
+        ).save_pretrained(folder)
 
 
 def main() -> None:

@@ -168,7 +168,7 @@ def test_siblings_read_what_is_left_of_both_prompts(
     assert all(b <= most[0] and a <= most[1] for b, a in rest)
 
 
-@pytest.mark.parametrize("module", ["two_ranks", "experts"])
+@pytest.mark.parametrize("module", ["two_ranks", "experts", "experts mixtral"])
 def test_in_processes_of_their_own(module: str, clean_environment: dict[str, str]) -> None:
     """Tensor parallel; mixtures of experts."""
     from baco.errors import UnsupportedError
@@ -179,7 +179,7 @@ def test_in_processes_of_their_own(module: str, clean_environment: dict[str, str
     except UnsupportedError as error:
         pytest.skip(str(error))
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", f"support.{module}"],
+        [sys.executable, "-W", "ignore", "-m", *f"support.{module}".split()],
         capture_output=True,
         text=True,
         timeout=600,

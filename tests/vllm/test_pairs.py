@@ -144,6 +144,8 @@ def test_what_cannot_be_done_is_refused(eager: Pair) -> None:
         baco.load("tiny", engine="vllm", device="cuda")
     with pytest.raises(UnsupportedError, match="leave out --pipeline-parallel-size"):
         baco.load("tiny", engine="vllm", pipeline_parallel_size=2)
+    with pytest.raises(UnsupportedError, match=r"LoRA requests.*merge the adapter instead"):
+        baco.load("tiny", engine="vllm", enable_lora=True)
 
 
 def only_configs(folder: Path, **aligned: object) -> str:
@@ -175,6 +177,9 @@ FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size
           "kv_lora_rank": 16},
          "latent attention .* which DeepseekV3ForCausalLM has"),
         ({"quantization_config": FP8}, "quantises both sides of a pair alike"),
+        ({"compression_config": FP8}, "quantises both sides of a pair alike"),
+        ({"num_local_experts": 4, "model_type": "mixtral", "architectures": ["MixtralForCausalLM"]},
+         "both sides or neither"),
         ({"num_experts": 4, "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"]},
          "both sides or neither"),
         ({"vocab_size": 300}, "scores 300 token ids, but its tokenizer has"),
@@ -186,6 +191,17 @@ def test_models_that_cannot_be_a_side_are_refused_without_weights(
     """There are no weights to read: any other error would be about them."""
     with pytest.raises((UnsupportedError, PairError), match=words):
         load(only_configs(tmp_path, **aligned), enforce_eager=True)
+
+
+def test_a_quantised_base_is_refused_without_weights(
+    load: Callable[..., Pair], tmp_path: Path
+) -> None:
+    """Its configuration does not say so: ModelOpt writes a file of its own."""
+    pair = only_configs(tmp_path)
+    told = {"quantization": {"quant_algo": "FP8"}, "producer": {"name": "modelopt"}}
+    (tmp_path / "base" / "hf_quant_config.json").write_text(json.dumps(told))
+    with pytest.raises(UnsupportedError, match="quantises both sides of a pair alike"):
+        load(pair, enforce_eager=True)
 
 
 def test_engines_by_name() -> None:

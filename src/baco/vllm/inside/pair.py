@@ -132,6 +132,12 @@ class Inside:
         return Checkpoints.find(self.base, self._aligned, revisions)
 
     @property
+    def sources(self) -> list[tuple[Checkpoint, str | None]]:
+        """Checkpoint and revision of (base, aligned)."""
+        both = self.checkpoints
+        return [(both.base, self.base_revision), (both.aligned, self._aligned_revision)]
+
+    @property
     def configs(self) -> dict[str, Any]:
         """The models' own configurations by side, without overrides."""
         both = self.checkpoints

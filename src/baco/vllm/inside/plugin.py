@@ -75,10 +75,12 @@ class PairConfig:
         model.logits_processors = ["baco.vllm.inside.processor:BacoProcessor"]
         if not vllm_config.use_v2_model_runner:  # its processors see tokens too late
             scheduling.async_scheduling = False
-        configs = Inside.of(vllm_config).configs
+        inside = Inside.of(vllm_config)
+        configs = inside.configs
         for config in configs.values():
             _check_kind(config, model)
         _check_alike(configs)
+        _check_quantised(inside)
         window = getattr(
             configs["base"].get_text_config(),
             "max_position_embeddings",
@@ -123,15 +125,32 @@ def _check_alike(configs: Mapping[str, Any]) -> None:
         UnsupportedError: If they do.
     """
     base, aligned = configs["base"], configs["aligned"]
-    if getattr(base, "quantization_config", None) != getattr(aligned, "quantization_config", None):
-        raise UnsupportedError(
-            "vLLM quantises both sides of a pair alike, and these checkpoints differ",
-            hint="use two plain checkpoints, or two that are quantised in the same way",
-        )
     if _has_experts(base) != _has_experts(aligned):
         raise UnsupportedError(
             "in vLLM both sides or neither may be a mixture of experts",
             hint="use two dense models or two mixtures, or the engine baco",
+        )
+
+
+def _check_quantised(inside: Inside) -> None:
+    """Refuses pairs whose sides are not quantised alike, wherever their checkpoints say so.
+
+    Raises:
+        UnsupportedError: If they are not.
+    """
+    from vllm.transformers_utils.config import get_hf_file_to_dict
+
+    found = []
+    for checkpoint, revision in inside.sources:
+        parts = (checkpoint.config, checkpoint.config.get_text_config())
+        names = ("quantization_config", "compression_config")
+        said = [getattr(part, name, None) for part in parts for name in names]
+        said.append(get_hf_file_to_dict("hf_quant_config.json", checkpoint.source, revision))
+        found.append(next(filter(None, said), None))
+    if found[0] != found[1]:
+        raise UnsupportedError(
+            "vLLM quantises both sides of a pair alike, and these checkpoints differ",
+            hint="use two plain checkpoints, or two that are quantised in the same way",
         )
 
 

@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from baco.errors import UnsupportedError
 
-TESTED = ("0.32.0",)
-"""Private interfaces move: each version is added when the tests pass with it."""
+TESTED = ("0.32.0", "0.33.0")
+"""Private interfaces move: each version is added when the tests pass with it (`make
+test-vllm-versions`, which also tries the newest one)."""
 
 ANY_VERSION = "BACO_ANY_VLLM"
 """Set to 1, other versions are tried."""

@@ -32,3 +32,6 @@ def install(folder: Path, environment: MutableMapping[str, str]) -> None:
     before = [environment["PYTHONPATH"]] if "PYTHONPATH" in environment else []
     environment["PYTHONPATH"] = os.pathsep.join([*paths, *before])
     environment["TRITON_INTERPRET"] = "1"
+    from triton import backends
+
+    backends.backends.update(backends._discover_backends())  # it may have looked before

@@ -101,7 +101,7 @@ $(VLLM)/.done: pyproject.toml constraints-vllm.txt
 # Twice: vLLM takes its model runner V1 where no Triton is, and V2 where tests let it find one.
 .PHONY: test-vllm test-vllm-versions test-vllm-gpu bench-gpu
 test-vllm: $(VLLM)/.done
-	for triton in 0 1; do OMP_NUM_THREADS=1 BACO_TEST_TRITON=$$triton $(VLLM)/bin/python \
+	for triton in 0 1; do OMP_NUM_THREADS=1 BACO_TEST_TRITON=$$triton TRITON_INTERPRET=$$triton $(VLLM)/bin/python \
 	  -m pytest -q -W default -m "not slow and not gpu" tests/vllm || exit 1; done
 
 # The same with each version that is named in vllm/inside/versions.py, and the newest of PyPI.

@@ -58,7 +58,9 @@ def test_asynchronous_scheduling(
         preempted.append(len(request.output_token_ids))
         preempt(self, request, *args, **more)
 
-    monkeypatch.setattr(CpuPlatform, "check_and_update_config", check_and_update_config)
+    monkeypatch.setattr(
+        CpuPlatform, "check_and_update_config", staticmethod(check_and_update_config)
+    )
     monkeypatch.setattr(AsyncScheduler, "_preempt_request", counting)
     # Tight: room for about eight answers, and two dozen of them at a time.
     room = {"num_gpu_blocks_override": 18, "max_model_len": 128} if tight else {}

@@ -78,7 +78,9 @@ def main() -> int:
             print(f"vLLM {version}, Triton: {triton}", flush=True)
             command = [sys.executable, "-m", "pytest", "-q", "-W", "default",
                        "-m", "not slow and not gpu", *(sys.argv[2:] or [str(TESTS)])]  # fmt: skip
-            if subprocess.run(command, env=environment | {"BACO_TEST_TRITON": triton}).returncode:
+            if subprocess.run(
+                command, env=environment | {"BACO_TEST_TRITON": triton, "TRITON_INTERPRET": triton}
+            ).returncode:
                 failed.append(f"{version}, Triton: {triton}")
     print(f"{len(versions)} versions; failed: {failed or 'none'}")
     return bool(failed)

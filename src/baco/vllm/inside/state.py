@@ -46,6 +46,8 @@ class PairState(DefaultModelState):  # type: ignore[misc]
         """Drops the rows of requests that have ended."""
         for name in names:
             self._rows.pop(name, None)
+        if not self._rows:
+            self._batch.arrange([])
 
     def prepare_attn(self, input_batch: Any, *args: Any, **more: Any) -> dict[str, Any]:
         """Lets the batch know what the pass to come feeds, then describes it as ever."""

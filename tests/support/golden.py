@@ -6,6 +6,7 @@ Make them anew (after new weights only): ``PYTHONPATH=tests python -m support.go
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,18 +56,20 @@ def requests(spec: str, warp: str, count: int = 1, limit: int = 40) -> list[Requ
 
 def traces(spec: str, warp: str) -> list[dict[str, Any]]:
     """The oracle's traces of one router."""
-    out = []
-    for request in requests(spec, warp):
-        trace = reference.decode(tiny().base, tiny().aligned, request)
-        out.append({"ids": trace.tokens, "sources": trace.sources, "finish": trace.finish})
-    return out
+    return traced(tiny(), requests(spec, warp))
 
 
-def main() -> None:
-    golden = {f"{spec} {warp}": traces(spec, warp) for spec in SPECS for warp in WARPS}
+def traced(pair: Pair, asked: Sequence[Request]) -> list[dict[str, Any]]:
+    """The oracle's traces of requests, as they are recorded."""
+    found = [reference.decode(pair.base, pair.aligned, request) for request in asked]
+    return [{"ids": t.tokens, "sources": t.sources, "finish": t.finish} for t in found]
+
+
+def record(file: Path, golden: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Writes traces by their keys, a line for each."""
     lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in golden.items())
-    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":
-    main()
+    record(FILE, {f"{spec} {warp}": traces(spec, warp) for spec in SPECS for warp in WARPS})

@@ -5,15 +5,14 @@ Make them anew (minutes): ``PYTHONPATH=tests python -m support.real``
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import baco
-from baco.engine import Request, reference
+from baco.engine import Request
 from baco.engine.noise import row_key
 from baco.pair import Pair
 from baco.prompts import conversation_of
-from support.golden import PROMPTS, WARPS, router
+from support.golden import PROMPTS, WARPS, record, router, traced
 
 FILE = Path(__file__).parents[1] / "models" / "real-plain.json"
 KEYS = ("p-punc@0.3 default", "h-punc@2.5 default", "rand@0.5 default", "p@0.4 greedy")
@@ -36,15 +35,6 @@ def requests(pair: Pair, key: str) -> list[Request]:
     ]  # fmt: skip
 
 
-def main() -> None:
-    pair = real_plain()
-    lines = []
-    for key in KEYS:
-        found = [reference.decode(pair.base, pair.aligned, r) for r in requests(pair, key)]
-        traces = [{"ids": t.tokens, "sources": t.sources, "finish": t.finish} for t in found]
-        lines.append(f"{json.dumps(key)}: {json.dumps(traces)}")
-    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-
-
 if __name__ == "__main__":
-    main()
+    plain = real_plain()
+    record(FILE, {key: traced(plain, requests(plain, key)) for key in KEYS})

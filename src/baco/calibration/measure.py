@@ -221,12 +221,13 @@ class _Spread(_Probe):
     """
 
     _knob, _measure = "control", "difference"
+    _ends: tuple[float, float] | None = None
 
     def shares(self, gammas: Sequence[float]) -> Iterator[tuple[float, int]]:
         """As `_Probe.shares`."""
         found = list(super().shares(gammas))
         axis = ThresholdAxis.of(self._name)
-        if not hasattr(self, "_ends"):
+        if self._ends is None:
             seen = dict(zip(gammas, found, strict=True))
             self._ends = seen[axis.gamma(0)][0], seen[axis.gamma(1)][0]
         low, high = self._ends

@@ -105,22 +105,25 @@ def calibrate(
     from baco.models.known import check_pair_name
 
     check_pair_name(pair or "tiny")
-    from baco.calibration import Effort, measure, save
+    from baco.calibration import Effort, ThresholdAxis, measure, save
     from baco.calibration.curve import calibrated_method
     from baco.cli.inputs import read_prompts
     from baco.methods import METHODS
 
+    for name in method or ():
+        if calibrated_method(name) is None:
+            known = ", ".join(filter(calibrated_method, METHODS))
+            raise InputError(
+                f"diversity does not control the method {name!r}",
+                hint=f"methods that it does, beside baco: {known}",
+            )
+    names = [*(method or ()), *(router or (() if method else ["p-punc"]))]
+    for name in names:
+        ThresholdAxis.of(name)  # before any model is loaded
     given = None if input is None else read_prompts([], input, None)
     effort = Effort(prompts=prompts, samples=samples, max_new_tokens=max_new_tokens)
     loaded = baco.load(pair or "tiny")
-    known = [name for name in METHODS if calibrated_method(name)]
-    for name in method or ():
-        if calibrated_method(name) is None:
-            raise InputError(
-                f"diversity does not control the method {name!r}",
-                hint=f"methods that it does, beside baco: {', '.join(known)}",
-            )
-    for name in [*(method or ()), *(router or (() if method else ["p-punc"]))]:
+    for name in names:
 
         def progress(done: float, name: str = name) -> None:
             if sys.stderr.isatty():

@@ -43,8 +43,7 @@ def row_key(seed: int, prompt: str, index: int, attempt: int = 0) -> int:
     Returns:
         A signed 64-bit integer.
     """
-    text = f"{seed}\x1f{index}\x1f{attempt}\x1f{prompt}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
+    return hashed(f"{seed}\x1f{index}\x1f{attempt}\x1f{prompt}")
 
 
 def rewound_key(key: int, count: int) -> int:
@@ -54,8 +53,13 @@ def rewound_key(key: int, count: int) -> int:
         key: The row's own, from `row_key`.
         count: How often it was taken back, from 1.
     """
-    text = f"{key}\x1f{count}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
+    return hashed(f"{key}\x1f{count}")
+
+
+def hashed(text: str) -> int:
+    """Returns a signed 64-bit integer that depends on nothing but a text."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 class Draws(NamedTuple):

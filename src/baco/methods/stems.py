@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 
+from baco.engine.noise import hashed
 from baco.methods.base import Task
 from baco.models.sides import Side, answer_ids
 from baco.prompts import identity
@@ -43,7 +43,7 @@ _BOUNDARY = re.compile(r"(?:[.!?…。！？][\"'”’)\]]*\s+|\n\s*)$")
 def chance(seed: int, task: Task, what: str, number: int = 0) -> int:
     """Returns a number that depends on nothing but its arguments, at least 0 and below 2**64."""
     text = f"{seed}\x1f{task.index}\x1f{what}\x1f{number}\x1f{identity(task.prompt)}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return hashed(text) % 2**64
 
 
 class Stems:

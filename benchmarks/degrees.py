@@ -19,12 +19,13 @@ import random
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
 import baco
@@ -32,9 +33,11 @@ from baco import metrics
 from baco.bench.results import read_results
 from baco.bench.score import generations
 from baco.bench.store import Store
-from baco.engine import loop
+from baco.engine import loop, step
 from baco.engine.blend import Blend
+from baco.engine.noise import Draws
 from baco.engine.scores import LOG_0, Context, Nucleus, SideScores
+from baco.engine.step import TOP, offer
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, nucleus
 from baco.group import Group
@@ -208,6 +211,38 @@ METHODS: dict[str, tuple[dict[str, Any], Sequence[float]]] = {
     "p-punc": ({"router": "p-punc"}, (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 0.9)),
     "h-punc": ({"router": "h-punc"}, (4.0, 3.5, 3.0, 2.5, 2.0, 1.5, 1.0, 0.4)),
 }
+
+
+class First(NamedTuple):
+    """How the first token of a routed answer is drawn, where not by rule A.1.
+
+    Attributes:
+        mix: Of which distribution, given how near to the aligned model the router is; None for
+            that of the model that speaks.
+        says: Who speaks: base, aligned, or whom the router picks.
+    """
+
+    mix: Callable[[float], Mix] | None
+    says: Literal["base", "aligned", "router"]
+
+
+FIRST: dict[str, First] = {
+    "routed": First(None, "router"),
+    "base": First(None, "base"),
+    "product": First(lambda _: constant(0.5), "aligned"),
+    "product 0.25": First(lambda _: constant(0.25), "aligned"),
+    "rising product": First(constant, "aligned"),
+    "held base": First(lambda _: vetoed(0, 1e-3), "base"),
+    "held base 0.01": First(lambda _: vetoed(0, 1e-2), "base"),
+    "held routed": First(lambda _: vetoed(0, 1e-3), "router"),
+}
+"""What curves such as "h-punc first routed" do at the first token; the rest is the router's."""
+
+ROUTERS = ("p-punc", "h-punc")
+METHODS |= {
+    f"{router} first {how}": METHODS[router] for router in ROUTERS for how in FIRST
+}
+
 ENDS = ("base", "aligned")
 """The ends of all axes; every run makes them."""
 
@@ -244,6 +279,55 @@ def mixed(mix: Mix) -> Iterator[None]:
         names.blended, names.Engine._view = usual
 
 
+@contextmanager
+def opened(first: First, near: float) -> Iterator[None]:
+    """Draws the first token of routed answers in another way; it needs both models."""
+    names: Any = loop
+    usual = names.decide, names.Engine._fetch
+    modules: tuple[Any, ...] = (loop, step)
+    mix = first.mix and first.mix(near)
+
+    def decide(
+        base: Any, aligned: Any, says: Any, from_base: Any, start: Any, *rest: Any, **how: Any
+    ) -> Any:
+        by_rule = start & (first.says == "aligned")
+        made = usual[0](base, aligned, says, from_base, by_rule, *rest, **how)
+        return made._replace(
+            needs_base=made.needs_base | start, needs_aligned=made.needs_aligned | start
+        )
+
+    def fetch(engine: Any, places: Any, *rest: Any) -> tuple[Any, ...]:
+        base, aligned, says, own = usual[1](engine, places, *rest)
+        at = np.flatnonzero((places.t == 0) & places.have_base & places.have_aligned)
+        if not len(at):
+            return base, aligned, says, own
+        where = places.some(at)
+        of_base, of_aligned, context, _ = engine._view(where)
+        offers = torch.from_numpy(base[at]), torch.from_numpy(aligned[at])
+        routed = engine._asked(where, *offers, np.arange(len(at))).numpy() != 0
+        says[at] = routed if first.says == "router" else first.says == "base"
+        if mix is not None:
+            raw = mix(of_base, of_aligned, context, engine.vocabulary)
+            warp = engine._programs[where.program[0]].warps[1]
+            scores = SideScores(raw, Nucleus(*nucleus(raw, warp)), of_aligned.ends)
+            draws = Draws.of(context.keys, context.t)
+            made = offer(scores, context.state, draws, engine.vocabulary).numpy()
+            changed = (base, aligned) if first.says == "aligned" else (base,)
+            for mine in changed:
+                mine[at, :TOP] = made[:, :TOP]
+        return base, aligned, says, own
+
+    for module in modules:
+        module.decide = decide
+    names.Engine._fetch = fetch
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.decide = usual[0]
+        names.Engine._fetch = usual[1]
+
+
 def answer(pair: Pair, asked: Sequence[WorldPrompt], curve: str, control: float) -> list[Group]:
     texts = [prompt.text for prompt in asked]
     settings: dict[str, Any] = {"n": N, "max_new_tokens": LIMIT, "seed": 0}
@@ -254,7 +338,10 @@ def answer(pair: Pair, asked: Sequence[WorldPrompt], curve: str, control: float)
         return groups
     how, _ = METHODS[curve]
     if "router" in how:
-        groups = pair.generate(texts, router=f"{how['router']}@{control:g}", **settings)
+        spec, (_, _, first) = f"{how['router']}@{control:g}", curve.partition(" first ")
+        near = control / 4 if how["router"] == "h-punc" else 1 - control
+        with opened(FIRST[first], min(0.8, max(0.05, near))) if first else nullcontext():
+            groups = pair.generate(texts, router=spec, **settings)
     else:
         groups = pair.generate(texts, **how, control=control, **settings)
     return groups
@@ -321,8 +408,15 @@ def middle(values: Sequence[float]) -> list[float]:
 
 
 def summary(curves: Curves, bootstrap: int) -> list[dict[str, Any]]:
-    """Figures of each curve, with 95 % bootstrap intervals over prompts."""
+    """Figures of each curve, with 95 % bootstrap intervals over prompts.
+
+    "with base@1" is a curve to whose end the base model's own point is added.
+    """
     measured = tuple(resolve(name) for name in (*QUALITY, *DIVERSITY))
+    names = [curve for curve in curves if curve not in ENDS]
+    joined = curves | {
+        f"{curve} with base@1": {**curves[curve], "base": curves["base"]["1"]} for curve in names
+    }
     points = Points(
         tuple(
             Point(
@@ -336,7 +430,7 @@ def summary(curves: Curves, bootstrap: int) -> list[dict[str, Any]]:
                 str(i),
                 N,
             )
-            for curve, settings in curves.items()
+            for curve, settings in joined.items()
             for control, rows in settings.items()
             for i, row in enumerate(rows)
         ),
@@ -349,9 +443,7 @@ def summary(curves: Curves, bootstrap: int) -> list[dict[str, Any]]:
         valid_coverage(curves, dice.choices(range(count), k=count)) for _ in range(bootstrap)
     ]
     table = []
-    for curve, settings in curves.items():
-        if curve in ENDS:
-            continue
+    for curve in names:
         row: dict[str, Any] = {"curve": curve}
         for level, name in (
             *(("average", kind) for kind in ("overall", "lexical", "semantic")),
@@ -359,22 +451,34 @@ def summary(curves: Curves, bootstrap: int) -> list[dict[str, Any]]:
         ):
             figures = found.levels.get((level, name))  # none where no space is valid
             row[name] = figures and round(figures[curve]["coverage"], 3)
-            ends = found.intervals.get((level, name, curve, "coverage"))
-            if name == "overall" and ends:
-                row["interval"] = [round(x, 3) for x in ends]
+            if name == "overall":
+                ends = found.intervals.get((level, name, curve, "coverage"))
+                row |= {"interval": [round(x, 3) for x in ends]} if ends else {}
+                also = figures and figures[f"{curve} with base@1"]["coverage"]
+                row["with_base@1"] = also and round(also, 3)
         row["valid_classes"] = round(right[curve], 3)
-        row["passes"] = round(mean([r for rows in settings.values() for r in rows], "passes"), 2)
+        row["passes"] = round(
+            mean([r for rows in curves[curve].values() for r in rows], "passes"), 2
+        )
+        if bootstrap:
+            overall = [replicate["average", "overall"] for replicate in found.replicates]
+            row["gains"] = {
+                other: {
+                    **{
+                        f"overall{which}": middle(
+                            [
+                                r[curve + which]["coverage"] - r[other + which]["coverage"]
+                                for r in overall
+                            ]
+                        )
+                        for which in ("", " with base@1")
+                    },
+                    "valid_classes": middle([r[curve] - r[other] for r in resampled]),
+                }
+                for other in names
+                if other != curve
+            }
         table.append(row)
-        first = table[0]["curve"]
-        if bootstrap and curve != first:
-            row["gain_on_first"] = middle(
-                [
-                    r["average", "overall"][curve]["coverage"]
-                    - r["average", "overall"][first]["coverage"]
-                    for r in found.replicates
-                ]
-            )
-            row["valid_gain_on_first"] = middle([r[curve] - r[first] for r in resampled])
     return table
 
 

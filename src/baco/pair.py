@@ -397,6 +397,7 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
 
     Raises:
         UnknownNameError: If the name is unknown; close names are suggested.
+        InputError: If base weights are no number, out of range or given twice.
         PairError: If a side cannot be had.
         UnsupportedError: If the engine is vLLM, and it is not installed.
     """
@@ -409,6 +410,8 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
     name, weights = split_weights(name)
     if aligned is None and "adapter" not in options:
         check_pair_name(name)
+    if weights and options.get("base_weights"):
+        raise InputError("base weights are given twice", hint=f"leave out ~{weights:g}, or the other")
     if weights:
         options["base_weights"] = weights
     if options.get("base_weights") and not backend.in_process:

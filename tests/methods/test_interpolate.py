@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -209,7 +210,10 @@ def test_base_weights_play_a_partly_aligned_base(random_folders, pair):
 
 
 def test_base_weights_by_name():
-    assert split_weights("tiny~0.3") == ("tiny", 0.3)
+    for name in ("tiny~0.3", "tiny~.3", "tiny~0.30"):
+        assert split_weights(name) == ("tiny", 0.3)
+    assert [split_weights(f"tiny~{text}")[1] for text in ("0", "1", "1.0")] == [0, 1, 1]
+    assert split_weights("a/b,c/d~0.3") == ("a/b,c/d", 0.3)
     assert split_weights("a,C:/PROGRA~1") == ("a,C:/PROGRA~1", 0.0)
     pair = baco.load("tiny~0.3")
     assert pair.name == "tiny~0.3"
@@ -217,6 +221,21 @@ def test_base_weights_by_name():
     lora = baco.load("tiny-lora", base_weights=0.3)
     assert lora.base.degree == 0.3
     assert lora.generate(ASK, n=1, max_new_tokens=8).texts
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["tiny~1.5"], "base weights 1.5 are out of range"),
+        (["tiny~2"], "base weights 2 are out of range"),
+        (["tiny~30%"], r"base weights '30%' are no number \(use 0 to 1, as in tiny~0.3\)"),
+        (["tiny~"], "base weights '' are no number"),
+        (["tiny~0.3", "--base-weights", ".3"], "base weights are given twice"),
+    ],
+)
+def test_base_weights_that_cannot_be(given, says, capsys):
+    assert run(["generate", ASK, "-n", "1", "--pair", *given]) == 2
+    assert re.search(says, capsys.readouterr().err)
 
 
 def test_diversity_is_its_control_by_a_curve(capsys):

@@ -186,13 +186,16 @@ def _bundled_parameters(source: str) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
-_WEIGHTS = re.compile(r"(.+)~(0\.\d+|1\.0)")
+_WEIGHTS = re.compile(r"(.+)~(\d*\.\d+)|([^/\\]+)~(\d+)")  # PROGRA~1 is a folder's old name
 
 
 def split_weights(name: str) -> tuple[str, float]:
-    """Splits what stands for base weights off a pair's name: ``tiny~0.3`` is ("tiny", 0.3)."""
+    """Splits what stands for base weights off a pair's name: ``tiny~0.3`` is ("tiny", 0.3).
+
+    ``tiny~.3`` and ``tiny~1`` do as well; after a path it needs its point.
+    """
     found = _WEIGHTS.fullmatch(name)
-    return (found[1], float(found[2])) if found else (name, 0.0)
+    return (found[1] or found[3], float(found[2] or found[4])) if found else (name, 0.0)
 
 
 def check_pair_name(name: str) -> None:
@@ -239,5 +242,10 @@ def known_pair(name: str) -> KnownPair:
             hint="name both with a comma between: --pair BASE,ALIGNED",
         )
     if name not in pairs:
+        of, tilde, weights = name.partition("~")
+        if tilde and of in pairs:
+            raise InputError(
+                f"base weights {weights!r} are no number", hint=f"use 0 to 1, as in {of}~0.3"
+            )
         raise UnknownNameError("pair", name, pairs)
     return pairs[name]

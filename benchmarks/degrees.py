@@ -37,7 +37,7 @@ from baco.engine import loop, step
 from baco.engine.blend import Blend
 from baco.engine.noise import Draws
 from baco.engine.scores import LOG_0, Context, Nucleus, SideScores
-from baco.engine.step import TOP, offer
+from baco.engine.step import PLAUSIBLE_OPENING, TOP, offer
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, nucleus
 from baco.group import Group
@@ -208,8 +208,14 @@ METHODS: dict[str, tuple[dict[str, Any], Sequence[float]]] = {
     "aligned": ({"method": "aligned"}, (1.0,)),
     "interpolate": ({"method": "interpolate"}, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9)),
     "logit-ensemble-geometric": ({"method": "logit-ensemble-geometric"}, GRID),
-    "p-punc": ({"router": "p-punc"}, (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 0.9)),
-    "h-punc": ({"router": "h-punc"}, (4.0, 3.5, 3.0, 2.5, 2.0, 1.5, 1.0, 0.4)),
+    **{
+        router: ({"router": router}, (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 0.9))
+        for router in ("p-punc", "p-punc-open")
+    },
+    **{
+        router: ({"router": router}, (4.0, 3.5, 3.0, 2.5, 2.0, 1.5, 1.0, 0.4))
+        for router in ("h-punc", "h-punc-open")
+    },
 }
 
 
@@ -228,20 +234,20 @@ class First(NamedTuple):
 
 FIRST: dict[str, First] = {
     "routed": First(None, "router"),
-    "base": First(None, "base"),
+    "held routed": First(lambda _: vetoed(0, PLAUSIBLE_OPENING), "router"),
+    "held base": First(lambda _: vetoed(0, PLAUSIBLE_OPENING), "base"),
     "product": First(lambda _: constant(0.5), "aligned"),
-    "product 0.25": First(lambda _: constant(0.25), "aligned"),
     "rising product": First(constant, "aligned"),
-    "held base": First(lambda _: vetoed(0, 1e-3), "base"),
-    "held base 0.01": First(lambda _: vetoed(0, 1e-2), "base"),
-    "held routed": First(lambda _: vetoed(0, 1e-3), "router"),
 }
-"""What curves such as "h-punc first routed" do at the first token; the rest is the router's."""
+"""What curves such as "h-punc first routed" do at the first token; the rest is the router's.
 
-ROUTERS = ("p-punc", "h-punc")
-METHODS |= {
-    f"{router} first {how}": METHODS[router] for router in ROUTERS for how in FIRST
+"held routed" is `h-punc-open`, put together here once more.
+"""
+
+OPENED = {
+    f"{router} first {how}": METHODS[router] for router in ("p-punc", "h-punc") for how in FIRST
 }
+"""Their curves, which ``--curves all`` leaves out."""
 
 ENDS = ("base", "aligned")
 """The ends of all axes; every run makes them."""
@@ -336,7 +342,7 @@ def answer(pair: Pair, asked: Sequence[WorldPrompt], curve: str, control: float)
         with mixed(MIXTURES[curve][0](control)):
             groups = pair.generate(texts, method="logit-ensemble-geometric", **settings)
         return groups
-    how, _ = METHODS[curve]
+    how, _ = (METHODS | OPENED)[curve]
     if "router" in how:
         spec, (_, _, first) = f"{how['router']}@{control:g}", curve.partition(" first ")
         near = control / 4 if how["router"] == "h-punc" else 1 - control
@@ -632,11 +638,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pair = baco.load(options.pair)
     aligned = options.pair.partition(",")[2] or options.pair
     asked = chosen_prompts(options.prompts)[:: options.every]
-    grids = {name: grid for name, (_, grid) in {**METHODS, **MIXTURES}.items()}
+    everything = {**METHODS, **MIXTURES}
+    grids = {name: grid for name, (_, grid) in {**everything, **OPENED}.items()}
     if options.controls:
         controls = tuple(map(float, options.controls.split(",")))
         grids |= {name: controls for name in grids if name not in ENDS}
-    names = list(grids) if options.curves == "all" else options.curves.split(",")
+    names = list(everything) if options.curves == "all" else options.curves.split(",")
     kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     curves: Curves = kept.get("curves", {})
     for name in dict.fromkeys([*ENDS, *names]):

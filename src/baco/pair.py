@@ -411,7 +411,9 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
     if aligned is None and "adapter" not in options:
         check_pair_name(name)
     if weights and options.get("base_weights"):
-        raise InputError("base weights are given twice", hint=f"leave out ~{weights:g}, or the other")
+        raise InputError(
+            "base weights are given twice", hint=f"leave out ~{weights:g}, or the other"
+        )
     if weights:
         options["base_weights"] = weights
     if options.get("base_weights") and not backend.in_process:

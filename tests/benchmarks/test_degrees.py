@@ -31,6 +31,16 @@ def test_a_weight_of_one_is_the_aligned_model(curve: str, monkeypatch: pytest.Mo
     assert texts(curve, 0.3) != same
 
 
+def test_a_first_token_put_in_place_is_the_router_that_opens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(degrees, "N", 3)
+    for router, control in (("h-punc", 2.5), ("p-punc", 0.2)):
+        opened = texts(f"{router} first held routed", control)
+        assert opened == texts(f"{router}-open", control) != texts(router, control)
+    assert texts("h-punc first held routed", 9) == texts("h-punc", 9)  # nobody opens
+
+
 def test_the_prompts_are_the_plans() -> None:
     first, second = (degrees.chosen_prompts(which) for which in ("heldout", "second"))
     assert (len(first), len(second)) == (43, 43)

@@ -33,7 +33,7 @@ def completed(words: str) -> list[str]:
     ("words", "offered"),
     [
         ("baco gen", ["generate"]),
-        ("baco generate --router p-pu", ["p-punc-any", "p-punc", "p-punc-ahead"]),
+        ("baco generate --router p-pu", ["p-punc-any", "p-punc", "p-punc-ahead", "p-punc-open"]),
         ("baco generate --pair smol", ["smollm2-135m", "smollm2-360m"]),
         ("baco generate --method alig", ["aligned"]),
         ("baco generate --max-new", ["--max-new-tokens"]),

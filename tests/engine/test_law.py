@@ -50,7 +50,8 @@ def expected_and_drawn(spec, prefix, source, how, **rules):
     return probs, torch.bincount(chosen.token, minlength=len(WORDS))
 
 
-SPECS = ["rand@0.4", "p-punc@0.3", "p@0.5", "punc>rand@0.5", "rand@linear:0.9..0.1/4"]
+SPECS = ["rand@0.4", "p-punc@0.3", "p@0.5", "punc>rand@0.5", "rand@linear:0.9..0.1/4",
+         "open>rand@0.4", "p-punc-open@0.3"]  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -217,6 +217,43 @@ def peaked(**weights: float) -> torch.Tensor:
     return (p / p.sum()).log()
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_router_that_opens_is_asked_of_the_first_token(temperature: float) -> None:
+    """Base opens with what the aligned model finds plausible, in its own proportions."""
+    how = Warp(temperature=temperature, top_p=1)
+    base = one(peaked(the=0.3, cat=0.1, dog=0.6), how)
+    aligned = one(peaked(the=0.5, cat=0.4995, dog=4e-4), how)
+    rows = torch.zeros(N, dtype=torch.int64)
+    for t, tokens in ((0, {1, 2}), (3, {1, 2, 3})):
+        context = Context(KEYS, rows + t, rows + START, rows + ALIGNED)
+        choice = step(many(base), many(aligned), context, parse("open>p@1"), (how, how), VOCABULARY)
+        spoken = choice.source == BASE
+        if t == 0:
+            assert spoken.all()
+            assert choice.begins.all()
+            assert choice.needs_base.all()
+            assert choice.needs_aligned.all()
+        counts = np.bincount(choice.token[spoken].numpy(), minlength=len(WORDS))
+        if temperature == 0:
+            assert set(choice.token.tolist()) == {1 if t == 0 else 3}
+        else:
+            found = dict.fromkeys(np.flatnonzero(counts > N / 1000).tolist())
+            assert set(found) == tokens
+            assert counts[1] / counts[2] == pytest.approx(3, rel=0.1)
+
+
+def test_base_opens_as_it_would_where_nothing_is_plausible() -> None:
+    """Such as where all that the aligned model would write is barred."""
+    how = Warp(top_p=1)
+    words = torch.full((len(WORDS),), -torch.inf, dtype=torch.float64)
+    words[3] = 0
+    base, aligned = one(words, how), one(peaked(the=1), how)
+    context = Context(KEYS[:1], torch.tensor([0]), torch.tensor([START]), torch.tensor([ALIGNED]))
+    for router, token in (("open>p@1", 3), ("p@1", 1)):
+        choice = step(base, aligned, context, parse(router), (how, how), VOCABULARY)
+        assert choice.token.tolist() == [token]
+
+
 @pytest.mark.parametrize("end", ["end", "end2"])
 def test_an_end_needs_the_aligned_models_consent(end: str) -> None:
     base = one(peaked(**{end: 0.8, "cat": 0.2}), Warp(top_p=1))

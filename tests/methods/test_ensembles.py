@@ -62,6 +62,8 @@ def test_mixing_probabilities_needs_one_tokenizer(random_folders, tmp_path):
     for name in ("logit-ensemble", "logit-ensemble-geometric", "contrastive"):
         with pytest.raises(InputError, match=f"'{name}' needs one tokenizer.*response-ensemble"):
             pair.generate(ASK, n=2, method=name)
+    with pytest.raises(InputError, match=r"'h-punc-open' needs one tokenizer.* h-punc,"):
+        pair.generate(ASK, n=2, router="h-punc-open")
     able = [name for name, method in METHODS.items() if method.needs <= abilities(pair)]
     assert {"baco", "base", "aligned", "response-ensemble", "min-p"} <= set(able)
     assert len(pair.generate(ASK, n=2, method="response-ensemble", max_new_tokens=5)) == 2

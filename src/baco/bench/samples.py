@@ -19,8 +19,8 @@ POSITIONS = 200
 """Token positions that are followed; later ones are left out of the curves by position."""
 
 TENTHS = 10
-"""Parts of equal length that a sample is cut into after its first token, which is always the
-aligned model's (Paper: A.1), for curves that do not depend on lengths."""
+"""Parts of equal length that a sample is cut into after its first token, which is the aligned
+model's (Paper: A.1) but for routers that open, for curves that do not depend on lengths."""
 
 EARLY = 0.5
 """A sample stops early if it ends by itself before this share of the median length that the
@@ -210,7 +210,7 @@ def _by_tenth(samples: Sequence[Mapping[str, Any]]) -> Floats:
     found = np.zeros((3, TENTHS))
     for sample in samples:
         base = _is_base(sample)
-        changes, base = base[1:] != base[:-1], base[1:]  # the first token is never a choice
+        changes, base = base[1:] != base[:-1], base[1:]  # by A.1 the first token is no choice
         if base.size:
             part = np.arange(base.size) * TENTHS // base.size
             count = np.bincount(part, minlength=TENTHS)

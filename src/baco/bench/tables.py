@@ -427,8 +427,8 @@ def positions(comparison: Comparison, looks: Mapping[CurveSetting, SampleLook], 
         f"{word} in each tenth of the answers",
         ["Curve", "Control", *(f"{10 * i}-{10 * i + 10}%" for i in range(10))],
         rows,
-        note="Each answer is cut into ten parts after its first token, which is always the aligned "
-        "model's; mean over answers.",
+        note="Each answer is cut into ten parts after its first token, which is the aligned "
+        "model's but for routers that open; mean over answers.",
         texts=2,
         rules=frozenset(rules),
     )

@@ -75,9 +75,9 @@ def _rows() -> list[dict[str, Any]]:
                 "formula": " and ".join(ROUTERS[part].formula for part in parts),
                 "range": control.span,
                 "default": control.default,
-                "reach": "0 to what " + parts[0] + " leaves",
+                "reach": f"0 to what {next(p for p in parts if p != 'open')} leaves",
                 "reads": _reads(router),
-                "source": "§3.1, A.2",
+                "source": ROUTERS["open"].source if router.opens else "§3.1, A.2",
             }
         )
     return rows

@@ -16,6 +16,7 @@ import torch
 from baco.engine.request import BASE
 from baco.engine.router import Router, View
 from baco.engine.scores import LOG_0, Context, SideScores
+from baco.engine.step import held
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, in_order, nucleus
 from baco.errors import UnsupportedError
@@ -50,17 +51,20 @@ def law(
     Returns:
         Float64 [n, v]; rows sum to 1.
     """
-    of_base, of_aligned = (s.warped.exp().double() for s in (base, aligned))
-    from_base = context.source == BASE
+    start, from_base = context.t == 0, context.source == BASE
+    spoken = held(base, aligned, start, how[0]) if router.opens else base
+    of_base, of_aligned = (s.warped.exp().double() for s in (spoken, aligned))
     source = torch.where(from_base[:, None], of_base, of_aligned)
     begins = vocabulary.units.begins(context.state)[:, : source.shape[1]]
     ends = vocabulary.is_end
 
     inside, outside = (source * begins).sum(-1), (source * ~begins).sum(-1)
     over = inside / (inside + outside)
-    over = torch.where(context.t == 0, torch.ones_like(over), over)[:, None]
+    over = torch.where(start, torch.ones_like(over), over)[:, None]
     goes = _to_base(base, aligned, context, router, vocabulary, sentences)
-    goes = torch.where(context.t == 0, torch.zeros_like(goes), goes)[:, None]
+    if not router.opens:
+        goes = torch.where(start, torch.zeros_like(goes), goes)
+    goes = goes[:, None]
 
     bare = _without_ends(base, aligned, from_base, how, vocabulary)
     open_ = begins & ~ends

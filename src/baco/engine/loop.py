@@ -42,6 +42,7 @@ from baco.engine.step import (
     Decision,
     Rules,
     decide,
+    held,
     offer,
     proposals,
     settle,
@@ -536,7 +537,12 @@ class Engine:
                     mixed = self._mixed(places.some(mine))
                     base = base.index_copy(0, some, mixed)
                     aligned = aligned.index_copy(0, some, mixed)
-                mine &= (places.t > 0) & (places.have_base | ("base" not in router.reads))
+                first = mine & (places.t == 0) & places.have_base & places.have_aligned
+                if router.opens and first.any():
+                    some = self._on_device(np.flatnonzero(first))[0]
+                    base = base.index_copy(0, some, self._held(places.some(first)))
+                mine &= (places.t > 0) | router.opens
+                mine &= places.have_base | ("base" not in router.reads)
                 mine &= places.have_aligned | ("aligned" not in router.reads)
                 if mine.any():
                     asked.append(np.flatnonzero(mine))
@@ -563,13 +569,21 @@ class Engine:
         draws = Draws.of(context.keys, context.t)
         return offer(mixture, context.state, draws, self.vocabulary)
 
+    def _held(self, places: Places) -> torch.Tensor:
+        """What base may begin answers with, int64 [n, 5], at places of one program."""
+        base, aligned, context, _ = self._view(places)
+        warp = self._programs[places.program[0]].warps[0]
+        scores = held(base, aligned, context.t == 0, warp)
+        draws = Draws.of(context.keys, context.t)
+        return offer(scores, context.state, draws, self.vocabulary)
+
     def _asked(
         self, places: Places, base: torch.Tensor, aligned: torch.Tensor, at: Integers
     ) -> torch.Tensor:
         """What a router says at places of one program, int64 [n]; their offers are at `at`."""
         router, units = self._programs[places.program[0]].router, self.vocabulary.units
         of_base, of_aligned, context, drawn = self._view(places)
-        asked = context.t > 0
+        asked = torch.ones_like(context.t, dtype=torch.bool)
         if router.in_turn:
             some = self._on_device(at)[0]
             base, aligned = base[some], aligned[some]

@@ -26,6 +26,7 @@ from baco.engine.reference_rules import SlowBan, decide, margin_ahead, margin_of
 from baco.engine.request import ALIGNED, BASE, Finish, Request
 from baco.engine.router import View
 from baco.engine.scores import Context, Nucleus, SideScores, Stretch
+from baco.engine.step import PLAUSIBLE_OPENING
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp
@@ -282,7 +283,16 @@ def decode(base: Partner, aligned: Partner, request: Request, ban: SlowBan | Non
         b = units.begins(q)[0].cpu().numpy()
 
         # 1. Does the unit end?
-        if t == 0:
+        partners = {
+            BASE: (base, request.base_prompt),
+            ALIGNED: (aligned, request.aligned_prompt),
+        }
+        if t == 0 and request.router.opens:
+            p[BASE], margin = _held(shaped[BASE], raw[ALIGNED], request.warps[0])
+            margins.append(Margin(t, "plausible", margin))
+            ends = True
+            r = _route(request, raw, p, vocabulary, t, q, s, tokens, margins, g, b, partners)
+        elif t == 0:
             ends, r = True, ALIGNED
         else:
             inside = p[s][b].sum()
@@ -291,10 +301,6 @@ def decode(base: Partner, aligned: Partner, request: Request, ban: SlowBan | Non
             margins.append(Margin(t, "unit", abs(share - u)))
             ends, r = bool(u < share), s
             if ends:
-                partners = {
-                    BASE: (base, request.base_prompt),
-                    ALIGNED: (aligned, request.aligned_prompt),
-                }
                 r = _route(request, raw, p, vocabulary, t, q, s, tokens, margins, g, b, partners)
 
         # 2. and 3. The token.
@@ -358,6 +364,16 @@ def decode(base: Partner, aligned: Partner, request: Request, ban: SlowBan | Non
         elif stops:
             return Trace(tokens, sources, begins_unit, "stop", margins)
     return Trace(tokens, sources, begins_unit, "length", margins)
+
+
+def _held(base: Floats, aligned: Floats, how: Warp) -> tuple[Floats, float]:
+    """P~ of what base may begin an answer with, and how near a token is to being dropped."""
+    with np.errstate(divide="ignore"):
+        apart = np.log(aligned / aligned.max() / PLAUSIBLE_OPENING)
+    kept = np.where(apart >= 0, base, 0)
+    if not kept.any():
+        kept = base
+    return warp(kept / kept.sum(), how), float(np.abs(apart).min())
 
 
 def _nucleus_margin(probs: Floats, how: Warp) -> float:

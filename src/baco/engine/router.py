@@ -119,6 +119,8 @@ class Rule:
         looks_ahead: Whether it lets a partner write on (`View.stretch`).
         in_turn: Whether it may look at the current source, or at who is asked: then it is asked
             of one place at a time.
+        opens: Whether the router is asked of an answer's first unit too, which is the aligned
+            model's otherwise (A.1); see `baco.engine.step.held`.
     """
 
     name: str
@@ -136,6 +138,7 @@ class Rule:
     needs_text: bool = False
     looks_ahead: bool = False
     in_turn: bool = False
+    opens: bool = False
 
     @property
     def has_threshold(self) -> bool:
@@ -207,6 +210,11 @@ class Router:
     def in_turn(self) -> bool:
         """Whether it must be asked of one place at a time."""
         return self.needs_history or self.looks_ahead or any(r.in_turn for r in self.rules)
+
+    @cached_property
+    def opens(self) -> bool:
+        """Whether it is asked of an answer's first unit too."""
+        return any(rule.opens for rule in self.rules)
 
     @property
     def control(self) -> int | None:

@@ -6,6 +6,8 @@ over rows, keep no state, and draw nothing: noise comes in as keys and counters.
 The step, with current source s and other partner o (Paper: §3, A.1; rules 1-5 of the docs):
 
 1. At t = 0 the unit ends and r = aligned. Otherwise it ends iff U_unit(t) < P~_s(B).
+   A router that `opens` is asked at t = 0 too; P~_base is then made from what the aligned model
+   finds plausible of P_base: tokens at least `PLAUSIBLE_OPENING` times as likely as its likeliest.
 2. If it does not: the source stays s; emit the best continuing token under log P~_s + G.
 3. If it does: the router decides r; emit the best token of B under log P~_r + G.
    If P~_r has no token in B, r = s.
@@ -26,6 +28,8 @@ arrays on the host or by tensors.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -43,6 +47,9 @@ from baco.engine.warp import Warp, nucleus
 ENDS, GOES_ON, BEGINS, STAYS_OPEN, TOP = range(5)
 """Columns of an offer: 1 if the unit ends; the best token that continues it, that begins one, and
 that begins one and is no end, each -1 if P~ holds none; the raw top-1 token."""
+
+PLAUSIBLE_OPENING = 1e-3
+"""Base may begin an answer with tokens that are so many times as likely as the likeliest."""
 
 Array: TypeAlias = Any
 """A tensor, or an array on the host."""
@@ -74,19 +81,22 @@ class Rules(NamedTuple):
     Attributes:
         reads_base: Whether the router looks at the base partner's scores.
         reads_aligned: The same for the aligned partner.
+        opens: Whether the router is asked at t = 0.
         end_rule: Whether rule 4 applies.
         turn_rule: Whether rule 5 applies.
     """
 
     reads_base: Array
     reads_aligned: Array
+    opens: Array
     end_rule: Array
     turn_rule: Array
 
     @classmethod
     def of(cls, router: Router, end_rule: bool, turn_rule: bool) -> Rules:
         """Makes the rules of all rows."""
-        return cls("base" in router.reads, "aligned" in router.reads, end_rule, turn_rule)
+        reads_base, reads_aligned = (side in router.reads for side in ("base", "aligned"))
+        return cls(reads_base, reads_aligned, router.opens, end_rule, turn_rule)
 
 
 class Decision(NamedTuple):
@@ -172,9 +182,10 @@ def decide(
     # 1) Does the unit end? 2) Who speaks?
     source = of(from_base)
     ends = source[:, ENDS] != 0
-    routed = ends & ~start
-    to_base = where(routed, says, from_base & ~start)
-    needs_base = (from_base | (ends & to_base) | (routed & rules.reads_base)) & ~start
+    given = start & (rules.opens ^ True)  # to the aligned model
+    routed = ends & ~given
+    to_base = where(routed, says, from_base & ~given)
+    needs_base = (from_base | (ends & to_base) | (routed & rules.reads_base)) & ~given
     needs_aligned = ~from_base | (ends & ~to_base) | (routed & rules.reads_aligned) | start
 
     # 3) The token. If P~_r has none that begins a unit, the source keeps speaking.
@@ -246,11 +257,14 @@ def step(
     Paper: §3 Eqs. 1-2, App. A, A.1.
     """
     draws = Draws.of(context.keys, context.t)
+    from_base, start = context.source == BASE, context.t == 0
     theirs = mine = offer(aligned, context.state, draws, vocabulary)
     if base is not aligned:
-        mine = offer(base, context.state, draws, vocabulary)
-    from_base, start = context.source == BASE, context.t == 0
-    routed = (torch.where(from_base, mine[:, ENDS], theirs[:, ENDS]) != 0) & ~start
+        spoken = held(base, aligned, start, how[0]) if router.opens else base
+        mine = offer(spoken, context.state, draws, vocabulary)
+    routed = torch.where(from_base, mine[:, ENDS], theirs[:, ENDS]) != 0
+    if not router.opens:
+        routed = routed & ~start
     told = proposals(mine, theirs)
     view = View(base, aligned, vocabulary, context, routed, history, told, sentences, ahead)
     says = router.decide(view)
@@ -269,6 +283,22 @@ def step(
         made.needs_base,
         made.needs_aligned,
     )
+
+
+def held(base: SideScores, aligned: SideScores, start: torch.Tensor, how: Warp) -> SideScores:
+    """Holds what the base partner may begin an answer with to what the aligned one finds plausible.
+
+    Args:
+        base: The base partner's scores; their statistics stay.
+        aligned: The aligned partner's.
+        start: Whether t = 0, bool [n]; other rows stay. So do rows that would be left with nothing.
+        how: The base side's warps.
+    """
+    least = aligned.raw.amax(-1, keepdim=True) + math.log(PLAUSIBLE_OPENING)
+    left = base.penalised.masked_fill(aligned.raw < least, LOG_0)
+    changed = start & (left.amax(-1) > LOG_0)
+    raw = torch.where(changed[:, None], torch.log_softmax(left, -1), base.penalised)
+    return replace(base, kept=Nucleus(*nucleus(raw, how)))
 
 
 def proposals(base: torch.Tensor, aligned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -54,6 +54,8 @@ def lacking(pair: Models, router: Router) -> list[str]:
                 missing.add(f"{side} {rule.level}")
             elif known is not None and known < rule.likeliest:
                 missing.add(f"{side} top-{rule.likeliest} (it has top-{known})")
+    if router.opens:
+        missing |= {ONE_TOKENIZER} - able
     return sorted(missing)
 
 

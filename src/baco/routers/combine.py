@@ -15,6 +15,8 @@ CASCADES = {
     "h-punc": ("punc", "h"),
     "p-fc": ("fc", "p"),
     "h-fc": ("fc", "h"),
+    "p-punc-open": ("open", "punc", "p"),
+    "h-punc-open": ("open", "punc", "h"),
 }
 """Names that stand for a cascade: the content rule vetoes first, then the logit rule decides."""
 

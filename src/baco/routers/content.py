@@ -39,9 +39,23 @@ def fc_both(view: View, gamma: torch.Tensor) -> torch.Tensor:
     return fc(view, gamma) & ~base_is_function_word(view)
 
 
+def open_(view: View, gamma: torch.Tensor) -> torch.Tensor:
+    """`open`: no veto; the rules after it are asked of an answer's first unit too."""
+    return torch.ones_like(view.asked)
+
+
 ALIGNED_ONLY = frozenset({"aligned"})
 
 RULES = (
+    Rule(
+        "open",
+        "always, at the first word too",
+        open_,
+        BOTH,
+        reach="fixed: all",
+        source="BaCo's own, without A.1's first token",
+        opens=True,
+    ),
     Rule(
         "punc",
         "the aligned top-1 token is not punctuation or formatting",

@@ -35,7 +35,7 @@ def test_a_first_token_put_in_place_is_the_router_that_opens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(degrees, "N", 3)
-    for router, control in (("h-punc", 2.5), ("p-punc", 0.2)):
+    for router, control in (("h-punc", 2.5), ("p-punc", 0.4)):
         opened = texts(f"{router} first held routed", control)
         assert opened == texts(f"{router}-open", control) != texts(router, control)
     assert texts("h-punc first held routed", 9) == texts("h-punc", 9)  # nobody opens

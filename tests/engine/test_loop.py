@@ -10,14 +10,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baco.engine import Cost, Engine, Request, Warp, reference
+from baco.engine import ALIGNED, BASE, Cost, Engine, Request, Warp, reference
 from baco.engine.blend import Blend
 from baco.engine.noise import row_key
+from baco.engine.penalties import Penalties
 from baco.engine.router import View
+from baco.engine.step import PLAUSIBLE_OPENING
 from baco.errors import BacoError, InputError
 from baco.partners.fake import FakeCache, FakePartner
 from baco.routers import CASCADES, ROUTERS, custom, parse
-from support.engines import ARCHITECTURES, Decoded, drain, fake_pair, random_pair, run
+from support.engines import (
+    ARCHITECTURES,
+    Decoded,
+    drain,
+    fake_pair,
+    random_pair,
+    random_script,
+    run,
+    words_vocabulary,
+)
 
 pytestmark = pytest.mark.costs
 
@@ -57,6 +68,34 @@ def test_every_router_equals_the_oracle(spec: str, how: Warp) -> None:
     for lookahead, rows in (("off", 16), ("auto", 3), (1, 1), (3, 16)):
         engine = Engine(*pair, lookahead=lookahead, max_rows=rows)  # type: ignore[arg-type]
         assert run(engine, requests) == wanted, (lookahead, rows)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [Warp(), Warp(temperature=0), Warp(temperature=1.3, top_p=1),
+     Warp(penalties=Penalties(logit_bias=((3, 4.0), (12, -2.0))))],
+    ids=["default", "greedy", "hot", "penalties"],
+)  # fmt: skip
+@pytest.mark.parametrize("barred", [(), ((0, 3), (0, 7), (1, 2))], ids=["free", "barred"])
+def test_openings_equal_the_oracle(how: Warp, barred: tuple[tuple[int, int], ...]) -> None:
+    """Of an aligned model so sure that little else is plausible."""
+    vocabulary = words_vocabulary()
+    scripts = random_script("base", 2.0, 1.5, -1.0), random_script("aligned", 5.0, 1.5, -1.0)
+    pair = FakePartner(vocabulary, scripts[0]), FakePartner(vocabulary, scripts[1])
+    requests = [
+        replace(request, barred=barred)
+        for spec in ("open>rand@0.6", "open>p@0.9", "open>p-a@0.9", "open>p-ahead2@0.9")
+        for request in some_requests(spec, how, count=5, limit=5)
+    ]
+    wanted = expected(pair, requests)
+    for lookahead, rows in (("off", 16), ("auto", 3), (1, 1), (3, 16)):
+        engine = Engine(*pair, lookahead=lookahead, max_rows=rows)  # type: ignore[arg-type]
+        assert run(engine, requests) == wanted, (lookahead, rows)
+    assert {sources[0] for _, sources, *_ in wanted if sources} == {ALIGNED, BASE}
+    for request, (tokens, sources, *_) in zip(requests, wanted, strict=True):
+        if tokens and sources[0] == BASE:
+            p = pair[1].logits(request.aligned_prompt).softmax(-1)
+            assert p[tokens[0]] >= PLAUSIBLE_OPENING * p.max()
 
 
 BLENDS = [

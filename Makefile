@@ -154,7 +154,7 @@ dist:
 
 # The documentation site, built strictly into build/site, and then every block of code of its pages.
 # Pages made from the code are written with what tests need, so that every plug-in and option is there;
-# mkdocs has an environment of its own.
+# mkdocs has an environment of its own. With --quiet it would count no warnings, and --strict mean nothing.
 DOCS := .venv-docs
 DOCS_PIP := $(DOCS)/bin/python -m pip --disable-pip-version-check --quiet
 
@@ -168,7 +168,7 @@ $(DOCS)/.done: constraints-docs.txt
 docs: $(DOCS)/.done $(VENV)/.dev
 	rm -rf build/pages
 	$(BIN)/python -m docs._site.pages build/pages
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/test_docs.py -k blocks_of_a_page
 
 # Clients pin each other's packages, so they have an environment of their own.

@@ -48,6 +48,13 @@ def test_workflows_run_targets_that_exist():
         assert wanted <= targets, workflow.name
 
 
+def test_the_site_is_built_strictly():
+    """With ``--quiet`` mkdocs counts no warnings, and ``--strict`` refuses nothing."""
+    (build,) = re.findall(r"mkdocs build.*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert "--strict" in build
+    assert "quiet" not in build
+
+
 def test_publishing_stores_no_secret():
     text = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
     publish = read(".github/workflows/release.yml")["jobs"]["publish"]

@@ -36,6 +36,7 @@ def on_files(files: Any, config: Any) -> Any:
     for source, uri in PROJECT.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, uri, content=text))
+    files.append(File.generated(config, "llms.txt", content=""))  # so that pages may link to it
     return files
 
 

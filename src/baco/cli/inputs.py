@@ -89,13 +89,15 @@ def read_phrases(file: str | Path) -> list[str]:
     """Reads a file of phrases: one per line, or JSON texts.
 
     Raises:
-        InputError: If it cannot be read, or a row is no text.
+        InputError: If it cannot be read, holds no phrase, or a row is no text.
     """
     found = []
     for row in read_rows(file, plain=True):
         if not isinstance(row.value, str):
             raise InputError(f"{row.where} is not a phrase", hint="give texts, one per line")
         found.append(row.value)
+    if not found:
+        raise InputError(f"{_name(str(file))} has no phrases", hint="write one on each line")
     return found
 
 

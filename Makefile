@@ -135,8 +135,10 @@ test-llamacpp: $(LLAMACPP)/.done
 	OMP_NUM_THREADS=1 $(LLAMACPP)/bin/python -m pytest -q -m "not slow" tests/llamacpp
 
 # Wheel and source archive, checked as a user meets them: a fresh environment with the wheel alone (and
-# pytest) runs README. `make dist PYTHON=python3.13` checks them with another Python.
+# pytest) runs README. `make dist PYTHON=python3.13` checks them with another Python, and
+# `make dist DIST_CONSTRAINTS=` with the newest of everything, which is what pip gives a stranger.
 DIST := .venv-dist
+DIST_CONSTRAINTS := -c constraints.txt
 DIST_PIP := $(DIST)/bin/python -m pip --disable-pip-version-check --quiet
 .PHONY: dist
 dist:
@@ -148,8 +150,8 @@ dist:
 	$(DIST)/bin/python -m twine check --strict dist/*
 	$(PYTHON) -m venv --clear $(DIST)
 	$(DIST_PIP) install "pip>=25.1"
-	$(DIST_PIP) install -c constraints.txt torch==2.13.0
-	$(DIST_PIP) install -c constraints.txt dist/*.whl pytest
+	$(DIST_PIP) install $(DIST_CONSTRAINTS) torch
+	$(DIST_PIP) install $(DIST_CONSTRAINTS) dist/*.whl pytest
 	OMP_NUM_THREADS=1 $(DIST)/bin/python -m pytest -q --noconftest tests/test_readme.py
 
 # The documentation site, built strictly into build/site, and then every block of code of its pages.

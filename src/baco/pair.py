@@ -408,8 +408,8 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
         return models if isinstance(models, Pair) else Pair.of(models)
 
     name, weights = split_weights(name)
-    if aligned is None and "adapter" not in options:
-        check_pair_name(name)
+    if aligned is None:
+        check_pair_name(name, adapter=options.get("adapter") is not None)
     if weights and options.get("base_weights"):
         raise InputError(
             "base weights are given twice", hint=f"leave out ~{weights:g}, or the other"

@@ -312,6 +312,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, capsys):
         (["Hi", "--max-rows", "0"], "max_rows 0 is out of range"),
         (["Hi", "--stop", ""], "a stop string is empty"),
         (["Hi", "--filter", "nope"], "filter 'nope' is not module:function"),
+        (["Hi", "--ban", "/dev/null"], "/dev/null has no phrases (write one on each line)"),
         (["Hi", "--input", "/no/such"], "cannot read /no/such: No such file or directory"),
         (["Hi", "--output", "/no/such/folder/x"], "cannot write /no/such/folder/x"),
         (["Hi", "--output", "/dev/null"], "/dev/null is not a file"),

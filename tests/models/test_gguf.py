@@ -50,10 +50,13 @@ def test_a_file_is_the_model_it_was_made_of(tiny_gguf: Pair) -> None:
     assert "unknown" not in tiny_gguf.revision
 
 
-def test_a_file_beside_a_folder(tiny_files: tuple[Path, Path]) -> None:
+def test_a_file_beside_a_folder(
+    tiny_files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     pair = Pair(base=str(tiny_files[0]), aligned=bundled_folder("aligned"), device="cpu")
     assert pair.one_tokenizer
     assert pair.generate(ASK, n=1, max_new_tokens=4).samples[0].text
+    assert "tensors" not in capsys.readouterr().err, "the reader draws a bar"
 
 
 def test_dry_run_tells_the_memory_from_the_header(
@@ -119,6 +122,18 @@ def test_a_file_cut_short(share: float, tiny_files: tuple[Path, Path], tmp_path:
     path = tmp_path / "cut.gguf"
     path.write_bytes(data[: max(8, int(len(data) * share))])
     assert "is damaged or cut off (download it again)" in refused(path)
+
+
+def test_the_second_file_is_looked_at_before_the_first_is_read(
+    tiny_files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables of 262,144 ids take long; a file that is none is seen at once."""
+    import baco.models.load
+
+    monkeypatch.delattr(baco.models.load, "load_tokenizer")
+    path = tmp_path / "m.gguf"
+    path.write_text("x")
+    assert "is not a GGUF file" in refused(tiny_files[0], path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import transformers
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
 from baco.errors import PairError, UnsupportedError
-from baco.models.hf import HFCache, HFPartner
+from baco.models.hf import HFCache, HFPartner, _cache_argument, _Slots
 from baco.models.recompute import RecomputeCache
 from baco.routers import parse
 from support.engines import ARCHITECTURES, random_pair, run, small_vocabulary
@@ -252,3 +252,27 @@ def test_what_does_not_count_has_no_position_beyond_the_last(kind: str) -> None:
     logits = cache.feed(fed, torch.tensor([1, 8]))
     torch.testing.assert_close(logits[0, 0], partner.logits(texts[0]), rtol=0, atol=1e-9)
     torch.testing.assert_close(logits[1, 7], partner.logits(texts[1]), rtol=0, atol=1e-9)
+
+
+def test_a_cache_goes_by_the_name_that_a_model_has_for_it() -> None:
+    """transformers 5.24 calls it `cache`, and passes on the model's own arguments."""
+
+    class Older:
+        def forward(self, input_ids: Any, past_key_values: Any = None) -> None: ...
+
+    class Newer:
+        def forward(self, input_ids: Any, cache: Any = None, **kwargs: Any) -> None: ...
+
+    class Adapted:
+        def forward(self, *args: Any, **kwargs: Any) -> None: ...
+
+        def get_base_model(self) -> Newer:
+            return Newer()
+
+    names = [_cache_argument(model()) for model in (Older, Newer, Adapted)]
+    assert names == ["past_key_values", "cache", "cache"]
+    slots = _Slots(1)
+    slots.aim(torch.tensor([[0]]), 1, 1)
+    new = torch.ones(1, 1, 1, 2)
+    keys, _ = slots.update(new, new, 0, kwargs={})
+    assert torch.equal(keys, new)

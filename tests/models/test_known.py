@@ -36,9 +36,27 @@ def test_one_model_where_a_pair_is_needed(
     assert says.format(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["remote:http://localhost:8000/v1#model", "my/base", "./nowhere", "a/b/c.gguf"]
+)
+def test_one_model_elsewhere_where_a_pair_is_needed(name: str) -> None:
+    with pytest.raises(PairError, match="is one model, or not here, and a pair is two"):
+        check_pair_name(name)
+
+
+@pytest.mark.parametrize("name", ["tiny", "my/base,my/aligned"])
+def test_an_adapter_wants_one_model(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command's own pair among them: ``--adapter`` without ``--pair``."""
+    with pytest.raises(PairError, match="makes the aligned side of one base model"):
+        check_pair_name(name, adapter=True)
+    assert run(["generate", "hi", "--pair", name, "--adapter", "x"]) == 2
+    assert "name that model: --pair BASE --adapter ADAPTER" in capsys.readouterr().err
+
+
 def test_names_and_couples_pass() -> None:
     check_pair_name("tiny")
     check_pair_name("my/base,my/aligned")
+    check_pair_name("my/base", adapter=True)
 
 
 # --- pairs of the user's own ---------------------------------------------------------------------
@@ -77,6 +95,14 @@ def test_paths_are_kept_whole_and_names_of_the_hub_as_they_are(
     assert known_pair("mine").base == str(odd.resolve())
     assert known_pair("mine").aligned == "my/aligned"
     assert known_pair("mine").parameters == 0
+
+
+@pytest.mark.parametrize("source", ["nowhere", "./nowhere/at-all", "/nowhere/base.gguf", ""])
+def test_models_that_are_not_there_are_not_kept(home: Path, source: str) -> None:
+    for sides in ((source, "my/aligned"), ("my/base", source)):
+        with pytest.raises(PairError, match="there is no model"):
+            add_pair("mine", *sides)
+    assert not home.exists()
 
 
 def test_names_that_cannot_be(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

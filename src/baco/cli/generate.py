@@ -188,8 +188,7 @@ def generate(prompts: list[str] | None, **given: Any) -> None:
     check_size(n)
     if given["judge_model"] and not given["judge_url"]:
         raise InputError("the judge has a model but no address", hint="give --judge-url too")
-    if not given["adapter"]:
-        check_pair_name(given["pair"])
+    check_pair_name(given["pair"], adapter=bool(given["adapter"]))
     engine = engine_options(given["engine"], given["engine_option"])
     hint_at_quotes(prompts or [])
     conversations = read_prompts(prompts or [], given["input_file"], given["system"])

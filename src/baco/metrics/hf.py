@@ -19,7 +19,7 @@ from baco.errors import InputError, PairError, missing_extra
 from baco.metrics.models import TOKENIZERS, FoundModel, find_model
 from baco.metrics.passes import ScoringOptions
 from baco.metrics.spec import Item
-from baco.models.gguf import only_own, read_header
+from baco.models.gguf import no_bar, only_own, read_header
 from baco.models.load_lock import LOADING
 from baco.models.sides import ChatTemplate
 from baco.prompts import Conversation, Message
@@ -82,7 +82,8 @@ def _quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        yield
+        with no_bar():
+            yield
     finally:
         logging.set_verbosity(level)
         if shown:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from baco.engine.lazy import torch
 from baco.errors import BacoError, InputError, PairError, first_line
-from baco.models.gguf import SUFFIX, gguf_path, hub_file, is_gguf, only_own, read_header
+from baco.models.gguf import SUFFIX, gguf_path, hub_file, is_gguf, no_bar, only_own, read_header
 from baco.models.linear import use_onednn
 from baco.models.load_lock import LOADING
 from baco.models.tokens import vocabulary_size
@@ -273,6 +273,17 @@ def check_source(source: str) -> None:
         )
 
 
+def check_head(source: str, revision: str) -> None:
+    """Looks at a source, and at a GGUF file's header, before anything else is read.
+
+    Raises:
+        PairError: If no model is there, or the file cannot be used.
+    """
+    check_source(source)
+    if is_gguf(source):
+        _ = read_header(local_file(source, revision))
+
+
 def load_config(source: str, revision: str, loading: Loading) -> Any:
     """Loads a model's configuration.
 
@@ -524,7 +535,8 @@ def _quiet(*, local: bool) -> Iterator[None]:
     if local:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with no_bar():
+            yield
     finally:
         for talker in talkers:
             talker.removeFilter(no_report)

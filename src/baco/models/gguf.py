@@ -6,11 +6,12 @@ model of its size. Its header alone decides whether it can be had, so refusals c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,6 +143,20 @@ def _read_header(path: Path, size: int, modified: int) -> Header:
     _check_kind(path, architecture, metadata, names)
     _check_tensors(path, size)
     return Header(architecture, metadata)
+
+
+@contextlib.contextmanager
+def no_bar() -> Iterator[None]:
+    """Leaves out the bar that transformers' reader draws on stderr, whatever it is asked."""
+    from transformers import modeling_gguf_pytorch_utils
+
+    reader: Any = modeling_gguf_pytorch_utils
+    bar = reader.tqdm
+    reader.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        reader.tqdm = bar
 
 
 def only_own(tokenizer: Any, size: int) -> Any:

@@ -7,6 +7,7 @@ their prompt's prefill; positions and attention masks follow from the lengths.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -102,7 +103,12 @@ class _Slots(Cache):
         return new
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *_: Any,
+        **__: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes [row, head, q, channel] where `aim` said; returns all that may be attended to."""
         rows, length = self._span
@@ -158,6 +164,13 @@ class _Slots(Cache):
 
 def _name(model: Any) -> str:
     return str(getattr(model.config, "name_or_path", "")) or type(model).__name__
+
+
+def _cache_argument(model: Any) -> str:
+    """What a model calls the cache that it is given: transformers 5.24 renamed it."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT's
+    named = inspect.signature(inner.forward).parameters
+    return "cache" if "cache" in named else "past_key_values"
 
 
 def _context_window(config: Any) -> int:
@@ -225,6 +238,7 @@ class HFPartner(Partner):
                 hint="load the model with attn_implementation='sdpa' or 'eager'",
             )
         self.model = model
+        self._cache_argument = _cache_argument(model)
         self.vocabulary = vocabulary
         self.narrow = config.vocab_size < vocabulary.size
         self.label = f"{_name(model)} ({str(model.dtype).removeprefix('torch.')})"
@@ -344,8 +358,8 @@ class HFPartner(Partner):
             input_ids=tokens,
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=slots,
             use_cache=True,
+            **{self._cache_argument: slots},
             **kwargs,
         )
         return self._over_all_ids(out)

@@ -148,12 +148,20 @@ def add_pair(name: str, base: str, aligned: str, *, adapter: bool = False) -> Pa
 
     Raises:
         InputError: If the name is taken or is none.
+        PairError: If a side is plainly not there.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"{name!r} is no name for a pair", hint="use letters, digits, . and -")
     if name in known_pairs():
         raise InputError(f"there is a pair {name!r} already", hint="choose another name")
     places = [Path(source).expanduser() for source in (base, aligned)]
+    for source, place in zip((base, aligned), places, strict=True):
+        somewhere = "/" in source and not source.startswith(("/", ".", "~"))
+        if not source or not (place.exists() or somewhere):
+            raise PairError(
+                f"there is no model {source!r}",
+                hint="give an existing folder or file, or a Hub id such as Qwen/Qwen2.5-0.5B",
+            )
     base, aligned = (
         str(place.resolve()) if place.exists() else source
         for place, source in zip(places, (base, aligned), strict=True)
@@ -198,15 +206,26 @@ def split_weights(name: str) -> tuple[str, float]:
     return (found[1] or found[3], float(found[2] or found[4])) if found else (name, 0.0)
 
 
-def check_pair_name(name: str) -> None:
+def check_pair_name(name: str, *, adapter: bool = False) -> None:
     """Checks what can be seen of ``PAIR`` or ``BASE,ALIGNED`` without loading anything.
 
+    Args:
+        name: The name.
+        adapter: Whether an adapter makes the aligned side, so that the name is the base model's.
+
     Raises:
-        PairError: If it names one model, or an adapter, where a pair is needed.
+        PairError: If it names one model, or an adapter, where a pair is needed; or with an
+            adapter a pair.
         UnknownNameError: If the name is unknown; close names are suggested.
     """
     base, comma, aligned = (part.strip() for part in name.partition(","))
-    if not comma:
+    if adapter:
+        if comma or (name in known_pairs() and not Path(name).expanduser().exists()):
+            raise PairError(
+                f"{name!r} is a pair, and an adapter makes the aligned side of one base model",
+                hint="name that model: --pair BASE --adapter ADAPTER",
+            )
+    elif not comma:
         known_pair(name)
     elif _is_adapter(aligned):
         raise PairError(
@@ -227,7 +246,7 @@ def known_pair(name: str) -> KnownPair:
     """Looks a pair up, whatever the weights of its base side.
 
     Raises:
-        PairError: If it is one model, or an adapter.
+        PairError: If it is one model, or an adapter, or a path where nothing is.
         UnknownNameError: If the name is unknown; close names are suggested.
     """
     pairs, (name, _) = known_pairs(), split_weights(name)
@@ -239,6 +258,11 @@ def known_pair(name: str) -> KnownPair:
         one = path.suffix == ".gguf" or (path / "config.json").is_file()
         raise PairError(
             f"{name!r} is {'one model' if one else 'no model'}, and a pair is two",
+            hint="name both with a comma between: --pair BASE,ALIGNED",
+        )
+    if name not in pairs and "/" in name:  # no name of a pair, so a model that is elsewhere
+        raise PairError(
+            f"{name!r} is one model, or not here, and a pair is two",
             hint="name both with a comma between: --pair BASE,ALIGNED",
         )
     if name not in pairs:

@@ -23,6 +23,7 @@ from baco.models.checkpoints import (
     DTYPES,
     MAIN,
     Loading,
+    check_head,
     check_source,
     end_ids,
     load_config,
@@ -263,6 +264,11 @@ def load_sides(
             "an adapter needs its base model's weights, and the base model is remote",
             hint="give the server's name of the adapted model as the aligned side",
         )
+    for side, revision in zip((base, aligned), revisions, strict=True):
+        if isinstance(
+            side, str | Path
+        ):  # both before either tokenizer is read
+            check_head(str(side), revision)
     first = Checkpoint.find(base, tokenizers[0], revisions[0], loading.of_side(0))
     if adapter:
         return _adapter_sides(

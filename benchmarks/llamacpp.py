@@ -48,15 +48,23 @@ def alone(pair: Pair, file: Path, n: int) -> Contestant:
             start = time.perf_counter()
             llama.reset()  # or the prompt of an earlier turn is found read
             for seed in range(n):
-                made = llama.create_completion(
+                made: Any = llama.create_completion(
                     ids, max_tokens=decoding.LIMIT, temperature=1.0, top_p=0.9, top_k=0, min_p=0.0,
                     repeat_penalty=1.0, seed=seed,
                 )  # fmt: skip
-                tokens += made["usage"]["completion_tokens"]  # type: ignore[index]
+                tokens += made["usage"]["completion_tokens"]
             seconds += time.perf_counter() - start
         return Run(seconds, tokens)
 
     return run
+
+
+def ours(pair: Pair, spec: str, n: int) -> Contestant:
+    return lambda prompts: engine_run(pair, prompts, spec, n)
+
+
+def generated(pair: Pair, n: int) -> Contestant:
+    return lambda prompts: generate_run(pair, prompts, n)
 
 
 def races(folder: Path, names: Sequence[str], times: int) -> list[dict[str, Any]]:
@@ -67,16 +75,14 @@ def races(folder: Path, names: Sequence[str], times: int) -> list[dict[str, Any]
         pair = baco.load(str(folder / base), str(folder / SMOL), engine="llamacpp")
         same = baco.load(str(folder / base), str(folder / SMOL), dtype="float32")
         for n in (1, 10):
-            contestants: dict[str, Contestant] = {
+            contestants = {
                 "aligned alone, create_completion": alone(pair, folder / SMOL, n),
-                "aligned alone, llamacpp": lambda p, n=n, q=pair: engine_run(q, p, "alone", n),
-                f"{MAIN}, llamacpp": lambda p, n=n, q=pair: engine_run(q, p, MAIN, n),
-                f"{MAIN}, transformers": lambda p, n=n, q=same: engine_run(q, p, MAIN, n),
+                "aligned alone, llamacpp": ours(pair, "alone", n),
+                f"{MAIN}, llamacpp": ours(pair, MAIN, n),
+                f"{MAIN}, transformers": ours(same, MAIN, n),
             }
             if same.one_tokenizer:  # the aligned model is the same in all pairs
-                contestants["aligned alone, generate"] = lambda p, n=n, q=same: generate_run(
-                    q, p, n
-                )
+                contestants["aligned alone, generate"] = generated(same, n)
             rows = race(contestants, asked, times)
             found.append({"pair": name, "n": n, "rows": rows})
             first = rows["aligned alone, create_completion"]["seconds_per_token"]

@@ -220,7 +220,9 @@ def check_pair_name(name: str, *, adapter: bool = False) -> None:
     """
     base, comma, aligned = (part.strip() for part in name.partition(","))
     if adapter:
-        if comma or (name in known_pairs() and not Path(name).expanduser().exists()):
+        if comma or (
+            split_weights(name)[0] in known_pairs() and not Path(name).expanduser().exists()
+        ):
             raise PairError(
                 f"{name!r} is a pair, and an adapter makes the aligned side of one base model",
                 hint="name that model: --pair BASE --adapter ADAPTER",

@@ -265,9 +265,7 @@ def load_sides(
             hint="give the server's name of the adapted model as the aligned side",
         )
     for side, revision in zip((base, aligned), revisions, strict=True):
-        if isinstance(
-            side, str | Path
-        ):  # both before either tokenizer is read
+        if isinstance(side, str | Path):  # both before either tokenizer is read
             check_head(str(side), revision)
     first = Checkpoint.find(base, tokenizers[0], revisions[0], loading.of_side(0))
     if adapter:

@@ -69,13 +69,15 @@ def _rows() -> list[dict[str, Any]]:
     for name, parts in CASCADES.items():
         router = parse(name)
         control = router.rules[router.control if router.control is not None else -1]
+        rules = [part for part in parts if part != "open"]
         rows.append(
             {
                 "name": name,
-                "formula": " and ".join(ROUTERS[part].formula for part in parts),
+                "formula": " and ".join(ROUTERS[part].formula for part in rules)
+                + (", at the first word too" if router.opens else ""),
                 "range": control.span,
                 "default": control.default,
-                "reach": f"0 to what {next(p for p in parts if p != 'open')} leaves",
+                "reach": f"0 to what {rules[0]} leaves",
                 "reads": _reads(router),
                 "source": ROUTERS["open"].source if router.opens else "§3.1, A.2",
             }

@@ -57,7 +57,7 @@ def test_plans_of_fetched_pairs(name: str) -> None:
     ensembles = {"response-ensemble"}  # that of logits needs one tokenizer
     if plan.pairs == ["real-plain"]:
         ensembles.add("logit-ensemble")
-    routers = {f"baco {router}" for router in ("p-punc", "p", "h-punc", "rand")}
+    routers = {f"baco {router}" for router in ("p-punc", "p-punc-open", "p", "h-punc", "rand")}
     assert curves == {"base", "aligned", "nudging", "min-p"} | ensembles | routers
     for reference in (plan.report.base, plan.report.aligned):
         curve, _, control = reference.partition("@")
@@ -79,7 +79,10 @@ def test_tiny_has_every_method_and_router() -> None:
 
     plan = read_plan("tiny")
     assert {entry.method for entry in plan.methods} == set(METHODS)
-    assert {entry.router for entry in plan.methods} >= set(names()) - {"judge"}
+    assert {entry.router for entry in plan.methods} >= set(names()) - {
+        "judge",
+        "open",
+    }  # open alone: all by the base
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,36 @@ def test_variants_of_one_metric_count_once(tmp_path: Path) -> None:
     assert analysis.levels["average", "overall"]["baco"] == only["baco"]
 
 
+def test_without_the_papers_quality_metrics_all_that_are_there_count(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    rows = ["base,1,2,0.3,0.9", "aligned,1,1,0.6,0.3", "baco,1,1.5,0.5,0.6", "baco,2,1.2,0.5,0.5"]
+    path.write_text("\n".join(["method,control,nll,relevance,emb_cos", *rows]))
+    (analysis,) = analyse(read_points(path))
+    spaces = [analysis.levels["space", f"emb_cos | {q}"]["baco"] for q in ("nll", "relevance")]
+    both = sum(space["coverage"] for space in spaces) / 2
+    assert both > 0
+    assert analysis.levels["average", "overall"]["baco"]["coverage"] == pytest.approx(both)
+    assert not any("not in the averages" in w for w in analysis.warnings)
+
+
+@pytest.mark.parametrize("empty", [0, 2])
+def test_an_axis_that_outliers_made_is_named(tmp_path: Path, empty: int) -> None:
+    path = tmp_path / "p.csv"
+    rows = ["prompt,method,control,ppl,nll,emb_cos"]
+    for prompt in range(8):
+        ppl = 1e8 if prompt < empty else 50 + prompt  # an empty answer is all but impossible
+        rows.append(f"q{prompt},base,1,{ppl},{math.log(ppl)},0.9")
+        rows.append(f"q{prompt},aligned,1,{5 + prompt},{math.log(5 + prompt)},0.3")
+        rows.append(f"q{prompt},baco,1,{20 + prompt},{math.log(20 + prompt)},0.6")
+    path.write_text("\n".join(rows))
+    (analysis,) = analyse(read_points(path))
+    assert [o.partition(", so ")[0] for o in analysis.outliers] == [
+        "outliers make an end of the axis of ppl: base@1 has mean 2.5e+07 and median 55.5 "
+        "over prompts"
+    ][: bool(empty)]
+    assert set(analysis.outliers) <= set(analysis.warnings)
+
+
 def test_grid_warning(points_file: Path) -> None:
     (analysis,) = analyse(read_points(points_file))
     assert not any("very different sizes" in w for w in analysis.warnings)

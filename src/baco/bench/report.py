@@ -432,7 +432,7 @@ def headline(section: Section) -> list[str]:
         sure = "The interval of the lead reaches below 0: these two may as well be level."
     lead = number(known[first] - known[second], 3, *gap[1:], sign="+")
     next_to_it = f"before {said[second]} with {number(known[second])} (lead {lead})"
-    return [compared, f"{won}, {next_to_it}. {sure}"]
+    return [compared, f"{won}, {next_to_it}. {sure}", *(f"But {o}." for o in analysis.outliers)]
 
 
 CHAPTERS: Sequence[tuple[str, Sequence[str], Sequence[str]]] = (
@@ -491,6 +491,9 @@ def _html(section: Section) -> list[str]:
             table = section.tables[name]
             folded = f"<details><summary>{escape(table.title)}</summary>{to_html(table)}</details>"
             body.append(folded)
+    if analysis := section.figures.headline or section.figures.drawn:
+        body.append(head("Read with care"))
+        body += [f"<p>{escape(words)}.</p>" for words in analysis.warnings] or ["<p>Nothing.</p>"]
     body.append(head("What was left out, and why"))
     lost = section.tables["discarded"]
     body.append(to_html(lost) if lost.rows else "<p>Nothing.</p>")

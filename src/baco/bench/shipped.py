@@ -123,7 +123,7 @@ FETCHED_PAIRS = {
     "real": RealValues(
         "a true base and a true aligned model, of two families",
         "the two models have different shapes",
-        "about 9 hours of one core at the speed below, the first look 70 minutes",
+        "about 11 hours of one core at the speed below, the first look 80 minutes",
         "",
         40,
         60,
@@ -132,7 +132,7 @@ FETCHED_PAIRS = {
     "real-plain": RealValues(
         "one aligned model twice, its base side asked in plain text; it has no base model",
         "both sides have the same weights",
-        "about 8 hours of one core at the speed below, the first look one hour",
+        "about 10 hours of one core at the speed below, the first look 70 minutes",
         _LOGITS,
         48,
         60,

@@ -29,6 +29,9 @@ Levels = dict[tuple[str, str], dict[str, dict[str, float]]]
 GRID_RATIO = 2.0
 """Grids count as very different when one has at least so many times the settings of another."""
 
+OUTLIER_RATIO = 10.0
+"""A mean over prompts counts as ruled by outliers from so many times the median on."""
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -44,6 +47,7 @@ class Analysis:
         skipped: Invalid spaces; each says why.
         levels: The figures.
         warnings: What a reader of the figures should know.
+        outliers: Those of them that make figures of a whole axis worthless.
         intervals: 95 % bootstrap intervals, keyed like ``levels``; empty without per-prompt values.
         replicates: The bootstrap's own values, kept so that datasets can be averaged.
     """
@@ -57,6 +61,7 @@ class Analysis:
     skipped: tuple[Space, ...]
     levels: Levels
     warnings: tuple[str, ...] = ()
+    outliers: tuple[str, ...] = ()
     intervals: Mapping[tuple[str, str, str, str], tuple[float, float]] = field(default_factory=dict)
     replicates: tuple[Levels, ...] = ()
 
@@ -122,6 +127,7 @@ def analyse_dataset(
         if method not in grids:
             raise UnknownNameError("method", method, grids)
     sizes = {m: tuple(grids[m]) for m in (grids if compared is None else compared)}
+    outliers = _outliers(valid, (base, aligned), points)
     return Analysis(
         dataset,
         rule,
@@ -131,7 +137,8 @@ def analyse_dataset(
         valid,
         skipped,
         measure(valid, sizes, rule),
-        _warnings(valid, sizes, points),
+        (*outliers, *_warnings(valid, sizes, points)),
+        outliers,
     )
 
 
@@ -260,7 +267,8 @@ def measure(spaces: Sequence[Space], grids: Mapping[str, Sequence[str]], rule: s
 def averaged_metrics(spaces: Sequence[Space]) -> set[str]:
     """Names of the metrics whose spaces make the averages.
 
-    These are the paper's eleven and its two quality metrics. Of several variants of one metric
+    These are the paper's eleven and its two quality metrics; where none of these is a quality
+    metric, or none a diversity metric, all of that side count. Of several variants of one metric
     (``emb_cos``, ``emb_cos@model``) only the default one counts, or else the first.
 
     Args:
@@ -269,11 +277,14 @@ def averaged_metrics(spaces: Sequence[Space]) -> set[str]:
     Returns:
         The names.
     """
-    chosen: dict[str, str] = {}
-    for metric in (m for s in spaces for m in (s.diversity, s.quality)):
-        if metric.default and (metric.base_name not in chosen or not metric.variant):
-            chosen[metric.base_name] = metric.name
-    return set(chosen.values())
+    names: set[str] = set()
+    for side in ([s.diversity for s in spaces], [s.quality for s in spaces]):
+        chosen: dict[str, str] = {}
+        for metric in [m for m in side if m.default] or side:
+            if metric.base_name not in chosen or not metric.variant:
+                chosen[metric.base_name] = metric.name
+        names.update(chosen.values())
+    return names
 
 
 def average(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
@@ -292,6 +303,26 @@ def average(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, di
         for method in tables[0]
         if all(method in t for t in tables)
     }
+
+
+def _outliers(
+    spaces: Sequence[Space], references: Sequence[CurveSetting], points: Sequence[Point]
+) -> tuple[str, ...]:
+    """Says which end of an axis a few prompts made, as perplexities of empty answers do."""
+    found = []
+    for name in dict.fromkeys(m.name for s in spaces for m in (s.quality, s.diversity)):
+        for reference in references:
+            mine = [p for p in points if (p.method, p.control) == reference]
+            values = [v for v in _by_prompt(mine, name) if not math.isnan(v)]
+            median = float(np.median(values))
+            if median > 0 and _mean(values) >= OUTLIER_RATIO * median:
+                found.append(
+                    f"outliers make an end of the axis of {name}: {'@'.join(reference)} has mean "
+                    f"{_mean(values):.3g} and median {median:.3g} over prompts, so figures on "
+                    "this axis say little"
+                    + ("; nll, the logarithm, has no such outliers" if name == "ppl" else "")
+                )
+    return tuple(found)
 
 
 def _warnings(

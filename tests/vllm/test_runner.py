@@ -32,6 +32,20 @@ def test_vllm_chooses_the_runner(eager: Pair) -> None:
     assert two == triton_cpu.ASKED == config.use_v2_model_runner
 
 
+@pytest.mark.skipif(not triton_cpu.ASKED, reason="the runner V1 warms up without requests")
+def test_warming_up(eager: Pair) -> None:
+    """vLLM's default on GPUs: it runs requests of its own at the start, which name no pair."""
+    from vllm.v1.worker.gpu.warmup import run_mixed_prefill_decode_warmup, warmup_kernels
+
+    worker = core_of(eager).engine_core.engine_core.model_executor.driver_worker.worker
+    told = (worker.model_runner, worker.execute_model, worker.sample_tokens)
+    warmup_kernels(*told)
+    assert run_mixed_prefill_decode_warmup(*told, num_tokens=8)
+    assert core_of(eager).reset_prefix_cache()  # here it comes late, and wrote into blocks
+    asked = requests("p-punc@0.4", Warp(), count=2)
+    assert compare(asked, decode(eager, asked)).equal >= len(asked) - 1
+
+
 @pytest.mark.skipif(triton_cpu.ASKED, reason="the runner V2 may schedule asynchronously")
 def test_runner_v1_does_not_schedule_asynchronously(load: Callable[..., Pair]) -> None:
     with pytest.raises(UnsupportedError, match="asynchronous scheduling by the model runner V1"):

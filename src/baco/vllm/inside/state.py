@@ -28,11 +28,16 @@ class PairState(DefaultModelState):  # type: ignore[misc]
         _follow_the_end()
 
     def add_request(self, req_index: int, new_req_data: Any) -> None:
-        """Makes the row of a request, or takes that of one that was preempted."""
+        """Makes the row of a request, or takes that of one that was preempted.
+
+        Requests by which vLLM warms up on a card are nobody's, and get none.
+        """
         super().add_request(req_index, new_req_data)
-        name = new_req_data.req_id
+        name, given = new_req_data.req_id, new_req_data.sampling_params.extra_args
+        if not given:
+            return
         if name not in self._rows:
-            ask = requests.resolved(new_req_data.sampling_params.extra_args)
+            ask = requests.resolved(given)
             self._rows[name] = RequestRow(ask, [])
         row = self._rows[name]
         row.filled = len(new_req_data.prefill_token_ids)

@@ -28,7 +28,7 @@ def test_models_are_looked_up_by_device_precision_and_rows(kind: str, dtype: str
     size, by_kind = aligned.parameters, SLOPES[kind, dtype]
     for rows, column in ((1, 0), (2, 1), (4, 1), (5, 2), (64, 3), (5000, 3)):
         step = by_kind[column]
-        assert slope(aligned, rows) == step
+        assert slope(aligned.runs_on, rows) == step
         assert (
             Costs((aligned, base)).of(rows, 3)
             == [[size, size, size * (1 + step), size * (1 + 2 * step)]] * 2

@@ -28,9 +28,14 @@ one core of an AMD EPYC, rounded to quarters. What is not in the table counts as
 measured it (a GPU), or nobody uses it for its speed (float64)."""
 
 
-def slope(partner: Partner, rows: int) -> float:
-    """Returns by what share each further token per row adds to a pass of so many rows."""
-    kind, dtype = partner.runs_on or ("", None)
+def slope(runs_on: tuple[str, object] | None, rows: int) -> float:
+    """Returns by what share each further token per row adds to a pass of so many rows.
+
+    Args:
+        runs_on: Kind of device and precision, as of `Partner`.
+        rows: How many.
+    """
+    kind, dtype = runs_on or ("", None)
     by_kind = SLOPES.get((kind, str(dtype)))
     return by_kind[min(bisect_left(KINDS, rows), len(KINDS) - 1)] if by_kind else 0.0
 
@@ -49,7 +54,7 @@ class Costs:
         """Returns for each side what its passes cost, by tokens per row: 0 (as 1) to `widths`."""
         return [
             [
-                partner.parameters * (1 + slope(partner, rows) * max(0, width - 1))
+                partner.parameters * (1 + slope(partner.runs_on, rows) * max(0, width - 1))
                 for width in range(widths + 1)
             ]
             for partner in self._partners

@@ -30,37 +30,44 @@ class _Live:
     Attributes:
         engine: The engine that it was submitted to.
         both: Whether both sides run for it; a single model is the engine's aligned side.
+        drafts: Whether what a side writes ahead are drafts, which the other then reads as well.
         prompts: Lengths of the (base, aligned) prompt.
-        tokens: How many tokens came back, the end included.
-        emitted: How many of them belong to the answer.
-        looked: How many tokens (base, aligned) looked ahead; each was a pass.
-        latest: How many of them with the last tokens.
+        passes: How many passes of both sides gave tokens.
+        emitted: How many tokens belong to the answer.
+        looked: How many tokens (base, aligned) wrote ahead; each was a pass.
+        checked: How many drafts (base, aligned) read of the other side's.
+        latest: What the last pass added to both.
     """
 
     engine: VllmEngine
     both: bool
+    drafts: bool
     prompts: tuple[int, int]
-    tokens: int = 0
+    passes: int = 0
     emitted: int = 0
     looked: tuple[int, int] = (0, 0)
-    latest: tuple[int, int] = (0, 0)
+    checked: tuple[int, int] = (0, 0)
+    latest: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
 
     def look(self, base: int, aligned: int) -> None:
-        """Counts the tokens that each side looked ahead."""
-        self.latest = (base, aligned)
+        """Counts the tokens that each side wrote ahead."""
+        checked = (aligned, base) if self.drafts else (0, 0)
+        self.latest = (base, aligned), checked
         self.looked = (self.looked[0] + base, self.looked[1] + aligned)
+        self.checked = (self.checked[0] + checked[0], self.checked[1] + checked[1])
 
     @property
     def cost(self) -> Cost:
         """What it cost. Prompts count in full: what came from the prefix cache is not known."""
-        if not self.tokens:
+        if not self.passes:
             return Cost()
         base, aligned = self.prompts
+        read = [a + b for a, b in zip(self.looked, self.checked, strict=True)]
         return Cost(
-            base_passes=self.tokens * self.both + self.looked[0],
-            aligned_passes=self.tokens + self.looked[1],
-            base_token_rows=(base + self.tokens - 1) * self.both + self.looked[0],
-            aligned_token_rows=aligned + self.tokens - 1 + self.looked[1],
+            base_passes=self.passes * self.both + self.looked[0],
+            aligned_passes=self.passes + self.looked[1],
+            base_token_rows=(base + self.passes - 1) * self.both + read[0],
+            aligned_token_rows=aligned + self.passes - 1 + read[1],
             base_prompt_tokens=base * self.both,
             aligned_prompt_tokens=aligned,
             tokens=self.emitted,
@@ -110,7 +117,8 @@ class Runtime:
         prompt = TokensPrompt(prompt_token_ids=list(request.aligned_prompt))
         self._engine.add_request(str(number), prompt, params)
         lengths = (len(request.base_prompt), len(request.aligned_prompt))
-        self._live[number] = _Live(engine, engine.method == "baco", lengths)
+        drafts = not request.router.looks_ahead
+        self._live[number] = _Live(engine, engine.method == "baco", drafts, lengths)
         return number
 
     def cancel(self, number: int) -> Cost | None:
@@ -143,7 +151,7 @@ class Runtime:
         """Reads one of vLLM's outputs."""
         part = output.outputs[0]
         ids = list(part.token_ids)
-        live.tokens += len(ids)
+        live.passes += bool(ids)
         facts = [
             Fact.of(int(alternatives[token].logprob))
             for token, alternatives in zip(ids, part.logprobs or (), strict=True)
@@ -176,15 +184,17 @@ class Runtime:
 def _account(rows: Sequence[tuple[_Live, Event]]) -> Stats:
     """What a step did for an engine: a pass of each side that runs, a token-row for every row.
 
-    Rows that look ahead do so together, as far as they look.
+    Rows that look ahead or draft do so together, as far as they go.
     """
     both = sum(live.both for live, _ in rows)
-    base, aligned = zip(*(live.latest for live, _ in rows), strict=True)
+    looked, checked = zip(*(live.latest for live, _ in rows), strict=True)
+    base, aligned = zip(*looked, strict=True)
+    base_checked, aligned_checked = map(sum, zip(*checked, strict=True))
     return Stats(
         (both > 0) + max(base),
         1 + max(aligned),
-        both + sum(base),
-        len(rows) + sum(aligned),
+        both + sum(base) + base_checked,
+        len(rows) + sum(aligned) + aligned_checked,
         sum(len(event.tokens) for _, event in rows),
     )
 

@@ -21,6 +21,7 @@ from baco.models.tokens import token_bytes, vocabulary_size
 from baco.prompts import PlainTemplate
 from baco.vllm.engine import Runtime, VllmPartner
 from baco.vllm.inside.pair import Checkpoints, overrides
+from baco.vllm.inside.plugin import CARRIER
 from baco.vllm.inside.versions import check
 
 _MINE = {
@@ -222,6 +223,9 @@ def _start(
         given["max_model_len"] = min(windows)
     if kind == "cpu":
         given |= memory() | ({} if dtype == "auto" else {"dtype": dtype})
+    drafting = options.get("speculative_config")
+    if isinstance(drafting, dict):
+        options["speculative_config"] = {"method": CARRIER} | drafting
     arguments = EngineArgs(**(given | options))
     try:
         engine = LLMEngine.from_engine_args(arguments)

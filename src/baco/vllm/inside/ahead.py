@@ -56,8 +56,7 @@ class PassAhead:
         self, places: torch.Tensor, side: int, logits: torch.Tensor, depth: int, asked: torch.Tensor
     ) -> Stretch:
         rows = self._views.rows
-        assert rows.spans is not None
-        after = rows.spans.after.to(places.device)[places]
+        after = rows.tip.to(places.device)[places]
         own = after - rows.pads[side].to(places.device)[places]
         # A row that reads itself anew after preemption may not have come to its prompt yet.
         room = torch.where(own > 0, self._window - after + 1, 0)
@@ -67,11 +66,11 @@ class PassAhead:
             if last is None:
                 return logits[going]
             rows.looked[side][places[going]] += 1
-            return self._feed(side, places[going], last, own[going] + next(fed))
+            return self.feed(side, places[going], last, own[going] + next(fed))
 
         return follow(asked, depth, room, read, rows.vocabulary)
 
-    def _feed(
+    def feed(
         self, side: int, places: torch.Tensor, tokens: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
         """Feeds one token to each of some rows.

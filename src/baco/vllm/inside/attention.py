@@ -30,7 +30,7 @@ from vllm.v1.kv_cache_interface import (
 )
 
 from baco.errors import UnsupportedError
-from baco.vllm.inside.rows import Rows, Spans
+from baco.vllm.inside.rows import Rows, Spans, places_of
 
 _NAMES = ("Aligned", "Base")
 
@@ -42,12 +42,14 @@ class SideView(NamedTuple):
         positions: Position of each token, int64 [tokens].
         order: The tokens it reads, then those it does not, int64 [tokens]; None: all, as they
             stand.
+        count: How many it reads.
         slots: Where each token's keys and values go, by layer; -1 nowhere, int64 [tokens] and
             more, where graphs of fixed shapes pad the pass.
     """
 
     positions: torch.Tensor
     order: torch.Tensor | None
+    count: int
     slots: dict[str, torch.Tensor]
 
 
@@ -100,7 +102,9 @@ class Views:
         if spans is None or spans is not self._spans:  # the first group of this pass
             self._spans, self.of = spans, [None, None]
         self.passes[side][builder] = common
-        if spans is None or not self.rows.lag[side]:
+        lead = self.rows.lead
+        leads = lead is not None and lead.side == side
+        if spans is None or not (self.rows.lag[side] or leads):
             return common
         made, view = self._rewrite(side, common, spans, builder.kv_cache_spec.block_size)
         had = self.of[side]
@@ -131,6 +135,9 @@ class Views:
         pads = self.rows.pads[side]
         counts = spans.after - spans.first
         dropped = (pads - spans.first).clamp(min=0).minimum(counts)
+        lead = self.rows.lead
+        if lead is not None and lead.side == side:
+            dropped = dropped + lead.counts  # answers have no padding
         left, seq_lens, table = (
             counts - dropped,
             spans.after - pads,
@@ -144,8 +151,7 @@ class Views:
         positions = common.positions[:total] - lags
         prefilling, order = common.is_prefilling, None
         if bool(dropped.any()):
-            rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
-            within = torch.arange(total) - (counts.cumsum(0) - counts)[rows]
+            rows, within = places_of(counts)
             order = (within < dropped[rows]).int().argsort(stable=True).to(device)
             reading = left > 0
             left, seq_lens, table = left[reading], seq_lens[reading], table[reading.to(device)]
@@ -154,7 +160,7 @@ class Views:
         made = described(
             common, left, seq_lens, table, positions, block, prefilling, len(common.slot_mapping)
         )
-        return made, SideView(positions, order, {})
+        return made, SideView(positions, order, int(left.sum()), {})
 
 
 def described(

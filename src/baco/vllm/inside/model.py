@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from vllm.compilation.backends import set_model_tag
-from vllm.config import VllmConfig
+from vllm.config import CUDAGraphMode, VllmConfig
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.model_executor.model_loader.utils import initialize_model
@@ -152,31 +152,38 @@ class BacoForCausalLM(torch.nn.Module):
         ):
             if live and not self.rows.runs[side]:
                 continue  # no row asks it, and the cache's labels say so
-            order = self._write(side, input_ids, positions, context) if live else None
+            order, length = None, len(input_ids)
+            if live:
+                order, length = self._write(side, input_ids, positions, context)
             begin_experts(context, side)
-            hidden = model(*self._inputs[side].first(len(input_ids)))
+            hidden = model(*self._inputs[side].first(length))
             if order is None:
                 part.copy_(hidden)
             else:
-                part[order] = hidden[: len(order)]
+                part[order[:length]] = hidden[: len(order)]
         return out
 
     def _write(
         self, side: int, input_ids: torch.Tensor, positions: torch.Tensor, context: Any
-    ) -> torch.Tensor | None:
+    ) -> tuple[torch.Tensor | None, int]:
         """Writes what one side reads of this pass.
 
         Returns:
-            Where its tokens stand among all, int64 [tokens], or None: as they are.
+            Where its tokens stand among all, int64 [tokens], or None: as they are. How many of
+            them to run, those that it does not read left out where no graph has a fixed shape.
         """
         ids = self.rows.ids(side, input_ids)
         view = self.views.of[side]
         if view is None:
             self._inputs[side].write(ids, positions[: len(ids)])
-            return None
-        context.slot_mapping.update(view.slots)
+            return None, len(input_ids)
+        slots, length = view.slots, len(input_ids)
+        if view.order is not None and context.cudagraph_runtime_mode is CUDAGraphMode.NONE:
+            length = view.count
+            slots = {name: given[:length] for name, given in slots.items()}
+        context.slot_mapping.update(slots)
         self._inputs[side].write(ids if view.order is None else ids[view.order], view.positions)
-        return view.order
+        return view.order, length
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """Returns the aligned model's logits and keeps the base model's for the step.
@@ -185,6 +192,16 @@ class BacoForCausalLM(torch.nn.Module):
             hidden_states: From `forward`, at the last token of each row, float [n, a + b].
         """
         aligned, base = torch.split(hidden_states, self._widths, -1)
-        self.rows.base_logits = self.base.compute_logits(base)
-        logits: torch.Tensor | None = self.aligned.compute_logits(aligned)
+        self.rows.base_logits = self._logits(BASE, self.base, base)
+        return self._logits(ALIGNED, self.aligned, aligned)
+
+    def _logits(self, side: int, model: Any, hidden: torch.Tensor) -> torch.Tensor | None:
+        """Returns a side's logits; those that it has worked out while drafting, as they are."""
+        lead = self.rows.lead
+        if lead is None or lead.side != side or len(lead.lines) != len(hidden):
+            plain: torch.Tensor | None = model.compute_logits(hidden)
+            return plain
+        left = model.compute_logits(hidden[~lead.lines])
+        logits: torch.Tensor = left.new_empty(len(hidden), left.shape[-1])
+        logits[lead.lines], logits[~lead.lines] = lead.logits, left
         return logits

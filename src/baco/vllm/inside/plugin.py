@@ -16,7 +16,10 @@ from baco.vllm.inside.pair import ARCHITECTURE, Inside
 from baco.vllm.inside.versions import check
 
 _AHEAD = "baco_ahead"
-"""Marks requests that need slots beyond their end, to look ahead."""
+"""How many slots a request needs beyond its end, to look ahead or to draft."""
+
+CARRIER = "ngram"
+"""vLLM's speculative method that needs no model of its own; its drafts are replaced by a pair's."""
 
 
 def register() -> None:
@@ -53,8 +56,12 @@ class PairConfig:
             UnsupportedError: If an option excludes pairs; it names the flag.
         """
         parallel, scheduling = vllm_config.parallel_config, vllm_config.scheduler_config
+        drafting = vllm_config.speculative_config
         refused = {
-            "speculative decoding": (vllm_config.speculative_config, "--speculative-config"),
+            "speculative decoding by the model runner V1": (
+                drafting and not vllm_config.use_v2_model_runner,
+                "--speculative-config",
+            ),
             "pipeline stages": (
                 parallel.pipeline_parallel_size > 1,
                 "--pipeline-parallel-size",
@@ -70,6 +77,8 @@ class PairConfig:
                 raise UnsupportedError(
                     f"pairs do not work with {what} in vLLM", hint=f"leave out {flag}"
                 )
+        if drafting:
+            _check_drafting(drafting, scheduling)
         model = vllm_config.model_config
         model.logprobs_mode = "processed_logits"
         model.logits_processors = ["baco.vllm.inside.processor:BacoProcessor"]
@@ -91,6 +100,23 @@ class PairConfig:
                 f"the base model reads {window} tokens, and vLLM is set to {model.max_model_len}",
                 hint=f"give --max-model-len {window}",
             )
+
+
+def _check_drafting(drafting: Any, scheduling: Any) -> None:
+    """Refuses drafts that are not a pair's own, and lets the pair say how many each row has.
+
+    Raises:
+        UnsupportedError: If another method than the carrier is asked for.
+    """
+    if drafting.method != CARRIER:
+        raise UnsupportedError(
+            f"in a pair one model drafts for the other, and {drafting.method} is another way",
+            hint=f'give the method "{CARRIER}", by which vLLM carries their drafts',
+        )
+    # Else vLLM would put drafts of its own into rows that join.
+    drafting.num_speculative_tokens_per_batch_size = [
+        (1, scheduling.max_num_seqs, drafting.num_speculative_tokens)
+    ]
 
 
 def _check_kind(config: Any, model: Any) -> None:
@@ -193,7 +219,7 @@ def _hook_requests() -> None:
     def allocate_slots(self: Any, request: Any, *args: Any, **more: Any) -> Any:
         given = request.sampling_params and request.sampling_params.extra_args
         if given and given.get(_AHEAD):
-            more["num_lookahead_tokens"] = DEEPEST
+            more["num_lookahead_tokens"] = given[_AHEAD]
         return plain_slots(self, request, *args, **more)
 
     KVCacheManager.allocate_slots = allocate_slots
@@ -254,7 +280,7 @@ def prepared(request: Any, vllm_config: Any) -> Any:
     params.stop_token_ids = sorted({*(params.stop_token_ids or ()), *ends})
     block = vllm_config.cache_config.block_size
     params.extra_args = ask.args() | {
-        _AHEAD: ask.program.router.looks_ahead,
+        _AHEAD: DEEPEST if ask.program.router.looks_ahead else vllm_config.num_speculative_tokens,
         requests.BLOCK: block,
     }
     room = vllm_config.model_config.max_model_len - ask.length

@@ -96,7 +96,7 @@ class BacoProcessor(LogitsProcessor, LogitsProcessorV2):  # type: ignore[misc]
         """
         if len(self._rows) != len(logits):
             return logits  # a trial run
-        tokens, codes = self._rows.choose(logits)
+        tokens, codes, _ = self._rows.choose(logits)
         logits.fill_(-torch.inf)
         return logits.scatter_(1, tokens[:, None], codes[:, None].to(logits))
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import is_
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from baco.engine.blend import blend
 from baco.engine.request import ALIGNED, BASE
 from baco.engine.scores import Context, Look, Nucleus, SideScores, score
-from baco.engine.step import step
+from baco.engine.step import Choice, step
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import nucleus
+from baco.routers import parse
 from baco.vllm.inside.requests import ProgramSpec, ResolvedRequest, codes
 
 
@@ -29,6 +31,9 @@ class Looks(Protocol):
 
 SIDES = (ALIGNED, BASE)
 
+ALONE = parse("rand@0")
+"""The router of a side that speaks by itself: it never asks the other."""
+
 
 @dataclass(eq=False)
 class RequestRow:
@@ -38,6 +43,7 @@ class RequestRow:
         ask: The request.
         output: The emitted ids, where the runner V1 appends to this very list.
         filled: How much of the stream the runner V2 has to read before it chooses.
+        limit: Most tokens of its answer, as far as the runner V2 says.
         prompts: Prompt ids of (aligned, base), padded on the left to the stream's length.
         pads: How far each side lags behind the stream.
         leads: The part of it that is whole blocks: so far along the row's blocks are its own.
@@ -50,6 +56,7 @@ class RequestRow:
     ask: ResolvedRequest
     output: list[int]
     filled: int = 0
+    limit: int = sys.maxsize
     prompts: tuple[torch.Tensor, torch.Tensor] = field(init=False)
     pads: tuple[int, int] = field(init=False)
     leads: tuple[int, int] = field(init=False)
@@ -83,6 +90,42 @@ class Spans(NamedTuple):
     after: torch.Tensor
 
 
+class Drafted(NamedTuple):
+    """What one side has written behind the rows' last tokens, for the next pass to check.
+
+    Attributes:
+        side: `ALIGNED` or `BASE`.
+        rows: The rows that were in the batch.
+        first: Stream position of the last token of each, the first that the side has read, int64
+            [n] on the CPU.
+        counts: How many drafts each has, which is how many tokens the side has read, int64 [n] on
+            the CPU.
+        logits: The side's, after each of these tokens, float [n, at least the most drafts, v].
+    """
+
+    side: int
+    rows: Sequence[RequestRow]
+    first: torch.Tensor
+    counts: torch.Tensor
+    logits: torch.Tensor
+
+
+class Lead(NamedTuple):
+    """What one side need not read in this pass, as it has read it while drafting.
+
+    Attributes:
+        side: `ALIGNED` or `BASE`.
+        counts: How many of each row's tokens, from the first on, int64 [n] on the CPU.
+        lines: Which rows of the logits of this pass it need not compute, bool [logits].
+        logits: What they are, float [as many as `lines` are true, v].
+    """
+
+    side: int
+    counts: torch.Tensor
+    lines: torch.Tensor
+    logits: torch.Tensor
+
+
 class Rows:
     """The batch.
 
@@ -95,8 +138,10 @@ class Rows:
         self.vocabulary = vocabulary
         self.device = device
         self.base_logits: torch.Tensor | None = None
-        self.spans: Spans | None = None
+        self.spans: Spans | None
+        self.lead: Lead | None
         self.ahead: Looks | None = None
+        self.drafted: Drafted | None = None
         self._rows: dict[int, RequestRow] = {}
         self._rebuild()
 
@@ -132,21 +177,22 @@ class Rows:
                 self._rows[here] = b
         self._rebuild()
 
-    def arrange(self, rows: Sequence[RequestRow]) -> None:
+    def arrange(self, rows: Sequence[RequestRow], drafts: Sequence[int] | None = None) -> None:
         """Follows the batch of vLLM's runner V2, which says its order with every pass.
 
         Args:
             rows: The rows of the pass to come, in its order.
+            drafts: How many drafts it checks for each; None for none.
         """
-        if len(rows) == len(self) and all(map(is_, rows, self._order)):
-            return
-        if self.spans is not None:
-            filled = torch.tensor([row.filled for row in self._order], dtype=torch.int64)
-            chosen = self.spans.after >= filled
-            emitted = torch.where(chosen, self.spans.after - self.lengths + 1, 0)
-            self._keep(emitted.to(self.device))
-        self._rows = dict(enumerate(rows))
-        self._rebuild()
+        if len(rows) != len(self) or not all(map(is_, rows, self._order)):
+            if self.spans is not None:
+                emitted = torch.where(self.chosen, self.kept + self.tip - self.lengths, 0)
+                self._keep(emitted.to(self.device))
+            self._rows = dict(enumerate(rows))
+            self._rebuild()
+        self.drafts = torch.zeros_like(self.lengths)
+        if drafts is not None:
+            self.drafts = torch.tensor(drafts, dtype=torch.int64)
 
     def _keep(self, outputs: torch.Tensor) -> None:
         """Writes down what is known of the rows that are here.
@@ -162,7 +208,7 @@ class Rows:
     def _rebuild(self) -> None:
         """Makes the tensors of the rows that are here now."""
         self._order = [self._rows[place] for place in sorted(self._rows)]
-        self.spans = None
+        self.spans, self.lead = None, None
         rows = self._order
 
         def vector(values: Iterable[int], device: torch.device | None = None) -> torch.Tensor:
@@ -174,14 +220,14 @@ class Rows:
         self._source = vector(row.source for row in rows)
         self._turns = vector(row.turns for row in rows)
         self._next: tuple[torch.Tensor, ...] | None = None
-        programs: dict[ProgramSpec, list[int]] = {}
-        for i, row in enumerate(rows):
-            programs.setdefault(row.ask.program, []).append(i)
-        self._programs = [
-            (program, slice(None) if len(programs) == 1 else vector(places))
-            for program, places in programs.items()
-        ]
         cpu = torch.device("cpu")
+        self.drafts = torch.zeros(len(rows), dtype=torch.int64)
+        self.kept = torch.ones(len(rows), dtype=torch.int64)
+        self.limits = vector((row.limit for row in rows), cpu)
+        self._programs = programs = list(dict.fromkeys(row.ask.program for row in rows))
+        self._program = vector(programs.index(row.ask.program) for row in rows)
+        self._runs = vector(program.method == "baco" and not program.router.looks_ahead
+                            for program in (row.ask.program for row in rows)).bool()  # fmt: skip
         self.lengths = vector((row.ask.length for row in rows), cpu)
         self.pads = tuple(vector((row.pads[side] for row in rows), cpu) for side in SIDES)
         self.lag = tuple(any(row.pads[side] for row in rows) for side in SIDES)
@@ -193,6 +239,23 @@ class Rows:
             any(aligned for _, aligned in needs) or not needs,
             any(base for base, _ in needs) or not needs,
         )
+
+    @property
+    def here(self) -> Sequence[RequestRow]:
+        """The rows, in their order."""
+        return self._order
+
+    @property
+    def tip(self) -> torch.Tensor:
+        """Stream position after each row's last token that is no draft, int64 [n] on the CPU."""
+        assert self.spans is not None
+        return self.spans.after - self.drafts
+
+    @property
+    def chosen(self) -> torch.Tensor:
+        """Which rows the pass reads to the end of what they have, so that tokens count: bool [n]."""
+        filled = torch.tensor([row.filled for row in self._order], dtype=torch.int64)
+        return self.tip >= filled
 
     # --- before the pass -----------------------------------------------------------------------
 
@@ -212,7 +275,25 @@ class Rows:
             after = seq_lens.long()
             counts = starts.long().diff()
             self.spans = Spans(starts, after - counts, after)
+            self.lead = self._find_lead(self.spans)
         return self.spans
+
+    def _find_lead(self, spans: Spans) -> Lead | None:
+        """Looks which of the tokens that this pass feeds a side has read while it drafted."""
+        drafted, self.drafted = self.drafted, None
+        if drafted is None:
+            return None
+        place = {id(row): i for i, row in enumerate(drafted.rows)}
+        at = torch.tensor([place.get(id(row), -1) for row in self._order])
+        same = (at >= 0) & (drafted.first[at] == spans.first)
+        # The last token is always read: a pass of no tokens is no pass.
+        counts = torch.where(same, drafted.counts[at].minimum(self.drafts), 0)
+        if not bool(counts.any()):
+            return None
+        row, within = places_of(self.drafts + 1)
+        lines = within < counts[row]
+        found = drafted.logits[at[row[lines]].to(self.device), within[lines].to(self.device)]
+        return Lead(drafted.side, counts, lines.to(self.device), found)
 
     def ids(self, side: int, input_ids: torch.Tensor) -> torch.Tensor:
         """Returns what one side reads: its own prompt in place of the labels.
@@ -239,45 +320,154 @@ class Rows:
 
     # --- after the pass ------------------------------------------------------------------------
 
-    def choose(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Runs THE step over all rows.
+    def choose(
+        self, logits: torch.Tensor, fed: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Runs THE step over all rows, and on along their drafts while these are right.
 
         Args:
-            logits: The aligned side's, float [n, v]. The base side's are in `base_logits`.
+            logits: The aligned side's, float [lines, v]: for each row one line, and one more for
+                each of its drafts. The base side's are in `base_logits`.
+            fed: The token before each line, int [lines]; read where there are drafts.
 
         Returns:
-            The tokens, int64 [n], and their codes (`requests.codes`), int64 [n].
+            The tokens, int64 [lines], and their codes (`requests.codes`), int64 [lines]; nothing
+            behind the first draft that is wrong. How many each row keeps, int64 [n].
+        """
+        self._settle((self.tip - self.lengths).clamp(min=0).to(self.device))
+        t, state, source, turns = (
+            x.clone() for x in (self._t, self._state, self._source, self._turns)
+        )
+        tokens = torch.zeros(len(logits), dtype=torch.int64, device=self.device)
+        told, drafts = torch.zeros_like(tokens), self.drafts.to(self.device)
+        begin, most = (drafts + 1).cumsum(0) - drafts - 1, int(self.drafts.max())
+        going: torch.Tensor | None = None
+        for j in range(most + 1):
+            self.looked = (torch.zeros_like(t), torch.zeros_like(t))
+            if j == 0 and self.lead is not None:
+                self.looked[self.lead.side].add_(self.lead.counts.to(self.device))
+            for program, at in self._parts(going):
+                lines = begin[at] + j if most else at
+                context = Context(self._keys[at], t[at], state[at], source[at])
+                choice = self._take(program, at, lines, logits, context, turns[at])
+                tokens[lines], source[at], state[at] = choice.token, choice.source, choice.state
+                looked = (x[at] for x in self.looked)
+                told[lines] = codes(choice.source, choice.begins.long(), *looked)
+                turns[at] = self.vocabulary.units.turn(turns[at], choice.token)
+                t[at] += 1
+            if j < most:
+                assert fed is not None
+                going = self._runs.nonzero().flatten() if going is None else going
+                going = going[drafts[going] > j]
+                here = begin[going] + j
+                right = (tokens[here] == fed[here + 1]) & ~self.vocabulary.is_end[tokens[here]]
+                going = going[right]
+        kept = t - self._t
+        self.kept = kept.cpu() if most else torch.ones_like(self.drafts)
+        # It counts once vLLM has kept the token: not in the middle of a prompt.
+        self._next = (source, state, turns)
+        return tokens, told, kept
+
+    def _parts(self, rows: torch.Tensor | None = None) -> Iterator[tuple[ProgramSpec, Any]]:
+        """Yields the programs of some rows (None: all), and the places of their rows."""
+        if len(self._programs) == 1:
+            yield self._programs[0], slice(None) if rows is None else rows
+            return
+        which = self._program if rows is None else self._program[rows]
+        for number, program in enumerate(self._programs):
+            at = (which == number).nonzero().flatten()
+            if len(at):
+                yield program, at if rows is None else rows[at]
+
+    def _take(
+        self,
+        program: ProgramSpec,
+        at: Any,
+        lines: Any,
+        logits: torch.Tensor,
+        context: Context,
+        turns: torch.Tensor,
+    ) -> Choice:
+        """Runs THE step over rows of one program.
+
+        Args:
+            program: Theirs.
+            at: Their places in the batch.
+            lines: The lines of the logits where they stand.
+            logits: As of `choose`.
+            context: How they stand there.
+            turns: Counts their sentences.
         """
         assert self.base_logits is not None
-        assert self.spans is not None
-        self._settle((self.spans.after - self.lengths).clamp(min=0).to(self.device))
-        tokens = torch.zeros_like(self._t)
-        source, begins, state = tokens.clone(), tokens.clone(), tokens.clone()
-        self.looked = (tokens.clone(), tokens.clone())
-        for program, at in self._programs:
-            both = (logits[at], self.base_logits[at])
-            aligned, base = self._scores(program, *both)
-            ahead = None
-            if program.router.looks_ahead:
-                assert self.ahead is not None
-                ahead = self.ahead.over(torch.arange(len(tokens), device=self.device)[at], both)
-            choice = step(
-                base,
-                aligned,
-                Context(self._keys[at], self._t[at], self._state[at], self._source[at]),
-                program.router,
-                program.warps,
-                self.vocabulary,
-                end_rule=program.end_rule,
-                turn_rule=program.turn_rule,
-                sentences=(self._turns[at] + 1) >> 1,
-                ahead=ahead,
+        both = (logits[lines], self.base_logits[lines])
+        aligned, base = self._scores(program, *both)
+        ahead = None
+        if program.router.looks_ahead:
+            assert self.ahead is not None
+            ahead = self.ahead.over(torch.arange(len(self), device=self.device)[at], both)
+        return step(
+            base,
+            aligned,
+            context,
+            program.router,
+            program.warps,
+            self.vocabulary,
+            end_rule=program.end_rule,
+            turn_rule=program.turn_rule,
+            sentences=(turns + 1) >> 1,
+            ahead=ahead,
+        )
+
+    # --- behind the rows' last tokens ----------------------------------------------------------
+
+    def draft(
+        self,
+        side: int,
+        at: torch.Tensor,
+        logits: torch.Tensor,
+        t: torch.Tensor,
+        state: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Chooses what one side would say by itself, with the rows' own noise.
+
+        Args:
+            side: `ALIGNED` or `BASE`.
+            at: Places of some rows, int64 [m].
+            logits: The side's, float [m, v].
+            t: Their positions, int64 [m].
+            state: Their unit states, int64 [m].
+
+        Returns:
+            The tokens and the unit states after them, int64 [m] each.
+        """
+        tokens, states = torch.zeros_like(t), torch.zeros_like(state)
+        for number, program in enumerate(self._programs):
+            mine = (self._program[at] == number).nonzero().flatten()
+            if not len(mine):
+                continue
+            how = program.warps[1 if side == ALIGNED else 0]
+            own = score(logits[mine], how, self.vocabulary)
+            context = Context(
+                self._keys[at[mine]], t[mine], state[mine], torch.full_like(mine, ALIGNED)
             )
-            tokens[at], source[at], state[at] = choice.token, choice.source, choice.state
-            begins[at] = choice.begins.long()
-        # It counts once vLLM has kept the token: not in the middle of a prompt.
-        self._next = (source, state, self.vocabulary.units.turn(self._turns, tokens))
-        return tokens, codes(source, begins, *self.looked)
+            choice = step(
+                own, own, context, ALONE, (how, how), self.vocabulary, end_rule=program.end_rule
+            )
+            tokens[mine], states[mine] = choice.token, choice.state
+        return tokens, states
+
+    @property
+    def standing(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Position, unit state and source of each row behind what it has just kept, int64 [n]."""
+        assert self._next is not None
+        source, state, _ = self._next
+        t = (self.tip - self.lengths).to(self.device) + self.kept.to(self.device)
+        return t, state, source
+
+    @property
+    def drafting(self) -> torch.Tensor:
+        """Which rows may be drafted for now, bool [n] on the CPU."""
+        return self._runs.cpu() & self.chosen
 
     def _scores(
         self, program: ProgramSpec, aligned: torch.Tensor, base: torch.Tensor
@@ -311,3 +501,13 @@ class Rows:
         self._state = torch.where(kept, state, self._state)
         self._turns = torch.where(kept, turns, self._turns)
         self._t = torch.maximum(self._t, t)
+
+
+def places_of(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns for each of `counts` things in a row whose it is, and its place among them.
+
+    Args:
+        counts: How many each row has, int64 [n].
+    """
+    row = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    return row, torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]

@@ -9,6 +9,7 @@ from vllm.v1.worker.gpu.model_states.default import DefaultModelState
 
 from baco.errors import BacoError
 from baco.vllm.inside import requests
+from baco.vllm.inside.drafts import Checker, Drafts
 from baco.vllm.inside.rows import RequestRow
 
 
@@ -25,6 +26,9 @@ class PairState(DefaultModelState):  # type: ignore[misc]
         super().__init__(vllm_config, model, *rest)
         self._batch = model.rows
         self._rows: dict[str, RequestRow] = {}
+        self.drafts: Drafts | None = None
+        if vllm_config.speculative_config is not None:
+            self.drafts = Drafts(vllm_config, model.rows)
         _follow_the_end()
 
     def add_request(self, req_index: int, new_req_data: Any) -> None:
@@ -41,6 +45,7 @@ class PairState(DefaultModelState):  # type: ignore[misc]
             self._rows[name] = RequestRow(ask, [])
         row = self._rows[name]
         row.filled = len(new_req_data.prefill_token_ids)
+        row.limit = new_req_data.sampling_params.max_tokens
         if row.t != row.filled - row.ask.length:
             raise BacoError(
                 f"vLLM goes on with {row.filled - row.ask.length} tokens of an answer, "
@@ -57,13 +62,23 @@ class PairState(DefaultModelState):  # type: ignore[misc]
     def prepare_attn(self, input_batch: Any, *args: Any, **more: Any) -> dict[str, Any]:
         """Lets the batch know what the pass to come feeds, then describes it as ever."""
         rows = [self._rows.get(name) for name in input_batch.req_ids]
-        self._batch.arrange([row for row in rows if row is not None])  # none in a trial run
+        self._batch.arrange(
+            [row for row in rows if row is not None],  # none in a trial run
+            input_batch.num_draft_tokens_per_req,
+        )
         metadata: dict[str, Any] = super().prepare_attn(input_batch, *args, **more)
         return metadata
 
+    def custom_sampler(self, sampler: Any) -> tuple[Any, Any] | None:
+        """Returns what checks drafts, beside vLLM's own sampler for passes without any."""
+        return self.drafts and (sampler, Checker(self._batch, sampler))
+
 
 def _follow_the_end() -> None:
-    """Tells the state which requests have ended: the runner removes preempted ones likewise."""
+    """Tells the state which requests have ended: the runner removes preempted ones likewise.
+
+    And puts a pair's own drafts in the place of the carrier's, which no interface lets one choose.
+    """
     plain = GPUModelRunner.finish_requests
     if getattr(plain, "baco", False):
         return
@@ -72,6 +87,8 @@ def _follow_the_end() -> None:
         plain(self, scheduler_output)
         if isinstance(self.model_state, PairState):
             self.model_state.forget(scheduler_output.finished_req_ids)
+            if self.model_state.drafts is not None:
+                self.speculator = self.draft_tokens_handler = self.model_state.drafts
 
     finish_requests.baco = True  # type: ignore[attr-defined]
     GPUModelRunner.finish_requests = finish_requests

@@ -116,7 +116,7 @@ class Drafts(BaseSpeculator):  # type: ignore[misc]
         side = BASE if 2 * int((source[going] == BASE).sum()) > len(going) else ALIGNED
         first = rows.lengths + t.cpu() - 1
         own = (first - rows.pads[side]).to(last.device)
-        state, logits = state.clone(), None
+        logits: torch.Tensor | None = None
         for k in range(self._worth(side, len(rows))):
             going = going[room[going] > k]
             if not len(going):

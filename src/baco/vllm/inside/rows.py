@@ -462,7 +462,7 @@ class Rows:
         assert self._next is not None
         source, state, _ = self._next
         t = (self.tip - self.lengths).to(self.device) + self.kept.to(self.device)
-        return t, state, source
+        return t, state.clone(), source
 
     @property
     def drafting(self) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from test_equality import stretched
+from test_runner import core_of
 
 from baco.engine import Request, Warp
 from baco.engine.blend import Blend
@@ -186,7 +187,7 @@ def test_many_rows_do_not_draft_where_a_token_costs_a_pass(drafting: Pair) -> No
     """By the table of costs; no clock is asked."""
     from baco.vllm.inside.drafts import Drafts
 
-    core = drafting.aligned.runtime._engine.engine_core.engine_core  # type: ignore[attr-defined]
+    core = core_of(drafting).engine_core.engine_core
     drafts = core.model_executor.driver_worker.worker.model_runner.speculator
     assert isinstance(drafts, Drafts)
     assert drafts._worth(BASE, 4) > 0
@@ -208,3 +209,17 @@ def test_other_ways_to_draft_are_refused(load: Callable[..., Pair]) -> None:
     other = {"method": "ngram_gpu", "num_speculative_tokens": 2}
     with pytest.raises(UnsupportedError, match="one model drafts for the other, and ngram_gpu"):
         load(enforce_eager=True, speculative_config=other)
+
+
+@v2
+def test_warming_up(drafting: Pair) -> None:
+    """As vLLM does on GPUs at the start, where it drafts and checks drafts of nobody's."""
+    from vllm.v1.worker.gpu.warmup import run_mixed_prefill_decode_warmup, warmup_kernels
+
+    core = core_of(drafting).engine_core.engine_core
+    worker = core.model_executor.driver_worker.worker
+    told = (worker.model_runner, worker.execute_model, worker.sample_tokens)
+    warmup_kernels(*told)
+    assert run_mixed_prefill_decode_warmup(*told, num_tokens=8)
+    assert core_of(drafting).reset_prefix_cache()
+    checked(drafting, requests("p-punc@0.4", Warp(), count=2, limit=40))

@@ -171,6 +171,8 @@ class Checker:
         sampler: vLLM's sampler.
     """
 
+    enable_adaptive_verification = False
+
     def __init__(self, rows: Rows, sampler: Any) -> None:
         self._rows = rows
         self._filled = sampler.req_states.prefill_len
@@ -186,9 +188,14 @@ class Checker:
         Returns:
             What each row keeps. A token's "log-probability" is its code, as in `processor`.
         """
-        fed = input_batch.input_ids[input_batch.logits_indices]
-        tokens, codes, kept = self._rows.choose(logits, fed)
-        row, within = places_of(self._rows.drafts + 1)
+        counts = torch.from_numpy(input_batch.cu_num_logits_np).long().diff()
+        if len(self._rows) == len(counts):
+            fed = input_batch.input_ids[input_batch.logits_indices]
+            tokens, codes, kept = self._rows.choose(logits, fed)
+        else:  # vLLM warms up
+            tokens, kept = logits.argmax(-1), torch.ones_like(counts).to(logits.device)
+            codes = torch.zeros_like(tokens)
+        row, within = places_of(counts)
         sampled = tokens.new_zeros(len(kept), int(within.max()) + 1)
         sampled[row.to(tokens.device), within.to(tokens.device)] = tokens
         num_sampled, num_rejected = get_num_sampled_and_rejected(

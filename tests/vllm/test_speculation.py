@@ -13,6 +13,7 @@ from test_runner import core_of
 from baco.engine import Request, Warp
 from baco.engine.blend import Blend
 from baco.engine.opening import open_engine
+from baco.engine.policy import Rate
 from baco.engine.request import BASE
 from baco.errors import UnsupportedError
 from baco.pair import Pair
@@ -183,16 +184,21 @@ def test_passes_beside_our_own_engine(drafting: Pair, free: None) -> None:
 
 
 @v2
-def test_many_rows_do_not_draft_where_a_token_costs_a_pass(drafting: Pair) -> None:
+def test_many_rows_do_not_draft_where_a_token_costs_a_pass(
+    drafting: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the table of costs; no clock is asked."""
     from baco.vllm.inside.drafts import Drafts
 
     core = core_of(drafting).engine_core.engine_core
     drafts = core.model_executor.driver_worker.worker.model_runner.speculator
     assert isinstance(drafts, Drafts)
-    assert drafts._worth(BASE, 4) > 0
-    assert drafts._worth(BASE, 200) == 0
-    asked = requests("p@0.5", GREEDY, prompts=PROMPTS, count=40, limit=8)
+    monkeypatch.setattr(drafts, "_rates", (Rate(0.9), Rate(0.9)))
+    assert [drafts._worth(BASE, n) for n in (1, 16, 17, 256)] == [3, 2, 0, 0]
+    monkeypatch.setattr(drafts, "_runs_on", ("cuda", "torch.bfloat16"))
+    assert [drafts._worth(BASE, n) for n in (1, 32, 64, 128, 256)] == [3, 3, 3, 1, 0]
+    monkeypatch.undo()
+    asked = requests("p@0.5", GREEDY, prompts=PROMPTS, count=4, limit=8)
     answers, stats = decoded(drafting, asked)
     assert stats.base_passes == stats.aligned_passes
     assert compare(asked, answers).equal >= len(asked) - 1

@@ -253,7 +253,7 @@ class Rows:
 
     @property
     def chosen(self) -> torch.Tensor:
-        """Which rows the pass reads to the end of what they have, so that tokens count: bool [n]."""
+        """Which rows the pass reads to the end of what they have, so that it adds: bool [n]."""
         filled = torch.tensor([row.filled for row in self._order], dtype=torch.int64)
         return self.tip >= filled
 

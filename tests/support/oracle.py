@@ -55,6 +55,29 @@ def requests(
     return out
 
 
+def stretched(ids: tuple[int, ...], length: int) -> tuple[int, ...]:
+    """The ids, repeated to a length."""
+    return (ids * (length // len(ids) + 1))[-length:]
+
+
+def core_of(pair: Pair) -> Any:
+    """vLLM's engine of a pair."""
+    return pair.aligned.runtime._engine  # type: ignore[attr-defined]
+
+
+def warm_up(pair: Pair) -> None:
+    """Lets vLLM's runner V2 run requests of its own, as it does at the start on GPUs."""
+    from vllm import SamplingParams
+    from vllm.v1.worker.gpu.warmup import run_mixed_prefill_decode_warmup, warmup_kernels
+
+    worker = core_of(pair).engine_core.engine_core.model_executor.driver_worker.worker
+    # Kernels that the interpreter cannot run are left out: of grammars, of top-k and top-p.
+    told = (worker.model_runner, worker.execute_model, lambda _: worker.sample_tokens(None))
+    with patch.object(SamplingParams, "for_sampler_warmup", SamplingParams):
+        warmup_kernels(*told)
+    assert run_mixed_prefill_decode_warmup(*told, num_tokens=8)
+
+
 def decode(pair: Pair, asked: Sequence[Request]) -> list[Decoded]:
     """Decodes requests, all in one batch."""
     engine = open_engine(pair.base, pair.aligned)

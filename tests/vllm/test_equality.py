@@ -10,7 +10,7 @@ from baco.engine import Warp
 from baco.engine.blend import Blend
 from baco.pair import Pair
 from baco.routers import CASCADES, ROUTERS, parse
-from support.oracle import LEARNED, PROMPTS, compare, decode, requests
+from support.oracle import LEARNED, PROMPTS, compare, decode, requests, stretched
 
 GREEDY = Warp(temperature=0)
 
@@ -87,11 +87,6 @@ def test_a_wrong_base_prompt_shows(eager: Pair) -> None:
     right, other = decode(eager, asked), decode(eager, wrong)
     assert compare(asked, right).equal >= len(asked) - 1
     assert sum(a != b for a, b in zip(right, other, strict=True)) >= 3
-
-
-def stretched(ids: tuple[int, ...], length: int) -> tuple[int, ...]:
-    """The ids, repeated to a length."""
-    return (ids * (length // len(ids) + 1))[-length:]
 
 
 @pytest.mark.parametrize("spec", ["p-punc@0.5", "h-ahead3@1"])

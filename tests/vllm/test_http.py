@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from baco.prompts import conversation_of
 from baco.routers import parse
 from baco.vllm.inside.pair import overrides
 from baco.vllm.inside.versions import installed
-from support import golden
+from support import golden, triton_cpu
 from support.oracle import LEARNED, PROMPTS, trace
 
 
@@ -68,8 +69,9 @@ def free_port() -> int:
     return number
 
 
-@pytest.fixture(scope="module")
-def vllms_server(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def vllms(log: Path, *more: str) -> Iterator[str]:
+    """Runs vLLM's own server."""
     port = free_port()
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server",
@@ -77,9 +79,15 @@ def vllms_server(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "--hf-overrides", json.dumps(overrides(locate("bundled:base"), None)),
         "--dtype", "float32", "--enforce-eager", "--block-size", "32",
         "--kv-cache-memory-bytes", str(64 * 2**20), "--generation-config", "vllm",
-        "--host", "127.0.0.1", "--port", str(port),
+        "--host", "127.0.0.1", "--port", str(port), *more,
     ]  # fmt: skip
-    with serving(tmp_path_factory.mktemp("vllm") / "log", command, "/health", port) as address:
+    with serving(log, command, "/health", port) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def vllms_server(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with vllms(tmp_path_factory.mktemp("vllm") / "log") as address:
         yield address
 
 
@@ -91,8 +99,8 @@ def wanted(prompt: str, spec: str, seed: int, index: int, warp: Warp) -> tuple[l
     return made.tokens, made.sources, made.begins
 
 
-@pytest.mark.parametrize("spec", ["p-punc@0.4", "p-ahead3@0.7", f"{LEARNED}@0.6"])
-def test_chat_with_router_seed_and_siblings(vllms_server: str, spec: str) -> None:
+def chats_equal(server: str, spec: str) -> tuple[int, int]:
+    """Asks greedily and for siblings; returns how many answers are the oracle's, of how many."""
     content = {"baco_learned": [Path(LEARNED).read_text()]} if LEARNED in spec else {}
     equal = total = 0
     for prompt in PROMPTS[:3]:
@@ -101,7 +109,7 @@ def test_chat_with_router_seed_and_siblings(vllms_server: str, spec: str) -> Non
             ({"temperature": 1.0, "top_p": 0.9, "n": 3}, Warp()),
         ):
             answer = httpx.post(
-                f"{vllms_server}/v1/chat/completions",
+                f"{server}/v1/chat/completions",
                 json={
                     "model": "tiny", "messages": [{"role": "user", "content": prompt}],
                     "max_tokens": 20, "logprobs": True, "return_token_ids": True, **fields,
@@ -124,8 +132,33 @@ def test_chat_with_router_seed_and_siblings(vllms_server: str, spec: str) -> Non
                     tokens, sources, begins,
                 )  # fmt: skip
     print(f"{equal} of {total} equal over HTTP")
+    return equal, total
+
+
+@pytest.mark.parametrize("spec", ["p-punc@0.4", "p-ahead3@0.7", f"{LEARNED}@0.6"])
+def test_chat_with_router_seed_and_siblings(vllms_server: str, spec: str) -> None:
+    equal, total = chats_equal(vllms_server, spec)
     assert total == 12
     assert equal >= total - 1
+
+
+@pytest.mark.skipif(not triton_cpu.ASKED, reason="the runner V1 does not draft")
+def test_chat_with_drafts(vllm: None, tmp_path: Path) -> None:
+    """Exact speculation: the same answers, and vLLM counts what was drafted and kept."""
+    drafting = json.dumps({"method": "ngram", "num_speculative_tokens": 4})
+    with vllms(tmp_path / "log", "--speculative-config", drafting) as server:
+        equal, total = chats_equal(server, "p-punc@0.4")
+        metrics = httpx.get(f"{server}/metrics", timeout=300).text
+    assert total == 12
+    assert equal >= total - 1
+    counts = {
+        name: float(
+            re.search(rf"^vllm:spec_decode_num_{name}_tokens_total\S* (\S+)$", metrics, re.M)[1]
+        )
+        for name in ("draft", "accepted")
+    }
+    print(counts)
+    assert 20 < counts["accepted"] <= counts["draft"]
 
 
 @pytest.mark.parametrize(

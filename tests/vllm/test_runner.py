@@ -15,12 +15,7 @@ from baco.engine import Warp
 from baco.errors import UnsupportedError
 from baco.pair import Pair
 from support import triton_cpu
-from support.oracle import compare, decode, requests
-
-
-def core_of(pair: Pair) -> Any:
-    """vLLM's engine of a pair."""
-    return pair.aligned.runtime._engine  # type: ignore[attr-defined]
+from support.oracle import compare, core_of, decode, requests, warm_up
 
 
 def test_vllm_chooses_the_runner(eager: Pair) -> None:
@@ -33,17 +28,12 @@ def test_vllm_chooses_the_runner(eager: Pair) -> None:
 
 
 @pytest.mark.skipif(not triton_cpu.ASKED, reason="the runner V1 warms up without requests")
-def test_warming_up(eager: Pair) -> None:
+def test_warming_up(load: Callable[..., Pair]) -> None:
     """vLLM's default on GPUs: it runs requests of its own at the start, which name no pair."""
-    from vllm.v1.worker.gpu.warmup import run_mixed_prefill_decode_warmup, warmup_kernels
-
-    worker = core_of(eager).engine_core.engine_core.model_executor.driver_worker.worker
-    told = (worker.model_runner, worker.execute_model, worker.sample_tokens)
-    warmup_kernels(*told)
-    assert run_mixed_prefill_decode_warmup(*told, num_tokens=8)
-    assert core_of(eager).reset_prefix_cache()  # here it comes late, and wrote into blocks
+    pair = load(enforce_eager=True, max_num_seqs=4)
+    warm_up(pair)
     asked = requests("p-punc@0.4", Warp(), count=2)
-    assert compare(asked, decode(eager, asked)).equal >= len(asked) - 1
+    assert compare(asked, decode(pair, asked)).equal >= len(asked) - 1
 
 
 @pytest.mark.skipif(triton_cpu.ASKED, reason="the runner V2 may schedule asynchronously")

@@ -17,9 +17,15 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("drafts", [0, 4], ids=["", "drafts"])
 @pytest.mark.parametrize("eagerly", [True, False], ids=["eager", "compiled"])
-def test_a_gpu_gives_the_oracles_answers(load: Callable[..., Pair], eagerly: bool) -> None:
-    pair = load(block_size=16, kv_cache_memory_bytes=2**30, dtype="float32", enforce_eager=eagerly)
+def test_a_gpu_gives_the_oracles_answers(
+    load: Callable[..., Pair], eagerly: bool, drafts: int
+) -> None:
+    more = {"speculative_config": {"num_speculative_tokens": drafts}} if drafts else {}
+    pair = load(
+        block_size=16, kv_cache_memory_bytes=2**30, dtype="float32", enforce_eager=eagerly, **more
+    )
     asked = [
         request
         for spec in ("p-punc@0.4", "rand@0.5", "h@1", "fc", "p@sentence:1,0.2/1", "p-ahead3@0.6",

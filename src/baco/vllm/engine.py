@@ -297,7 +297,7 @@ class VllmPartner(Partner):
 
         Args:
             base: The base side; this one itself for a single model.
-            lookahead: Must be ``auto`` or ``off``: vLLM goes in lock-step.
+            lookahead: Must be ``auto`` or ``off``: whether vLLM drafts is said where it is loaded.
             max_rows: Not used: vLLM fills its own batch (`max_num_seqs`).
 
         Raises:
@@ -305,8 +305,9 @@ class VllmPartner(Partner):
         """
         if lookahead not in ("auto", "off"):
             raise UnsupportedError(
-                "vLLM goes in lock-step and does not look ahead",
-                hint="leave look-ahead at auto, or use the engine baco",
+                "a pair in vLLM is loaded for lock-step or for drafts; engines do not choose",
+                hint="leave look-ahead at auto, and load the pair with "
+                "speculative_config={'num_speculative_tokens': 4}; or use the engine baco",
             )
         windows = (base.context_window, self.context_window)
         return VllmEngine(self.runtime, self.name if base is self else "baco", windows)

@@ -117,13 +117,14 @@ class Drafts(BaseSpeculator):  # type: ignore[misc]
         first = rows.lengths + t.cpu() - 1
         own = (first - rows.pads[side]).to(last.device)
         logits: torch.Tensor | None = None
-        for k in range(self._worth(side, len(rows))):
+        most = self._worth(side, len(rows))
+        for k in range(most):
             going = going[room[going] > k]
             if not len(going):
                 break
             read = rows.ahead.feed(side, going, last[going], own[going] + k)
             if logits is None:
-                logits = read.new_empty(len(last), self._longest, read.shape[-1])
+                logits = read.new_empty(len(last), most, read.shape[-1])
             logits[going, k] = read
             token, state[going] = rows.draft(side, going, read, t[going] + k, state[going])
             drafts[going, k] = last[going] = token

@@ -172,9 +172,14 @@ def test_each_side_drafts_where_it_speaks(drafting: Pair, free: None) -> None:
 
 @v2
 def test_passes_beside_our_own_engine(drafting: Pair, free: None) -> None:
-    """How many passes of one model a token takes, of ten rows: lock-step takes two."""
+    """How many passes of one model a token takes, of ten rows: lock-step takes two.
+
+    They are the same each time: what was learned of other requests is forgotten.
+    """
     asked = requests("p-punc@0.4", Warp(), prompts=PROMPTS[:1], count=10, limit=60)
     _, here = decoded(drafting, asked)
+    decoded(drafting, requests("h@1", Warp(temperature=1.7)))
+    assert decoded(drafting, asked)[1] == here
     _, there = decoded(golden.tiny(), asked)
     longest = max(len(tokens) for tokens, *_ in decoded(golden.tiny(), asked)[0])
     mine, own = ((s.base_passes + s.aligned_passes) / longest for s in (here, there))

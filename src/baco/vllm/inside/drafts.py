@@ -45,8 +45,12 @@ class Drafts(BaseSpeculator):  # type: ignore[misc]
         self._rows = rows
         self._longest: int = vllm_config.num_speculative_tokens
         self._runs_on = (rows.device.type, str(vllm_config.model_config.dtype))
-        self._rates = (Rate(_START), Rate(_START))
+        self.forget()
         self._told = DraftTokenIds([], [])
+
+    def forget(self) -> None:
+        """Forgets what was learned: requests make the same passes whatever came before them."""
+        self._rates = (Rate(_START), Rate(_START))
 
     def init_cudagraph_manager(self, cudagraph_mode: Any) -> None:
         """Captures nothing; part of vLLM's interface."""

@@ -58,6 +58,8 @@ class PairState(DefaultModelState):  # type: ignore[misc]
             self._rows.pop(name, None)
         if not self._rows:
             self._batch.arrange([])
+            if self.drafts is not None:
+                self.drafts.forget()
 
     def prepare_attn(self, input_batch: Any, *args: Any, **more: Any) -> dict[str, Any]:
         """Lets the batch know what the pass to come feeds, then describes it as ever."""

@@ -30,6 +30,9 @@ PROMPTS = (
 LEARNED = str(Path(__file__).parents[1] / "routers" / "learned.json")
 """A router that was learned for the bundled pair."""
 
+DRAFTING = {"speculative_config": {"num_speculative_tokens": 4}}
+"""Lets a pair in vLLM draft."""
+
 NEAR = 1e-4
 """A comparison won by less than this may go the other way in single precision."""
 

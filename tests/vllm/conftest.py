@@ -50,6 +50,15 @@ def eager() -> Pair:
     return in_vllm(enforce_eager=True)
 
 
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets further tokens of a pass cost nothing, so that all batches of pairs that draft do."""
+    need_vllm()
+    from baco.vllm.inside.drafts import Drafts
+
+    monkeypatch.setattr(Drafts, "_cost", lambda self, n, width: 1.0)
+
+
 @pytest.fixture(scope="session")
 def clean_environment() -> dict[str, str]:
     """For processes that start a vLLM of their own."""

@@ -9,6 +9,7 @@ in their memory then.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -18,7 +19,7 @@ import torch
 from baco.engine import Request, Warp
 from baco.pair import Pair
 from support import triton_cpu
-from support.oracle import PROMPTS, compare, decode, requests
+from support.oracle import DRAFTING, PROMPTS, compare, decode, requests
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
 
@@ -115,6 +116,22 @@ def test_replays_read_what_each_side_reads(graphs: tuple[Pair, list[Captured]]) 
     print(f"{tally}, replays {[side.replays for side in sides]}")
     assert tally.equal >= tally.total - 1
     assert min(side.replays for side in sides) >= 20
+
+
+@pytest.mark.skipif(not triton_cpu.ASKED, reason="the runner V1 does not draft")
+def test_replays_of_passes_that_check_drafts(
+    load: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch, free: None
+) -> None:
+    """Where graphs have fixed shapes, a side runs over all tokens, those that it has read too."""
+    from baco.vllm.inside import model
+
+    pair = load(enforce_eager=True, **DRAFTING)
+    sides = capture(pair)
+    monkeypatch.setattr(model, "CUDAGraphMode", SimpleNamespace(NONE=None))
+    tally = compare(asked(), decode(pair, asked()))
+    print(f"{tally}, replays {[side.replays for side in sides]}")
+    assert tally.equal >= tally.total - 1
+    assert min(side.replays for side in sides) >= 10
 
 
 def test_a_side_alone_replays_its_own(graphs: tuple[Pair, list[Captured]]) -> None:

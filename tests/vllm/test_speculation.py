@@ -17,20 +17,20 @@ from baco.errors import UnsupportedError
 from baco.pair import Pair
 from support import golden, triton_cpu
 from support.engines import Decoded, drain
-from support.oracle import LEARNED, PROMPTS, Tally, compare, core_of, requests, stretched, warm_up
+from support.oracle import (
+    DRAFTING,
+    LEARNED,
+    PROMPTS,
+    Tally,
+    compare,
+    core_of,
+    requests,
+    stretched,
+    warm_up,
+)
 
 GREEDY = Warp(temperature=0)
-DRAFTING = {"speculative_config": {"num_speculative_tokens": 4}}
-
 v2 = pytest.mark.skipif(not triton_cpu.ASKED, reason="the runner V1 has no door to it")
-
-
-@pytest.fixture
-def free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets further tokens of a pass cost nothing, so that all batches draft."""
-    from baco.vllm.inside.drafts import Drafts
-
-    monkeypatch.setattr(Drafts, "_cost", lambda self, n, width: 1.0)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,9 @@ from baco.engine.opening import open_engine
 from baco.pair import Pair
 from baco.routers import parse
 from conftest import save_tokenizer
+from support import triton_cpu
 from support.engines import drain
+from support.oracle import DRAFTING
 
 WINDOW = 24
 COMMON = {
@@ -102,12 +104,25 @@ def decoded(pair: Pair, requests: list[Request], single: bool = False) -> list[A
     return drain(engine, [engine.submit(request) for request in requests])
 
 
-@pytest.mark.parametrize("kind", PAIRS)
-def test_windows_and_unequal_caches(kind: str, load: Callable[..., Pair], tmp_path: Path) -> None:
+V2 = pytest.mark.skipif(not triton_cpu.ASKED, reason="the runner V1 does not draft")
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        *(pytest.param(kind, {}, id=kind) for kind in PAIRS),
+        pytest.param("one side slides", DRAFTING, marks=V2, id="one side slides, drafts"),
+        pytest.param("unequal heads", DRAFTING, marks=V2, id="unequal heads, drafts"),
+    ],
+)
+def test_windows_and_unequal_caches(
+    kind: str, more: dict[str, Any], load: Callable[..., Pair], tmp_path: Path, free: None
+) -> None:
     for seed, (name, make) in enumerate(zip(("base", "aligned"), PAIRS[kind], strict=True)):
         save(tmp_path / name, make, seed, chat=name == "aligned")
     folders = (str(tmp_path / "base"), str(tmp_path / "aligned"))
-    pair, own = load(",".join(folders), enforce_eager=True), baco.load(*folders, dtype="float64")
+    pair = load(",".join(folders), enforce_eager=True, **more)
+    own = baco.load(*folders, dtype="float64")
     both = zip(decoded(pair, asked()), decoded(own, asked()), strict=True)
     equal = sum(here == there for here, there in both)
     control = [alone(request) for request in asked()]

@@ -224,8 +224,18 @@ class Rows:
         self.drafts = torch.zeros(len(rows), dtype=torch.int64)
         self.kept = torch.ones(len(rows), dtype=torch.int64)
         self.limits = vector((row.limit for row in rows), cpu)
-        self._programs = programs = list(dict.fromkeys(row.ask.program for row in rows))
-        self._program = vector(programs.index(row.ask.program) for row in rows)
+        programs = list(dict.fromkeys(row.ask.program for row in rows))
+        numbers = [programs.index(row.ask.program) for row in rows]
+        self._program = vector(numbers)
+        self._programs = [
+            (
+                program,
+                slice(None)
+                if len(programs) == 1
+                else vector(i for i, number in enumerate(numbers) if number == k),
+            )
+            for k, program in enumerate(programs)
+        ]
         self._runs = vector(program.method == "baco" and not program.router.looks_ahead
                             for program in (row.ask.program for row in rows)).bool()  # fmt: skip
         self.lengths = vector((row.ask.length for row in rows), cpu)
@@ -370,14 +380,13 @@ class Rows:
 
     def _parts(self, rows: torch.Tensor | None = None) -> Iterator[tuple[ProgramSpec, Any]]:
         """Yields the programs of some rows (None: all), and the places of their rows."""
-        if len(self._programs) == 1:
-            yield self._programs[0], slice(None) if rows is None else rows
+        if rows is None:
+            yield from self._programs
             return
-        which = self._program if rows is None else self._program[rows]
-        for number, program in enumerate(self._programs):
-            at = (which == number).nonzero().flatten()
+        for number, (program, _) in enumerate(self._programs):
+            at = rows if len(self._programs) == 1 else rows[self._program[rows] == number]
             if len(at):
-                yield program, at if rows is None else rows[at]
+                yield program, at
 
     def _take(
         self,
@@ -441,7 +450,7 @@ class Rows:
             The tokens and the unit states after them, int64 [m] each.
         """
         tokens, states = torch.zeros_like(t), torch.zeros_like(state)
-        for number, program in enumerate(self._programs):
+        for number, (program, _) in enumerate(self._programs):
             mine = (self._program[at] == number).nonzero().flatten()
             if not len(mine):
                 continue

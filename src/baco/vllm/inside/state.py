@@ -73,7 +73,9 @@ class PairState(DefaultModelState):  # type: ignore[misc]
 
     def custom_sampler(self, sampler: Any) -> tuple[Any, Any] | None:
         """Returns what checks drafts, beside vLLM's own sampler for passes without any."""
-        return self.drafts and (sampler, Checker(self._batch, sampler))
+        if self.drafts is None:
+            return None
+        return sampler, Checker(self._batch, sampler)
 
 
 def _follow_the_end() -> None:

@@ -42,14 +42,14 @@ class SideView(NamedTuple):
         positions: Position of each token, int64 [tokens].
         order: The tokens it reads, then those it does not, int64 [tokens]; None: all, as they
             stand.
-        count: How many it reads.
+        reads: How many it reads.
         slots: Where each token's keys and values go, by layer; -1 nowhere, int64 [tokens] and
             more, where graphs of fixed shapes pad the pass.
     """
 
     positions: torch.Tensor
     order: torch.Tensor | None
-    count: int
+    reads: int
     slots: dict[str, torch.Tensor]
 
 

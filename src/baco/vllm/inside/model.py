@@ -179,7 +179,7 @@ class BacoForCausalLM(torch.nn.Module):
             return None, len(input_ids)
         slots, length = view.slots, len(input_ids)
         if view.order is not None and context.cudagraph_runtime_mode is CUDAGraphMode.NONE:
-            length = view.count
+            length = view.reads
             slots = {name: given[:length] for name, given in slots.items()}
         context.slot_mapping.update(slots)
         self._inputs[side].write(ids if view.order is None else ids[view.order], view.positions)

@@ -140,6 +140,8 @@ class Rows:
         self.base_logits: torch.Tensor | None = None
         self.spans: Spans | None
         self.lead: Lead | None
+        self.lengths: torch.Tensor
+        self.kept: torch.Tensor
         self.ahead: Looks | None = None
         self.drafted: Drafted | None = None
         self._rows: dict[int, RequestRow] = {}

@@ -1,12 +1,8 @@
-"""Decodes in vLLM on two tensor-parallel ranks; prints how many answers equal the oracle's.
-
-An argument says how many tokens to draft.
-"""
+"""Decodes in vLLM on two tensor-parallel ranks; prints how many answers equal the oracle's."""
 
 from __future__ import annotations
 
 import json
-import sys
 
 import baco
 from baco.engine import Warp
@@ -14,10 +10,9 @@ from support.oracle import LEARNED, compare, decode, requests
 
 
 def main() -> None:
-    drafts = {"num_speculative_tokens": int(sys.argv[1])} if sys.argv[1:] else None
     pair = baco.load(
         "tiny", engine="vllm", enforce_eager=True, tensor_parallel_size=2, block_size=32,
-        kv_cache_memory_bytes=64 * 2**20, speculative_config=drafts,
+        kv_cache_memory_bytes=64 * 2**20,
     )  # fmt: skip
     asked = [
         request

@@ -14,7 +14,7 @@ import pytest
 
 from baco.engine import Request, Warp
 from baco.pair import Pair
-from support import oracle, triton_cpu
+from support import oracle
 from support.oracle import PROMPTS, compare, decode, requests
 
 GREEDY = Warp(temperature=0)
@@ -168,13 +168,7 @@ def test_siblings_read_what_is_left_of_both_prompts(
     assert all(b <= most[0] and a <= most[1] for b, a in rest)
 
 
-DRAFTING = pytest.param(
-    "two_ranks 4",
-    marks=pytest.mark.skipif(not triton_cpu.ASKED, reason="the runner V1 does not draft"),
-)
-
-
-@pytest.mark.parametrize("module", ["two_ranks", "experts", "experts mixtral", DRAFTING])
+@pytest.mark.parametrize("module", ["two_ranks", "experts", "experts mixtral"])
 def test_in_processes_of_their_own(module: str, clean_environment: dict[str, str]) -> None:
     """Tensor parallel; mixtures of experts."""
     from baco.errors import UnsupportedError

@@ -10,6 +10,7 @@ import transformers
 
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
+from baco.engine.partner import feed_tail
 from baco.errors import PairError, UnsupportedError
 from baco.models.hf import HFCache, HFPartner, _cache_argument, _Slots
 from baco.models.recompute import RecomputeCache
@@ -56,6 +57,50 @@ def test_feeding_equals_a_plain_forward(architecture: str) -> None:
     cache.add(1)
     new = cache.open([(3, 4)], [2])
     torch.testing.assert_close(new[0], partner.logits((3, 4)), rtol=0, atol=close)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("counts", "most"), [
+    ([1] * 13 + [3, 1, 0], 1),  # few further tokens: rows of their own
+    ([2] + [1] * 6 + [0] * 9, 1),
+    ([3, 1, 0, 2] * 4, 1),  # too many of them
+    ([3, 1, 0, 2] * 4, 2),
+    ([2] * 16, 1),
+    ([3, 1, 2, 2] * 4, 5),
+])  # fmt: skip
+def test_only_the_last_logits_are_computed(
+    architecture: str, counts: list[int], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partner, _ = random_pair(architecture)
+    monkeypatch.setattr("baco.models.hf.PREFILL_LOGITS", 4)
+    close = 1e-5 if partner.additive_mask else 1e-9
+    cache = partner.new_cache()
+    cache.add(16)
+    texts = [[5 + i % 3, 6, *range(7, 7 + i % 5)] for i in range(16)]
+    opened = cache.open(texts, list(range(16)))
+    for text, logits in zip(texts, opened, strict=True):
+        torch.testing.assert_close(logits, partner.logits(text), rtol=0, atol=close)
+    seen: list[int] = []
+    count = partner.model.get_output_embeddings().register_forward_hook(
+        lambda _m, _a, out: seen.append(out.shape[:-1].numel())
+    )
+    for start in (20, 60):  # the second feed reads what the first has written
+        width = max(counts)
+        tokens = torch.arange(16 * width).reshape(16, width) % 30 + start
+        got = feed_tail(cache, tokens, torch.tensor(counts), most)
+        wanted = []
+        for text, new, number in zip(texts, tokens.tolist(), counts, strict=True):
+            for k, token in enumerate(new[:number]):
+                text.append(token)
+                if k >= number - most:
+                    wanted.append(tuple(text))
+        assert len(got) == len(wanted)
+        assert max(seen) <= 16 * min(most, width) + 2
+        seen.clear()
+        for logits, text in zip(got, wanted, strict=True):
+            torch.testing.assert_close(logits, partner.logits(text), rtol=0, atol=close)
+        seen.clear()
+    count.remove()
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3", "mistral"])

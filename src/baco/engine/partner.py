@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from weakref import WeakSet
 
 import numpy as np
@@ -62,6 +62,57 @@ class RowCache(Protocol):
     def keep(self, rows: Sequence[int]) -> None:
         """Keeps the given rows, in this order, and frees the others."""
         ...
+
+
+@runtime_checkable
+class TailCache(RowCache, Protocol):
+    """A cache that computes no more logits than are asked for."""
+
+    def feed_tail(
+        self, tokens: torch.Tensor, counts: torch.Tensor, most: torch.Tensor
+    ) -> torch.Tensor:
+        """Feeds as `RowCache.feed`; logits as of the function `feed_tail`."""
+        ...
+
+
+def tail_places(
+    counts: NDArray[np.int64], most: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], ...]:
+    """Where the last tokens of each row are: (rows, places), int64 [m] each, in order.
+
+    Args:
+        counts: How many tokens each row has, int64 [n].
+        most: How many of them are looked at, from the last one back, int64 [n].
+    """
+    back = counts[:, None] - np.arange(int(counts.max(initial=0)))
+    return np.nonzero((back > 0) & (back <= most[:, None]))
+
+
+def feed_tail(
+    cache: RowCache, tokens: torch.Tensor, counts: torch.Tensor, most: torch.Tensor
+) -> torch.Tensor:
+    """Feeds the next tokens of every row, as `RowCache.feed`.
+
+    Args:
+        cache: The rows.
+        tokens: int64 [n, q], on the host.
+        counts: int64 [n], on the host.
+        most: After how many of each row's tokens, from the last one back, logits are wanted,
+            int64 [n], on the host.
+
+    Returns:
+        These logits, row by row, in the order of `tail_places`: float [m, vocabulary].
+    """
+    if isinstance(cache, TailCache):
+        return cache.feed_tail(tokens, counts, most)
+    logits = cache.feed(tokens, counts)
+    rows, places = tail_places(counts.numpy(), most.numpy())
+    return picked(logits.flatten(0, 1), rows * logits.shape[1] + places)
+
+
+def picked(lines: torch.Tensor, index: NDArray[np.int64]) -> torch.Tensor:
+    """Returns lines [n, v] by an increasing index [m] on the host; as they are if it is all."""
+    return lines if len(index) == len(lines) else lines[torch.from_numpy(index).to(lines.device)]
 
 
 class SlidingCache(RowCache, Protocol):
@@ -150,6 +201,7 @@ class Partner(ABC):
             one step of it yields goes to all of them. None where every hub has its own engine.
         runs_on: (kind of device, precision) of its passes; None where passes cost nothing to
             speak of, or nobody knows.
+        offset: Where the ids of `own` begin among those of `vocabulary`.
     """
 
     vocabulary: Vocabulary
@@ -160,6 +212,7 @@ class Partner(ABC):
     label: str = "the model"
     hubs: WeakSet[Any] | None = None
     runs_on: tuple[str, torch.dtype] | None = None
+    offset: int = 0
 
     @property
     def inner(self) -> Partner:
@@ -170,6 +223,15 @@ class Partner(ABC):
     def weights(self) -> object:
         """What two partners have in common that are one set of weights."""
         return self
+
+    @property
+    def own(self) -> Vocabulary:
+        """The ids that it gives probability to, where others are laid beside them."""
+        return self.inner.vocabulary
+
+    def own_cache(self) -> RowCache:
+        """Returns an empty cache whose logits are over `own` ids; what it is fed is not."""
+        return self.new_cache()
 
     @abstractmethod
     def new_cache(self) -> RowCache:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
@@ -36,8 +36,8 @@ class SideScores:
     """What one partner says about the next token of each row.
 
     Attributes:
-        lines: log P, the log-softmax of the raw logits with forbidden tokens at -inf;
-            float [m, v].
+        lines: log P, the log-softmax of the raw logits with forbidden tokens at -inf, of the ids
+            that the partner gives probability to; float [m, own].
         kept: P~, after penalties, temperature and filters; n rows. Or the filters, where it is
             worked out when it is asked for.
         ends: bool [v]; the vocabulary's end tokens.
@@ -46,6 +46,7 @@ class SideScores:
             others, which in truth share what is missing to 1.
         biased: As `lines`, after penalties and without what is barred; None where there is neither.
         top: The raw top-1 token of each row where it is known already, int64 [n].
+        offset: Where the partner's ids begin among all v. Tokens are named by ids of all.
     """
 
     lines: torch.Tensor
@@ -55,6 +56,7 @@ class SideScores:
     partial: bool = False
     biased: torch.Tensor | None = None
     top: torch.Tensor | None = None
+    offset: int = 0
 
     @cached_property
     def nucleus(self) -> Nucleus:
@@ -64,33 +66,58 @@ class SideScores:
         return Nucleus(*nucleus(self.penalised, self.kept))
 
     @cached_property
+    def _own(self) -> torch.Tensor:
+        """The log-probabilities log P of the partner's ids: float [n, own]."""
+        return self.lines if self.at is None else self.lines[self.at]
+
+    def _among_all(self, own: torch.Tensor) -> torch.Tensor:
+        """Lays values of the partner's ids [n, own] among those of all, [n, v]."""
+        after = len(self.ends) - self.offset - own.shape[-1]
+        if not self.offset and not after:
+            return own
+        return torch.nn.functional.pad(own, (self.offset, after), value=LOG_0)
+
+    @cached_property
     def raw(self) -> torch.Tensor:
         """The log-probabilities log P of every token: float [n, v]."""
-        return self.lines if self.at is None else self.lines[self.at]
+        return self._among_all(self._own)
 
     @cached_property
     def penalised(self) -> torch.Tensor:
         """Log P after penalties, before temperature and filters: float [n, v]."""
         if self.biased is None:
             return self.raw
-        return self.biased if self.at is None else self.biased[self.at]
+        return self._among_all(self.biased if self.at is None else self.biased[self.at])
 
     @cached_property
     def warped(self) -> torch.Tensor:
         """The log-probabilities log P~ of every token: float [n, v]."""
-        return in_order(*self.nucleus, self.lines.shape[-1])[1]
+        return in_order(*self.nucleus, len(self.ends))[1]
 
     @cached_property
     def top_token(self) -> torch.Tensor:
         """The raw top-1 token: int64 [n]."""
-        return self.raw.argmax(-1) if self.top is None else self.top
+        return moved(self._own.argmax(-1), self.offset) if self.top is None else self.top
+
+    @cached_property
+    def _top_place(self) -> torch.Tensor:
+        """The place of the raw top-1 token among the partner's ids: int64 [n].
+
+        Of a line that was never scored the token is nonsense, and may be none of the partner's.
+        """
+        return self.top_token if not self.offset else (self.top_token - self.offset).clamp(min=0)
 
     @cached_property
     def top_prob(self) -> torch.Tensor:
         """The raw top-1 probability: float [n]."""
+        return self.top_log_prob.exp()
+
+    @cached_property
+    def top_log_prob(self) -> torch.Tensor:
+        """Its logarithm: float [n]."""
         if self.at is None:
-            return self.raw.gather(-1, self.top_token[:, None])[:, 0].exp()
-        return self.lines[self.at, self.top_token].exp()
+            return self.lines.gather(-1, self._top_place[:, None])[:, 0]
+        return self.lines[self.at, self._top_place]
 
     @cached_property
     def entropy(self) -> torch.Tensor:
@@ -98,11 +125,11 @@ class SideScores:
 
         A token that is not known is no likelier than the least that is.
         """
-        probs = self.raw.exp()
-        known = -(probs * self.raw.masked_fill(probs == 0, 0)).sum(-1)
+        probs = self._own.exp()
+        known = -(probs * self._own.masked_fill(probs == 0, 0)).sum(-1)
         if not self.partial:
             return known
-        least = self.raw.masked_fill(self.raw == LOG_0, torch.inf).amin(-1)
+        least = self._own.masked_fill(self._own == LOG_0, torch.inf).amin(-1)
         return known - (1 - probs.sum(-1)).clamp(min=0) * least
 
     @cached_property
@@ -112,13 +139,32 @@ class SideScores:
 
     def top_mean(self, k: int) -> torch.Tensor:
         """The mean of the k largest raw probabilities: float [n]."""
-        return self.raw.topk(min(k, self.raw.shape[-1]), -1).values.exp().mean(-1)
+        return self._own.topk(min(k, self._own.shape[-1]), -1).values.exp().mean(-1)
 
     def rows(self, index: torch.Tensor) -> SideScores:
         """Returns the scores of some rows (an index or a mask)."""
-        nucleus = Nucleus(*(x[index] for x in self.nucleus))
-        biased = None if self.biased is None else self.penalised[index]
-        return SideScores(self.raw[index], nucleus, self.ends, partial=self.partial, biased=biased)
+        kept = Nucleus(*(x[index] for x in self.nucleus))
+        at = index if self.at is None else self.at[index]
+        biased = None if self.biased is None else self.biased[at]
+        return replace(self, lines=self.lines[at], kept=kept, at=None, biased=biased, top=None)
+
+    def among(self, vocabulary: Vocabulary, offset: int) -> SideScores:
+        """Returns the same where other ids are laid beside the partner's.
+
+        Args:
+            vocabulary: Over all ids.
+            offset: Where the partner's begin.
+        """
+        if self.ends is vocabulary.is_end:
+            return self
+        ids, log_probs = self.nucleus
+        kept = Nucleus(moved(ids, offset), log_probs)
+        return replace(self, kept=kept, ends=vocabulary.is_end, offset=offset)
+
+
+def moved(ids: torch.Tensor, offset: int) -> torch.Tensor:
+    """Returns ids that begin further on."""
+    return ids + offset if offset else ids
 
 
 def score(
@@ -186,7 +232,7 @@ def _without(logits: torch.Tensor, barred: Sequence[Sequence[int]]) -> torch.Ten
 
 def broken(scores: SideScores) -> torch.Tensor:
     """Tells which rows have a score that is no number, as `finite`: bool [n]."""
-    return scores.raw.gather(-1, scores.top_token[:, None]).isnan()
+    return scores.top_log_prob.isnan()
 
 
 def finite(raw: torch.Tensor, of: str) -> torch.Tensor:

@@ -10,7 +10,8 @@ import numpy as np
 from baco.engine.batch import Batch, Integers
 from baco.engine.lazy import torch
 from baco.engine.noise import Draws
-from baco.engine.partner import Partner, RowCache, SlidingCache
+from baco.engine.partner import Partner, RowCache, SlidingCache, feed_tail, tail_places
+from baco.engine.penalties import Past
 from baco.engine.request import Request
 from baco.engine.scores import SideScores, broken, score
 from baco.engine.step import TOP, offer
@@ -35,13 +36,13 @@ class Ring:
         like: Scores of the kind that it holds.
 
     Attributes:
-        raw: log P, float [lines, v].
+        raw: log P of the partner's own ids, float [lines, own].
         offers: The offers (`baco.engine.step.offer`), int64 [lines, 5].
         biased: log P after penalties, as `raw`; None until a row has penalties.
     """
 
     def __init__(self, lines: int, like: SideScores) -> None:
-        self.raw = like.raw.new_zeros(lines, like.raw.shape[1])
+        self.raw = like.lines.new_zeros(lines, like.lines.shape[1])
         self.offers = torch.zeros(lines, TOP + 1, dtype=torch.int64, device=self.raw.device)
         self.biased: torch.Tensor | None = None
 
@@ -69,10 +70,11 @@ class Ring:
         """Puts scores into some lines."""
         if scores.biased is not None and self.biased is None:
             self.biased = self.raw.clone()
-        self.raw.index_copy_(0, at, scores.raw)
+        self.raw.index_copy_(0, at, scores.lines)
         self.offers.index_copy_(0, at, offers)
         if self.biased is not None:
-            self.biased.index_copy_(0, at, scores.penalised)
+            biased = scores.lines if scores.biased is None else scores.biased
+            self.biased.index_copy_(0, at, biased)
 
 
 class EngineSide:
@@ -80,7 +82,8 @@ class EngineSide:
 
     Position p of a row is the place of its p-th response token. A partner that was fed p
     response tokens has said what it thinks of position p. These scores stand in a ring, position
-    p in slot p modulo the window, because only positions from the row's t on matter.
+    p in slot p modulo the window, because only positions from the row's t on matter. They are over
+    the partner's own ids, where it shares the engine's with another vocabulary.
 
     Accounts are kept on the host, in numpy; scores stay on the partner's device.
 
@@ -112,7 +115,7 @@ class EngineSide:
         self.row_prompts = self.fed
         self._which = which
         self._partial = partner.abilities.gives == "top-k"
-        self._cache: RowCache = cache or partner.new_cache()
+        self._cache: RowCache = cache or partner.own_cache()
         self._prompts: list[tuple[int, ...]] = []
         self._warps: list[Warp] = []
         self._barred: list[dict[int, list[int]]] = []
@@ -125,7 +128,7 @@ class EngineSide:
         prompts = [(r.base_prompt, r.aligned_prompt)[self._which] for r in requests]
         self._prompts += prompts
         self._warps += [r.warps[self._which] for r in requests]
-        self._barred += [_by_position(r.barred) for r in requests]
+        self._barred += [_by_position(r.barred, self.partner) for r in requests]
         lengths = np.array([len(p) for p in prompts], dtype=np.int64)
         zero = np.zeros_like(lengths)
         self._prompt_lengths = np.concatenate([self._prompt_lengths, lengths])
@@ -182,8 +185,9 @@ class EngineSide:
         width = max(self.window, CATCH_UP // max(1, len(self.fed)))
         while behind > 0:
             fresh, counts = self.unseen(batch.tokens, until, min(behind, width))
-            logits = self._cache.feed(torch.from_numpy(fresh), torch.from_numpy(counts))
-            self.heard(logits, counts, batch)
+            wanted = self.wanted(counts, batch)
+            fed = [torch.from_numpy(x) for x in (fresh, counts, wanted)]
+            self.heard(feed_tail(self._cache, *fed), counts, wanted, batch)
             self.passes += 1
             behind -= width
 
@@ -222,23 +226,25 @@ class EngineSide:
         places = np.minimum(places, tokens.shape[1] - 1)
         return np.take_along_axis(tokens, places, 1), counts
 
-    def heard(self, logits: torch.Tensor, counts: Integers, batch: Batch) -> None:
-        """Records a feed: logits [n, q, v] after each of the `counts` tokens."""
+    def wanted(self, counts: Integers, batch: Batch) -> Integers:
+        """After how many of the tokens that are fed, from the last back, scores matter: int64 [n].
+
+        They are those of the places that are not emitted yet.
+        """
+        return np.minimum(counts, self.fed + counts - batch.t + 1).clip(0)
+
+    def heard(
+        self, logits: torch.Tensor, counts: Integers, wanted: Integers, batch: Batch
+    ) -> None:
+        """Records a feed of `counts` tokens: the `wanted` logits [m, v], as of `feed_tail`."""
         self.token_rows += int(counts.sum())
         self.row_tokens = self.row_tokens + counts
         self.row_passes = self.row_passes + (counts > 0)
-        # Only what is not emitted yet can still matter.
-        n, q = logits.shape[:2]
-        positions = self.fed[:, None] + np.arange(1, q + 1)
+        rows, places = tail_places(counts, wanted)
+        positions = self.fed[rows] + places + 1
         self.fed = self.fed + counts
-        matters = (positions >= batch.t[:, None]) & (positions <= self.fed[:, None])
-        rows, places = np.nonzero(matters)
-        if not len(rows):
-            return
-        flat = logits.flatten(0, 1)
-        if len(rows) < n * q:
-            flat = flat[self._on_device(rows * q + places)]
-        self._remember(rows, flat, positions[rows, places], batch)
+        if len(rows):
+            self._remember(rows, logits, positions, batch)
 
     def _on_device(self, index: Integers) -> torch.Tensor:
         return torch.from_numpy(index).to(self.partner.device)
@@ -265,22 +271,21 @@ class EngineSide:
                 barred = barred if any(barred) else None
             if how.penalties.on:
                 past = [
-                    self.partner.past(self._prompts[rows[k]], batch.tokens[rows[k], : positions[k]])
+                    self._past(self._prompts[rows[k]], batch.tokens[rows[k], : positions[k]])
                     for k in some
                 ]
-            vocabulary = self.partner.vocabulary
             scores = score(
                 logits[mine],
                 how,
-                vocabulary,
+                self.partner.own,
                 past=past,
                 barred=barred,
                 partial=self._partial,
                 check=False,
-            )
+            ).among(self.partner.vocabulary, self.partner.offset)
             self._broken.append(broken(scores).any()[None])
             draws = Draws(unit[mine].view(torch.float64), token[mine])
-            offers = offer(scores, states[mine], draws, vocabulary)
+            offers = offer(scores, states[mine], draws, self.partner.vocabulary)
             if self._ring is None:
                 self._ring = Ring(len(self.fed) * self.window, scores)
             self._ring.write(lines[mine], scores, offers)
@@ -289,6 +294,10 @@ class EngineSide:
         """Returns, once, whether anything that was remembered is no number: bool [1] each."""
         found, self._broken = self._broken, []
         return found
+
+    def _past(self, prompt: tuple[int, ...], answer: Integers) -> Past:
+        """What the partner has read, in its own ids."""
+        return Past(*(ids - self.partner.offset for ids in self.partner.past(prompt, answer)))
 
     def _by_warp(self, rows: Integers) -> list[tuple[Warp, Integers | None]]:
         """Groups rows by their warps: (warp, indices into `rows`; None for all of them)."""
@@ -314,16 +323,19 @@ class EngineSide:
         """
         if self._ring is None:
             return None
-        ring, ends = self._ring, self.partner.vocabulary.is_end
-        top = ring.offers[at, TOP]
-        return SideScores(ring.raw, how, ends, at, self._partial, ring.biased, top)
+        ring, partner = self._ring, self.partner
+        top, ends = ring.offers[at, TOP], partner.vocabulary.is_end
+        return SideScores(
+            ring.raw, how, ends, at, self._partial, ring.biased, top, partner.offset
+        )
 
 
-def _by_position(barred: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
-    """Sorts barred tokens by their place."""
+def _by_position(barred: Sequence[tuple[int, int]], partner: Partner) -> dict[int, list[int]]:
+    """Sorts barred tokens by their place, in the partner's own ids; it has no others."""
     found: dict[int, list[int]] = {}
     for position, token in barred:
-        found.setdefault(position, []).append(token)
+        if 0 <= token - partner.offset < partner.own.size:
+            found.setdefault(position, []).append(token - partner.offset)
     return found
 
 
@@ -356,10 +368,14 @@ def run_together(
     fed = [side.unseen(batch.tokens, until, width) for side in sides]
     fresh = np.stack([f for f, _ in fed], 1).reshape(-1, width)
     counts = np.stack([c for _, c in fed], 1).ravel()
-    logits = cache.feed(torch.from_numpy(fresh), torch.from_numpy(counts))
+    each = [side.wanted(c, batch) for side, (_, c) in zip(sides, fed, strict=True)]
+    wanted = np.stack(each, 1).ravel()
+    logits = feed_tail(cache, *(torch.from_numpy(x) for x in (fresh, counts, wanted)))
+    whose = tail_places(counts, wanted)[0] % 2
     before = second.row_passes
     for k, side in enumerate(sides):
-        side.heard(logits[k::2], counts[k::2], batch)
+        mine = torch.from_numpy(np.flatnonzero(whose == k)).to(logits.device)
+        side.heard(logits[mine], counts[k::2], wanted[k::2], batch)
     second.row_passes = before
     first.passes += 1
 

@@ -12,10 +12,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from transformers import Cache, PreTrainedModel
 
+from baco.engine.batch import Integers
 from baco.engine.lazy import inference_mode, torch
-from baco.engine.partner import Abilities, Partner, RowCache
+from baco.engine.partner import Abilities, Partner, RowCache, picked, tail_places
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, PairError, first_line
 from baco.models.recompute import RecomputeCache
@@ -23,6 +25,13 @@ from baco.models.recompute import RecomputeCache
 _BLOCK = 64  # KV slots grow in steps of this many tokens
 PREFILL = 8192
 """Prompts are computed together up to this many tokens, padding included."""
+
+PREFILL_LOGITS = 128
+"""Prompts that end at different places are computed from their first token on as long as this
+leads to so few logits, most of them of no use; else up to their last token."""
+
+FEW = 8
+"""One further token for so many rows counts as few."""
 
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
@@ -66,10 +75,13 @@ class _Slots(Cache):
         self.rows = 0
         self.capacity = 0
         self._at: tuple[Any, Any] = (slice(0), slice(0))
+        self._further: torch.Tensor | None = None
         self._span = (0, 0)
         self._before = 0
 
-    def aim(self, positions: torch.Tensor, rows: int, length: int) -> None:
+    def aim(
+        self, positions: torch.Tensor, rows: int, length: int, further: torch.Tensor | None = None
+    ) -> None:
         """Says where the next forward pass writes, and how far it reads.
 
         Args:
@@ -77,11 +89,17 @@ class _Slots(Cache):
                 the other.
             rows: How many rows there are.
             length: How much of them is read.
+            further: Whose further tokens stand in the last rows of the pass, int64 [any]; what
+                these rows hold is lent to them for the pass.
         """
         self.reserve(rows, length)
+        self._further = further
         self._span = (rows, length)
         self._before = length - positions.shape[1]
-        if len(positions) < rows or rows == 1:
+        if further is not None:
+            own = torch.arange(rows - len(further), device=further.device)
+            self._at = (torch.cat([own, further])[:, None], positions)
+        elif len(positions) < rows or rows == 1:
             self._at = (slice(rows), slice(self._before, length))
         else:
             self._at = (torch.arange(rows, device=positions.device)[:, None], positions)
@@ -119,6 +137,8 @@ class _Slots(Cache):
                 shape = (self.rows, self.capacity, new.shape[1], new.shape[3])
                 kept = store[layer_idx] = new.new_zeros(shape)
             kept[self._at] = new.transpose(1, 2)
+            if self._further is not None:
+                kept[rows - len(self._further) : rows, :length] = kept[self._further, :length]
             out.append(kept[:rows, :length].transpose(1, 2))
         return out[0], out[1]
 
@@ -329,7 +349,14 @@ class HFPartner(Partner):
         return out
 
     def forward(
-        self, slots: _Slots, tokens: torch.Tensor, starts: torch.Tensor, **kwargs: Any
+        self,
+        slots: _Slots,
+        tokens: torch.Tensor,
+        starts: torch.Tensor,
+        *,
+        shift: torch.Tensor | None = None,
+        further: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """One forward pass over rows that each go on at their own place.
 
@@ -337,6 +364,9 @@ class HFPartner(Partner):
             slots: Their cache.
             tokens: The next tokens, int64 [n, q], where the model is.
             starts: How many tokens each row holds already, int64 [n], on the host.
+            shift: How many columns the tokens of each row were moved to the right, with what does
+                not count moved to the left: int64 [n], on the host.
+            further: As of `_Slots.aim`, on the host.
             **kwargs: Further arguments of the model.
 
         Returns:
@@ -345,10 +375,14 @@ class HFPartner(Partner):
         n, q = tokens.shape
         first, last = int(starts.min()), int(starts.max())
         length = last + q
-        plain = first == last and self._needs_no_mask(q, length)
-        positions = (starts[:1] if plain else starts)[:, None] + torch.arange(q)
+        moved = shift is not None or further is not None
+        plain = not moved and first == last and self._needs_no_mask(q, length)
+        columns = torch.arange(q)
+        if shift is not None:
+            columns = (columns - shift[:, None]) % q
+        positions = (starts[:1] if plain else starts)[:, None] + columns
         positions = positions.to(self.place)
-        slots.aim(positions, n, length)
+        slots.aim(positions, n, length, None if further is None else further.to(self.place))
         mask = self._no_mask() if plain else self._masks(positions, length)
         if length > self.context_window:
             # Rows that take fewer tokens than others are fed what does not count, perhaps beyond
@@ -448,14 +482,20 @@ class HFCache:
         lengths = torch.tensor([len(prompt) for _, prompt in keys])
         longest = int(lengths.max())
         tokens = torch.zeros(len(keys), longest, dtype=torch.int64)
-        for i, (_, prompt) in enumerate(keys):
-            tokens[i, : len(prompt)] = torch.tensor(prompt)
-        fresh = _Slots(self.partner.layers)
         last, where = torch.unique(lengths - 1, return_inverse=True)
+        shift = longest - lengths
+        if len(last) * len(keys) <= PREFILL_LOGITS:  # without a mask
+            shift = torch.zeros_like(lengths)
+        else:
+            last, where = last[-1:], torch.zeros_like(where)
+        for i, (_, prompt) in enumerate(keys):
+            tokens[i, shift[i] : shift[i] + len(prompt)] = torch.tensor(prompt)
+        fresh = _Slots(self.partner.layers)
         logits = self.partner.forward(
             fresh,
             tokens.to(place),
             torch.zeros_like(lengths),
+            shift=shift if shift.any() else None,
             logits_to_keep=last.to(place),
             **self.extra([kind for kind, _ in keys]),
         )
@@ -468,13 +508,68 @@ class HFCache:
     @inference_mode
     def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Feeds the next tokens of every row in one forward pass."""
-        kinds = [self.kind(row) for row in range(len(tokens))]
-        if self.partner.narrow:  # what is not fed may be an id that only the other side knows
-            tokens = tokens.masked_fill(torch.arange(tokens.shape[1]) >= counts[:, None], 0)
-        logits = self.partner.forward(
-            self._slots, tokens.to(self.partner.place), self._lengths, **self.extra(kinds)
-        )
+        ids = self._known(tokens, counts).numpy()
+        logits = self._pass(ids, self._lengths.numpy(), range(len(ids)))
         self._lengths = self._lengths + counts
+        return logits
+
+    @inference_mode
+    def feed_tail(
+        self, tokens: torch.Tensor, counts: torch.Tensor, most: torch.Tensor
+    ) -> torch.Tensor:
+        """Feeds the next tokens of every row in one pass, that computes little for nothing.
+
+        On a CPU, where only the last tokens' logits are wanted and a few rows have more tokens than
+        one, the tokens before go through the model as rows of their own. Else rows are as wide as
+        the longest, and the logits of the last columns are computed, as many as are wanted of any.
+        """
+        n, q = tokens.shape
+        ids, had, count = self._known(tokens, counts).numpy(), self._lengths.numpy(), counts.numpy()
+        rows, places = tail_places(count, most.numpy())
+        before = np.maximum(count - 1, 0)  # how many tokens come before the last one
+        few, keep, own = n // FEW, int(most.clamp(1, q).max()), np.arange(n)
+        if keep == 1 < q and before.sum() <= few and self.partner.place.type == "cpu":
+            # The last token of a row goes into its own row, the others come behind.
+            further = np.repeat(own, before)
+            at = np.arange(len(further)) - np.repeat(before.cumsum() - before, before)
+            index = rows
+            self._slots.reserve(n + few, 0)
+            logits = self._pass(
+                np.concatenate([ids[own, before], ids[further, at]])[:, None],
+                np.concatenate([had + before, had[further] + at]),
+                [*range(n), *further.tolist()],
+                further=torch.from_numpy(further),
+            )
+        else:
+            shift = q - count if keep < q else np.zeros_like(count)
+            index = rows * keep + places + shift[rows] - (q - keep)
+            logits = self._pass(
+                np.take_along_axis(ids, (np.arange(q) - shift[:, None]) % q, 1),
+                had,
+                own.tolist(),
+                shift=torch.from_numpy(shift) if shift.any() else None,
+                logits_to_keep=keep,
+            )
+        self._lengths = self._lengths + counts
+        return picked(logits.flatten(0, 1), index)
+
+    def _known(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Tokens to feed, where what does not count may be an id that only the other side knows."""
+        if not self.partner.narrow:
+            return tokens
+        return tokens.masked_fill(torch.arange(tokens.shape[1]) >= counts[:, None], 0)
+
+    def _pass(
+        self,
+        tokens: Integers,
+        starts: Integers,
+        rows: Sequence[int],
+        **how: Any,
+    ) -> torch.Tensor:
+        """One pass over rows of these kinds, from these places on; as `HFPartner.forward`."""
+        extra = self.extra([self.kind(row) for row in rows])
+        fed = torch.from_numpy(tokens).to(self.partner.place)
+        logits = self.partner.forward(self._slots, fed, torch.from_numpy(starts), **how, **extra)
         return logits.to(self.partner.device)
 
     @inference_mode

@@ -23,7 +23,7 @@ from baco.engine.lazy import torch
 from baco.engine.loop import longest_draft
 from baco.engine.partner import Lookahead, Partner
 from baco.engine.side import CATCH_UP, score_window
-from baco.models.hf import PREFILL, HFPartner, grown_capacity
+from baco.models.hf import FEW, PREFILL, PREFILL_LOGITS, HFPartner, grown_capacity
 
 TorchDevice: TypeAlias = "torch.device"
 
@@ -132,7 +132,7 @@ def shape_of(partner: Partner) -> Shape | None:
         repeats=heads // kept,
         fed=(_HIDDEN * hidden + _INNER * _mlp_width(config)) * size,
         logit=(config.vocab_size if head is None else head.weight.shape[0]) * size,
-        scores=partner.vocabulary.size,
+        scores=partner.own.size,
         number=8 if dtype == torch.float64 else 4,
         window=partner.context_window,
     )
@@ -235,7 +235,9 @@ class Need:
         """
         total: dict[TorchDevice, int] = {}
         for number, (k, shape) in enumerate(self._sides):
-            slots = rows * self._capacity(k) * shape.slot
+            # In lock-step, see `HFCache.feed_tail`.
+            lent = rows // FEW if shape.place.type == "cpu" and not self.longest else 0
+            slots = (rows + lent) * self._capacity(k) * shape.slot
             if weights and not (self.one_model and number):
                 slots += shape.weights
             total[shape.place] = total.get(shape.place, 0) + slots
@@ -266,19 +268,20 @@ class Need:
         layer = batch * capacity * shape.slot // shape.layers
         # Masks: of bytes for each of two types of layers; as numbers, twice, where one is in use.
         masks = fed * capacity * (2 + 2 * shape.number)
-        pass_ = fed * (shape.fed + shape.logit) + masks + layer * max(1, shape.repeats)
+        logits = batch * (self.longest + 1) * shape.logit
+        pass_ = fed * shape.fed + logits + masks + layer * max(1, shape.repeats)
         distinct = min(len(self.job.prompts), rows) * self._rows_per_pass
         first = max(prompt[k] for prompt in self.job.prompts)
         together = max(1, min(distinct, PREFILL // max(1, first)))
         prefill = together * (
             first * shape.fed
             + grown_capacity(0, first) * shape.slot
-            + together * shape.logit
+            + min(together, max(1, PREFILL_LOGITS // together)) * shape.logit
             + first * shape.slot // shape.layers * shape.repeats
         )
         here = max(pass_, prefill)
         offer = _LISTED if self.job.filtered else _ALL
-        step = batch * shape.scores * offer * shape.number // 4 + fed * shape.logit
+        step = batch * shape.scores * offer * shape.number // 4 + logits
         copies = rows * self._scores(shape)  # when rows join, scores are copied
         if shape.place == shape.device:
             return [(shape.place, max(here, step, copies))]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from baco.engine.lazy import torch
-from baco.engine.partner import Partner, RowCache, SequenceOfIds
+from baco.engine.partner import Partner, RowCache, SequenceOfIds, feed_tail
 from baco.engine.penalties import Past
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
@@ -168,9 +168,13 @@ class BridgedPartner(Partner):
         own = self.to_shared(reader.own())
         return Past.of(own[: len(prompt)], own[len(prompt) :])
 
-    def new_cache(self) -> BridgedCache:
-        """Returns an empty cache."""
+    def own_cache(self) -> BridgedCache:
+        """Returns an empty cache whose logits are over this side's own ids."""
         return BridgedCache(self)
+
+    def new_cache(self) -> WideCache:
+        """Returns an empty cache whose logits are over all shared ids."""
+        return WideCache(self)
 
 
 class SideReader:
@@ -218,8 +222,8 @@ class SideReader:
 class BridgedCache:
     """Rows of shared ids over a cache of own ids; see `baco.engine.partner.RowCache`.
 
-    After each feed the row's own ids are worked out anew; what changed at the end (a unit that
-    has grown) is set back and fed again.
+    Logits are over own ids. After each feed the row's own ids are worked out anew; what changed at
+    the end (a unit that has grown) is set back and fed again.
     """
 
     def __init__(self, partner: BridgedPartner) -> None:
@@ -227,53 +231,49 @@ class BridgedCache:
         self._cache: RowCache = partner.partner.new_cache()
         self._readers: list[SideReader] = []
         self._own: list[list[int]] = []
-        self._last: list[torch.Tensor | None] = []
 
     def add(self, count: int) -> None:
         """Appends empty rows."""
         self._cache.add(count)
         self._readers += [SideReader(self.partner) for _ in range(count)]
         self._own += [[] for _ in range(count)]
-        self._last += [None] * count
 
     def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Feeds whole prompts into empty rows."""
         for row, prompt in zip(rows, prompts, strict=True):
             self._readers[row] = SideReader(self.partner, prompt)
             self._own[row] = self._readers[row].own()
-        logits = self._cache.open([self._own[row] for row in rows], rows)
-        for row, each in zip(rows, logits, strict=True):
-            self._last[row] = each
-        return self.partner.widen(logits)
+        return self._cache.open([self._own[row] for row in rows], rows)
 
     def feed(self, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Feeds the next shared tokens; only logits after each row's last one are defined."""
-        keep, fresh = [], []
+        last = self.feed_tail(tokens, counts, torch.ones_like(counts))
+        out = last.new_zeros(len(tokens), last.shape[-1])
+        out[(counts > 0).to(out.device)] = last
+        return out[:, None].expand(-1, tokens.shape[1], -1)
+
+    def feed_tail(
+        self, tokens: torch.Tensor, counts: torch.Tensor, most: torch.Tensor
+    ) -> torch.Tensor:
+        """Feeds the next shared tokens; logits after the last one of rows that have any."""
+        assert most.max() <= 1, "own tokens end where shared ones do only at the end of a feed"
+        keep = [len(own) for own in self._own]
+        fresh: list[list[int]] = [[] for _ in self._own]
         for row, (new, count) in enumerate(zip(tokens.tolist(), counts.tolist(), strict=True)):
-            old = self._own[row]
+            if not count:
+                continue
+            old, reader = self._own[row], self._readers[row]
             for i in new[:count]:
-                self._readers[row].push(i)
-            self._own[row] = self._readers[row].own()
-            own = self._own[row]
-            same = next(
-                (k for k, (a, b) in enumerate(zip(old, own, strict=False)) if a != b),
-                min(len(old), len(own)),
-            )
-            keep.append(same)
-            fresh.append(own[same:])
+                reader.push(i)
+            own = self._own[row] = reader.own()
+            pairs = enumerate(zip(old, own, strict=False))
+            same = next((k for k, (a, b) in pairs if a != b), len(old))
+            keep[row] = min(same, len(own) - 1)  # at least one token, to have logits
+            fresh[row] = own[keep[row] :]
         self._cache.truncate(torch.tensor(keep))
-        width = max(len(f) for f in fresh)
-        if width:
-            padded = torch.tensor([f + [0] * (width - len(f)) for f in fresh])
-            lengths = torch.tensor([len(f) for f in fresh])
-            logits = self._cache.feed(padded, lengths)
-            for row, f in enumerate(fresh):
-                if f:
-                    self._last[row] = logits[row, len(f) - 1]
-        known = next(x for x in self._last if x is not None)
-        last = torch.stack([torch.zeros_like(known) if x is None else x for x in self._last])
-        out = self.partner.widen(last)[:, None]
-        return out.expand(-1, tokens.shape[1], -1)
+        width = max(map(len, fresh))
+        padded = torch.tensor([f + [0] * (width - len(f)) for f in fresh])
+        return feed_tail(self._cache, padded, torch.tensor([len(f) for f in fresh]), most)
 
     def truncate(self, lengths: torch.Tensor) -> None:
         """Forgets later shared tokens; the next feed sets the own ids back."""
@@ -286,4 +286,17 @@ class BridgedCache:
         self._cache.keep(rows)
         self._readers = [self._readers[i] for i in rows]
         self._own = [self._own[i] for i in rows]
-        self._last = [self._last[i] for i in rows]
+
+
+class WideCache(BridgedCache):
+    """The same, with logits over all shared ids."""
+
+    def open(self, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
+        """Feeds whole prompts into empty rows."""
+        return self.partner.widen(super().open(prompts, rows))
+
+    def feed_tail(
+        self, tokens: torch.Tensor, counts: torch.Tensor, most: torch.Tensor
+    ) -> torch.Tensor:
+        """Feeds the next shared tokens."""
+        return self.partner.widen(super().feed_tail(tokens, counts, most))

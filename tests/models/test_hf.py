@@ -61,15 +61,16 @@ def test_feeding_equals_a_plain_forward(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("counts", "most"), [
-    ([1] * 13 + [3, 1, 0], 1),  # few further tokens: rows of their own
-    ([2] + [1] * 6 + [0] * 9, 1),
-    ([3, 1, 0, 2] * 4, 1),  # too many of them
-    ([3, 1, 0, 2] * 4, 2),
-    ([2] * 16, 1),
-    ([3, 1, 2, 2] * 4, 5),
+    ([1] * 13 + [3, 1, 0], [1] * 16),  # few further tokens: rows of their own
+    ([2] + [1] * 6 + [0] * 9, [1] * 15 + [0]),
+    ([3, 1, 0, 2] * 4, [1] * 16),  # too many of them
+    ([3, 1, 0, 2] * 4, [2, 1, 1, 0] * 4),
+    ([2] * 16, [1] * 16),
+    ([3, 1, 2, 2] * 4, [5, 1, 0, 2] * 4),
+    ([3, 1, 2, 2] * 4, [0] * 16),
 ])  # fmt: skip
 def test_only_the_last_logits_are_computed(
-    architecture: str, counts: list[int], most: int, monkeypatch: pytest.MonkeyPatch
+    architecture: str, counts: list[int], most: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partner, _ = random_pair(architecture)
     monkeypatch.setattr("baco.models.hf.PREFILL_LOGITS", 4)
@@ -87,15 +88,15 @@ def test_only_the_last_logits_are_computed(
     for start in (20, 60):  # the second feed reads what the first has written
         width = max(counts)
         tokens = torch.arange(16 * width).reshape(16, width) % 30 + start
-        got = feed_tail(cache, tokens, torch.tensor(counts), most)
+        got = feed_tail(cache, tokens, torch.tensor(counts), torch.tensor(most))
         wanted = []
-        for text, new, number in zip(texts, tokens.tolist(), counts, strict=True):
+        for text, new, number, last in zip(texts, tokens.tolist(), counts, most, strict=True):
             for k, token in enumerate(new[:number]):
                 text.append(token)
-                if k >= number - most:
+                if k >= number - last:
                     wanted.append(tuple(text))
         assert len(got) == len(wanted)
-        assert max(seen) <= 16 * min(most, width) + 2
+        assert max(seen) <= 16 * min(max(1, *most), width) + 2
         seen.clear()
         for logits, text in zip(got, wanted, strict=True):
             torch.testing.assert_close(logits, partner.logits(text), rtol=0, atol=close)

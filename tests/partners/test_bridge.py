@@ -87,6 +87,42 @@ def test_penalties_count_what_each_side_reads() -> None:
         assert run(Engine(base, aligned, max_rows=2), asked) == wanted
 
 
+def test_a_barred_token_is_barred_for_the_side_that_has_it() -> None:
+    base, aligned = pair()
+    asked = requests(base, aligned, "rand@0.5")
+    plain = [tuple(reference.decode(base, aligned, r)[:4]) for r in asked]
+    barred = [
+        replace(r, barred=((k, tokens[k]),))
+        for r, (tokens, *_) in zip(asked, plain, strict=True)
+        for k in range(min(4, len(tokens)))
+    ]
+    assert len({token < len(ALIGNED) for r in barred for _, token in r.barred}) == 2
+    wanted = [tuple(reference.decode(base, aligned, r)[:4]) for r in barred]
+    for request, (tokens, *_) in zip(barred, wanted, strict=True):
+        ((place, token),) = request.barred
+        assert len(tokens) <= place or tokens[place] != token
+    assert run(Engine(base, aligned, max_rows=3), barred) == wanted
+
+
+def test_logits_are_over_own_ids_for_the_engine_and_over_all_for_others() -> None:
+    base, _ = pair()
+    told = []
+    for make in (base.own_cache, base.new_cache):
+        cache = make()
+        cache.add(3)
+        texts = [list(base.to_shared((1, 2 + i))) for i in range(3)]
+        cache.open(texts, [0, 1, 2])
+        # One that the other side wrote, which is several own ones; one of its own; none.
+        new = [[ALIGNED.index(" cat")], list(base.to_shared((BASE.index("s"),))), [0]]
+        told.append(cache.feed(torch.tensor(new), torch.tensor([1, 1, 0]))[:2, -1])
+        for text, more, logits in zip(texts, new, told[-1], strict=False):
+            wanted = base.logits([*text, *more])
+            own = base.partner.logits(base.to_own([*text, *more]))
+            assert logits.tolist() == (own if make == base.own_cache else wanted).tolist()
+    assert told[0].shape[1] == len(BASE)
+    assert told[1].shape[1] == len(BASE) + len(ALIGNED)
+
+
 def test_look_ahead_across_tokenizers_is_refused_only_when_asked_for() -> None:
     base, aligned = pair()
     assert Engine(base, aligned).longest == 0

@@ -231,11 +231,10 @@ class EngineSide:
 
         They are those of the places that are not emitted yet.
         """
-        return np.minimum(counts, self.fed + counts - batch.t + 1).clip(0)
+        wanted: Integers = np.minimum(counts, self.fed + counts - batch.t + 1).clip(0)
+        return wanted
 
-    def heard(
-        self, logits: torch.Tensor, counts: Integers, wanted: Integers, batch: Batch
-    ) -> None:
+    def heard(self, logits: torch.Tensor, counts: Integers, wanted: Integers, batch: Batch) -> None:
         """Records a feed of `counts` tokens: the `wanted` logits [m, v], as of `feed_tail`."""
         self.token_rows += int(counts.sum())
         self.row_tokens = self.row_tokens + counts
@@ -325,9 +324,7 @@ class EngineSide:
             return None
         ring, partner = self._ring, self.partner
         top, ends = ring.offers[at, TOP], partner.vocabulary.is_end
-        return SideScores(
-            ring.raw, how, ends, at, self._partial, ring.biased, top, partner.offset
-        )
+        return SideScores(ring.raw, how, ends, at, self._partial, ring.biased, top, partner.offset)
 
 
 def _by_position(barred: Sequence[tuple[int, int]], partner: Partner) -> dict[int, list[int]]:

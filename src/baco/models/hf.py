@@ -80,7 +80,7 @@ class _Slots(Cache):
         self._before = 0
 
     def aim(
-        self, positions: torch.Tensor, rows: int, length: int, further: torch.Tensor | None = None
+        self, positions: torch.Tensor, rows: int, length: int, further: Integers | None = None
     ) -> None:
         """Says where the next forward pass writes, and how far it reads.
 
@@ -93,16 +93,20 @@ class _Slots(Cache):
                 these rows hold is lent to them for the pass.
         """
         self.reserve(rows, length)
-        self._further = further
+        self._further = further if further is None else self._rows(further, positions)
         self._span = (rows, length)
         self._before = length - positions.shape[1]
         if further is not None:
-            own = torch.arange(rows - len(further), device=further.device)
-            self._at = (torch.cat([own, further])[:, None], positions)
+            which = np.concatenate([np.arange(rows - len(further)), further])
+            self._at = (self._rows(which, positions)[:, None], positions)
         elif len(positions) < rows or rows == 1:
             self._at = (slice(rows), slice(self._before, length))
         else:
-            self._at = (torch.arange(rows, device=positions.device)[:, None], positions)
+            self._at = (self._rows(np.arange(rows), positions)[:, None], positions)
+
+    @staticmethod
+    def _rows(which: Integers, like: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(which).to(like.device)
 
     def reserve(self, rows: int, length: int) -> None:
         """Makes room; layers that were never written get theirs when they first are."""
@@ -352,10 +356,10 @@ class HFPartner(Partner):
         self,
         slots: _Slots,
         tokens: torch.Tensor,
-        starts: torch.Tensor,
+        starts: Integers,
         *,
-        shift: torch.Tensor | None = None,
-        further: torch.Tensor | None = None,
+        shift: Integers | None = None,
+        further: Integers | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         """One forward pass over rows that each go on at their own place.
@@ -377,12 +381,12 @@ class HFPartner(Partner):
         length = last + q
         moved = shift is not None or further is not None
         plain = not moved and first == last and self._needs_no_mask(q, length)
-        columns = torch.arange(q)
+        columns = np.arange(q)
         if shift is not None:
             columns = (columns - shift[:, None]) % q
-        positions = (starts[:1] if plain else starts)[:, None] + columns
-        positions = positions.to(self.place)
-        slots.aim(positions, n, length, None if further is None else further.to(self.place))
+        places = (starts[:1] if plain else starts)[:, None] + columns
+        positions = torch.from_numpy(places).to(self.place)
+        slots.aim(positions, n, length, further)
         mask = self._no_mask() if plain else self._masks(positions, length)
         if length > self.context_window:
             # Rows that take fewer tokens than others are fed what does not count, perhaps beyond
@@ -494,8 +498,8 @@ class HFCache:
         logits = self.partner.forward(
             fresh,
             tokens.to(place),
-            torch.zeros_like(lengths),
-            shift=shift if shift.any() else None,
+            np.zeros(len(keys), dtype=np.int64),
+            shift=shift.numpy() if shift.any() else None,
             logits_to_keep=last.to(place),
             **self.extra([kind for kind, _ in keys]),
         )
@@ -527,7 +531,7 @@ class HFCache:
         ids, had, count = self._known(tokens, counts).numpy(), self._lengths.numpy(), counts.numpy()
         rows, places = tail_places(count, most.numpy())
         before = np.maximum(count - 1, 0)  # how many tokens come before the last one
-        few, keep, own = n // FEW, int(most.clamp(1, q).max()), np.arange(n)
+        few, keep, own = n // FEW, int(most.numpy().clip(1, q).max()), np.arange(n)
         if keep == 1 < q and before.sum() <= few and self.partner.place.type == "cpu":
             # The last token of a row goes into its own row, the others come behind.
             further = np.repeat(own, before)
@@ -538,16 +542,16 @@ class HFCache:
                 np.concatenate([ids[own, before], ids[further, at]])[:, None],
                 np.concatenate([had + before, had[further] + at]),
                 [*range(n), *further.tolist()],
-                further=torch.from_numpy(further),
+                further=further,
             )
         else:
-            shift = q - count if keep < q else np.zeros_like(count)
+            shift = q - count if keep < q else 0 * count
             index = rows * keep + places + shift[rows] - (q - keep)
             logits = self._pass(
                 np.take_along_axis(ids, (np.arange(q) - shift[:, None]) % q, 1),
                 had,
                 own.tolist(),
-                shift=torch.from_numpy(shift) if shift.any() else None,
+                shift=shift if shift.any() else None,
                 logits_to_keep=keep,
             )
         self._lengths = self._lengths + counts
@@ -569,7 +573,7 @@ class HFCache:
         """One pass over rows of these kinds, from these places on; as `HFPartner.forward`."""
         extra = self.extra([self.kind(row) for row in rows])
         fed = torch.from_numpy(tokens).to(self.partner.place)
-        logits = self.partner.forward(self._slots, fed, torch.from_numpy(starts), **how, **extra)
+        logits = self.partner.forward(self._slots, fed, starts, **how, **extra)
         return logits.to(self.partner.device)
 
     @inference_mode

@@ -25,8 +25,15 @@ from baco.methods.settings import GenerateSettings, make_setting
 from baco.models.checkpoints import Loading
 from baco.models.endpoint import PREFIX
 from baco.models.engines import ENGINES, OURS, Backend
-from baco.models.known import BasePrompt, check_pair_name, known_pair, locate, split_weights
-from baco.models.load import load_sides, plain_template
+from baco.models.known import (
+    BasePrompt,
+    check_pair_name,
+    known_pair,
+    label_of,
+    locate,
+    split_weights,
+)
+from baco.models.load import load_sides, not_to_be_mixed, plain_template
 from baco.models.sides import Models
 from baco.prompts import PlainTemplate, Prompt, conversation_of
 
@@ -426,6 +433,8 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
     if aligned is not None or "adapter" in options:
         return make(name, aligned, **options)
     known = known_pair(name)
+    if options.get("base_weights") and not known.one_tokenizer:
+        raise not_to_be_mixed(*(label_of(locate(side)) for side in (known.base, known.aligned)))
     if known.bundled and backend.in_process:
         options.setdefault("device", "cpu")  # so small that any other device would be slower
     if options.get("base_prompt", known.base_prompt) == "plain":

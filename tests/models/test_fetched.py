@@ -114,6 +114,8 @@ def test_real_pairs_decode_as_the_oracle_does(name):
         pair = load(name, dtype="float32", device="cpu")
     except PairError as error:
         pytest.skip(str(error))
+    assert pair.known is not None
+    assert pair.one_tokenizer == pair.known.one_tokenizer
     prompts = pair.prompt_ids(conversation_of("Suggest a name for a cat cafe."))
     for spec in ("p-punc@0.3", "p@0.4"):
         asked = [

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -289,15 +290,7 @@ def resolve(
         InputError: If the diversity is not in [0, 1], or the router names or takes no threshold.
         UncalibratedError: If there is no curve for this revision of the pair.
     """
-    if not 0 <= diversity <= 1:
-        raise InputError(
-            f"diversity {diversity:g} is out of range", hint="use 0 (aligned) to 1 (most base)"
-        )
-    if "@" in router.rpartition(">")[2]:
-        raise InputError(
-            f"router {router!r} names its threshold and diversity gives another",
-            hint="leave out one of the two",
-        )
+    check_diversity(router, diversity)
     axis, name = ThresholdAxis.of(router), curve_name(router)
     kind = "router" if calibrated_method(router) is None else "method"
     curve = curve or find(pair.name, pair.revision, name)
@@ -310,11 +303,50 @@ def resolve(
         gamma = axis.gamma(diversity)
         info = CalibrationInfo(diversity, None, gamma, False, None)
     else:
-        raise UncalibratedError(
-            f"the pair {pair.name!r} is not calibrated for {kind} {name!r}",
-            hint=f"run: baco calibrate --pair {pair.name} --{kind} '{name}'",
-        )
+        raise _uncalibrated(pair.name, name)
     return gamma if kind == "method" else bound_to(router).with_gamma(gamma), info
+
+
+def check_diversity(router: str, diversity: float) -> None:
+    """Checks what can be seen of a diversity without a pair; arguments as of `resolve`.
+
+    Raises:
+        InputError: If it is not in [0, 1], or the router names its threshold.
+    """
+    if not 0 <= diversity <= 1:
+        raise InputError(
+            f"diversity {diversity:g} is out of range", hint="use 0 (aligned) to 1 (most base)"
+        )
+    if "@" in router.rpartition(">")[2]:
+        raise InputError(
+            f"router {router!r} names its threshold and diversity gives another",
+            hint="leave out one of the two",
+        )
+
+
+def _uncalibrated(pair: str, name: str) -> UncalibratedError:
+    kind = "router" if calibrated_method(name) is None else "method"
+    return UncalibratedError(
+        f"the pair {pair!r} is not calibrated for {kind} {name!r}",
+        hint=f"run: baco calibrate --pair {pair} --{kind} '{name}'",
+    )
+
+
+def check_known(pair: str, router: str, diversity: float) -> None:
+    """Checks that a pair of which nothing is loaded was ever calibrated, whatever its revision.
+
+    Args:
+        pair: Its name.
+        router: As of `resolve`.
+        diversity: As of `resolve`.
+
+    Raises:
+        UncalibratedError: If it never was.
+    """
+    name = curve_name(router)
+    own = (data_folder() / "calibration" / _slug(pair)).glob(f"*/{_slug(name)}.json")
+    if diversity not in (0, 1) and not any(own) and not _shipped(pair, name).is_file():
+        raise _uncalibrated(pair, name)
 
 
 # --- where curves are kept --------------------------------------------------------------------
@@ -332,6 +364,10 @@ def _relative(pair: str, revision: str, router: str) -> Path:
     return Path(_slug(pair), _slug(revision), f"{_slug(router)}.json")
 
 
+def _shipped(pair: str, router: str) -> Traversable:
+    return files("baco").joinpath("data", "calibration", _slug(pair), f"{_slug(router)}.json")
+
+
 def _known(revision: str) -> bool:
     """Whether both parts of a pair's revision say something."""
     return all(part not in ("", "unknown") for part in revision.split("+"))
@@ -347,7 +383,7 @@ def find(pair: str, revision: str, router: str) -> Curve | None:
     own = data_folder() / "calibration" / _relative(pair, revision, router)
     if own.is_file():
         return Curve.from_json(own.read_text(encoding="utf-8"))
-    shipped = files("baco").joinpath("data", "calibration", _slug(pair), f"{_slug(router)}.json")
+    shipped = _shipped(pair, router)
     if shipped.is_file():
         curve = Curve.from_json(shipped.read_text(encoding="utf-8"))
         if curve.revision == revision:
@@ -364,7 +400,7 @@ def prior(router: str) -> Callable[[float], float]:
         InputError: If the router takes no threshold.
     """
     axis = ThresholdAxis.of(router)
-    shipped = files("baco").joinpath("data", "calibration", "tiny", f"{_slug(router)}.json")
+    shipped = _shipped("tiny", router)
     if not shipped.is_file():
         return axis.gamma
     curve = Curve.from_json(shipped.read_text(encoding="utf-8"))

@@ -107,7 +107,7 @@ def calibrate(
     check_pair_name(pair or "tiny")
     from baco.calibration import Effort, ThresholdAxis, measure, save
     from baco.calibration.curve import calibrated_method
-    from baco.cli.inputs import read_prompts
+    from baco.cli.inputs import check_settings, read_prompts
     from baco.methods import METHODS
 
     for name in method or ():
@@ -120,6 +120,8 @@ def calibrate(
     names = [*(method or ()), *(router or (() if method else ["p-punc"]))]
     for name in names:
         ThresholdAxis.of(name)  # before any model is loaded
+    for name in method or ():
+        check_settings({"method": name, "diversity": None}, pair or "tiny")
     given = None if input is None else read_prompts([], input, None)
     effort = Effort(prompts=prompts, samples=samples, max_new_tokens=max_new_tokens)
     loaded = baco.load(pair or "tiny")

@@ -204,7 +204,8 @@ def generate(prompts: list[str] | None, **given: Any) -> None:
         from baco.metrics.chat import ChatJudge
 
         judge = ChatJudge(given["judge_url"], given["judge_model"])
-    check_settings(settings)
+    as_it_is = given["engine"] == "baco" and not (given["adapter"] or given["base_weights"])
+    check_settings(settings, given["pair"] if as_it_is else None)
     with contextlib.ExitStack() as stack:
         # A dry run leaves no file behind, but asks one that is there what is missing.
         output = given["output"]

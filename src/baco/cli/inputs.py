@@ -14,6 +14,7 @@ from baco.reading import prompt_of, read_rows
 
 if TYPE_CHECKING:
     from baco.engine.router import Router
+    from baco.methods.base import Setting
 
 
 def hint_at_quotes(arguments: Sequence[str]) -> None:
@@ -26,28 +27,42 @@ def hint_at_quotes(arguments: Sequence[str]) -> None:
         )
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Checks what can be checked of settings without the pair.
+def check_settings(settings: Mapping[str, Any], pair: str | None = None) -> Setting:
+    """Checks what can be checked of settings before anything of the pair is loaded.
 
     Args:
         settings: Arguments of `baco.methods.settings.make_setting`.
+        pair: The pair that our engine is to load, as it is; None where it is changed.
+
+    Returns:
+        What they ask for, diversity aside.
 
     Raises:
         InputError: If one is wrong, or two controls are given.
+        UnsupportedError: If a known pair cannot do it.
     """
-    from baco.methods import METHODS
+    from baco.calibration.curve import check_diversity, check_known
+    from baco.methods import METHODS, needs
     from baco.methods.settings import make_setting
+    from baco.models.known import known_pairs
     from baco.routers import parse
 
-    make_setting(**{**settings, "diversity": None})
+    known = known_pairs().get(pair or "")
+    setting = make_setting(**{**settings, "diversity": None})
+    if known:
+        needs.check_known(known, setting)
     if settings["diversity"] is not None:
         # What the pair would make of it is seen later; two controls are seen at once.
         method = METHODS[settings["method"]]
 
-        def anything(spec: str, _: float) -> Router | float:
+        def anything(spec: str, diversity: float) -> Router | float:
+            check_diversity(spec, diversity)
+            if known:
+                check_known(known.name, spec, diversity)
             return parse(spec) if method.up is None else float(method.default or 0)
 
         make_setting(**settings, calibration=anything)
+    return setting
 
 
 def read_prompts(

@@ -58,11 +58,13 @@ def rollouts(
     The log-probability of a token is that of the law which drew it, over all noise of routing,
     given its prefix. Each answer is read once more by the models that wrote it.
     """
-    from baco.cli.inputs import read_prompts
+    from baco.cli.inputs import check_settings, read_prompts
     from baco.cli.job import load_pair
     from baco.group import check_size
     from baco.methods.base import tasks_for
+    from baco.methods.rollouts import check_setting
     from baco.methods.rollouts import rollouts as make
+    from baco.models.known import check_pair_name, known_pairs
 
     check_size(n)
     conversations = read_prompts(prompts or [], input_file, system)
@@ -73,6 +75,10 @@ def rollouts(
         "control": control, "temperature": temperature, "top_p": top_p,
         "max_new_tokens": max_new_tokens, "seed": seed, "n": n,
     }  # fmt: skip
+    if not adapter:
+        check_pair_name(pair)
+    as_it_is = None if adapter or base_weights else pair
+    check_setting(check_settings(settings, as_it_is), known_pairs().get(as_it_is or ""))
     loaded = load_pair(
         pair, settings, **({"adapter": adapter} if adapter else {}), device=device, dtype=dtype,
         **({"base_weights": base_weights} if base_weights else {}),

@@ -182,10 +182,7 @@ class Engine:
         self.longest = longest_draft(lookahead)
         if not (base.abilities.rewinds and aligned.abilities.rewinds):
             if isinstance(lookahead, int) or draft is not None:
-                raise UnsupportedError(
-                    "this pair cannot look ahead: a partner's cache cannot forget guesses",
-                    hint="leave look-ahead at auto, which goes in lock-step here, without a draft",
-                )
+                raise cannot_look_ahead()
             self.longest = 0
         elif draft is not None and not self.longest:
             raise draft_is_useless()
@@ -857,6 +854,14 @@ class Engine:
             self._cost(i) if row.finish else None,
             row.end,
         )
+
+
+def cannot_look_ahead() -> UnsupportedError:
+    """What is wrong with look-ahead where a guess cannot be forgotten."""
+    return UnsupportedError(
+        "this pair cannot look ahead: a partner's cache cannot forget guesses",
+        hint="leave look-ahead at auto, which goes in lock-step here, without a draft",
+    )
 
 
 def draft_is_useless() -> InputError:

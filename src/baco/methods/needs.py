@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
+from baco.engine.loop import cannot_look_ahead
 from baco.engine.partner import Level, Partner
 from baco.engine.router import Router
 from baco.errors import InputError
@@ -18,6 +19,7 @@ from baco.routers import names, parse
 
 if TYPE_CHECKING:
     from baco.methods.base import Method, Setting, Task
+    from baco.models.known import KnownPair
     from baco.models.sides import Models
 
 LEVELS = get_args(Level)
@@ -84,18 +86,10 @@ def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
     method = setting.method
     if missing := unmet(pair, method):
         others = [name for name, other in METHODS.items() if not unmet(pair, other)]
-        raise InputError(
-            f"the method {method.name!r} needs {' and '.join(missing)}, "
-            f"which the pair {pair.name!r} does not have",
-            hint=f"methods that would do: {', '.join(others) or 'none'}",
-        )
+        raise _lacks(f"the method {method.name!r}", missing, pair.name, "methods", others)
     if setting.router and (missing := lacking(pair, setting.router)):
-        able_ones = [name for name in names() if not lacking(pair, parse(name))]
-        raise InputError(
-            f"the router {setting.router.name!r} needs {' and '.join(missing)}, "
-            f"which the pair {pair.name!r} does not have",
-            hint=f"routers that would do: {', '.join(able_ones) or 'none'}",
-        )
+        able = [name for name in names() if not lacking(pair, parse(name))]
+        raise _lacks(f"the router {setting.router.name!r}", missing, pair.name, "routers", able)
     router = setting.router
     for rule, given in zip(router.rules, router.schedules, strict=True) if router else ():
         if rule.has_threshold and given is None:
@@ -127,6 +121,45 @@ def check(pair: Models, setting: Setting, tasks: Sequence[Task]) -> None:
             f"sample {last} is asked of groups of {setting.n}",
             hint="give make_setting an n above every index",
         )
+
+
+def _lacks(
+    what: str, missing: Sequence[str], pair: str, kind: str, others: Sequence[str]
+) -> InputError:
+    """What is wrong where a pair lacks something, and what it could do instead."""
+    return InputError(
+        f"{what} needs {' and '.join(missing)}, which the pair {pair!r} does not have",
+        hint=f"{kind} that would do: {', '.join(others) or 'none'}",
+    )
+
+
+def check_known(known: KnownPair, setting: Setting) -> None:
+    """Checks a setting for a pair of which nothing is loaded yet: what `check` would refuse.
+
+    Args:
+        known: The pair, as our own engine would load it.
+        setting: What is asked of it.
+
+    Raises:
+        InputError: If it has two tokenizers, and one is needed.
+        UnsupportedError: If it has two tokenizers, and is to look ahead.
+    """
+    if known.one_tokenizer:
+        return
+    if ONE_TOKENIZER in setting.method.needs:
+        others = [name for name, other in METHODS.items() if ONE_TOKENIZER not in other.needs]
+        what = f"the method {setting.method.name!r}"
+        raise _lacks(what, [ONE_TOKENIZER], known.name, "methods", others)
+    if setting.sampling.warp.penalties.logit_bias:
+        raise _bias_needs_one()
+    if setting.router and (setting.draft is not None or isinstance(setting.lookahead, int)):
+        raise cannot_look_ahead()
+
+
+def _bias_needs_one() -> InputError:
+    return InputError(
+        "logit_bias names ids of one tokenizer, and this pair has two", hint="leave it out"
+    )
 
 
 def _check_ban(pair: Models, setting: Setting) -> None:
@@ -171,10 +204,7 @@ def _check_penalties(pair: Models, setting: Setting) -> None:
     if not penalties.logit_bias:
         return
     if not pair.one_tokenizer:
-        raise InputError(
-            "logit_bias names ids of one tokenizer, and this pair has two",
-            hint="leave it out",
-        )
+        raise _bias_needs_one()
     token, size = penalties.logit_bias[-1][0], pair.aligned.vocabulary.size
     if token >= size or penalties.logit_bias[0][0] < 0:
         raise InputError(

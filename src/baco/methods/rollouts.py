@@ -27,6 +27,7 @@ from baco.prompts import is_raw
 
 if TYPE_CHECKING:
     from baco.group import Sample
+    from baco.models.known import KnownPair
     from baco.models.sides import Models
 
 KNOWN = ("baco", "base", "aligned", *BLENDS)
@@ -86,6 +87,29 @@ def check(models: Models, setting: Setting) -> None:
         UnsupportedError: If the method, router or a partner has no closed form here.
         InputError: If short stops are drawn again, which changes the law.
     """
+    check_setting(setting)
+    for side in models.sides:
+        able = side.partner.abilities
+        if able.gives != "logits" or not able.lends_caches or not models.one_tokenizer:
+            raise _not_whole(side.label)
+
+
+def _not_whole(what: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{what} does not give whole distributions over one vocabulary",
+        hint="load both models here, of one tokenizer",
+    )
+
+
+def check_setting(setting: Setting, known: KnownPair | None = None) -> None:
+    """Checks what `check` does before anything is loaded.
+
+    Args:
+        setting: How roll-outs are made.
+        known: The pair, where it is known and used as it is.
+    """
+    if known and not known.one_tokenizer:
+        raise _not_whole(f"the pair {known.name!r}")
     name = setting.method.name
     if name not in KNOWN:
         raise UnsupportedError(
@@ -115,13 +139,6 @@ def check(models: Models, setting: Setting) -> None:
         )
     if setting.sampling.warp.temperature == 0:
         raise InputError("greedy roll-outs have no probabilities", hint="use a temperature above 0")
-    for side in models.sides:
-        able = side.partner.abilities
-        if able.gives != "logits" or not able.lends_caches or not models.one_tokenizer:
-            raise UnsupportedError(
-                f"{side.label} does not give whole distributions over one vocabulary",
-                hint="load both models here, of one tokenizer",
-            )
 
 
 def rollouts(models: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Rollout]:

@@ -471,13 +471,16 @@ def _hollow_model(source: str, revision: str, loading: Loading) -> Any:
     return model.eval()
 
 
-def end_ids(tokenizer: Any, config: Any, generation_config: Any = None) -> set[int]:
+def end_ids(
+    tokenizer: Any, config: Any, generation_config: Any = None, size: int | None = None
+) -> set[int]:
     """Returns the ids that end a response on one side of a pair.
 
     Args:
         tokenizer: Its end-of-text token counts, and special tokens with a well-known end name.
         config: The model's configuration.
         generation_config: The checkpoint's generation config; only its end tokens are read.
+        size: The largest token id plus one, where it is known.
     """
     found: set[Any] = {tokenizer.eos_token_id}
     for holder in (config, generation_config):
@@ -487,7 +490,7 @@ def end_ids(tokenizer: Any, config: Any, generation_config: Any = None) -> set[i
         token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special
     }
     found |= {special[name] for name in END_NAMES if name in special}
-    size = vocabulary_size(tokenizer)
+    size = vocabulary_size(tokenizer) if size is None else size
     ids = {i for i in found if isinstance(i, int) and 0 <= i < size}
     if strange := sorted(map(str, found - ids - {None, _NO_END})):
         _tell_of_ends(str(getattr(config, "name_or_path", "")) or "a model", *strange)

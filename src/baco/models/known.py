@@ -37,6 +37,7 @@ class KnownPair:
         revision: Branch, tag or commit on the Hub.
         base_prompt: How the base side is prompted.
         template: Parts of the plain template that differ from the default.
+        one_tokenizer: Whether both sides have the same tokenizer.
     """
 
     name: str
@@ -50,6 +51,7 @@ class KnownPair:
     revision: str = "main"
     base_prompt: BasePrompt = "plain"
     template: Mapping[str, str] = field(default_factory=dict)
+    one_tokenizer: bool = True
 
     @property
     def bundled(self) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,16 @@ from baco.models.remote import RemotePartner, names_of
 from baco.models.revisions import revision_of
 from baco.models.sides import Encoder, Side, chat_encoder, plain_encoder, text_encoder
 from baco.models.text_only import text_sides
-from baco.models.tokens import cuts_alike, shares_ids, token_bytes, vocabulary_of, vocabulary_size
+from baco.models.tokens import (
+    Tables,
+    cuts_alike,
+    shares_ids,
+    tables_of,
+    token_bytes,
+    vocabulary_from,
+    vocabulary_of,
+    vocabulary_size,
+)
 from baco.models.verify import sample_ids, verify, verify_adapter
 from baco.partners.bridge import BridgedPartner, bridge, encoder_of
 from baco.prompts import PlainTemplate
@@ -116,6 +126,11 @@ class Checkpoint:
             )
         return cls(name, tokenizer, source.config, source.eval(), "", revision)
 
+    @cached_property
+    def tables(self) -> Tables:
+        """What is known of each token of the tokenizer."""
+        return tables_of(self.tokenizer)
+
     def load(self, loading: Loading) -> Any:
         """Returns the model, loading it if need be; None if it is remote."""
         model = self.model
@@ -158,14 +173,14 @@ class Checkpoint:
             side: Which side it is, for errors.
         """
         if self.endpoint is None:
-            check_width(self.label, model, vocabulary_size(self.tokenizer))
+            check_width(self.label, model, len(self.tables.tokens))
             partner = HFPartner(model, vocabulary, device)
             partner.label = f"the {side} model {partner.label}"
             partner.place = place
             if model.device.type != "meta":
                 verify(partner)
             return partner
-        names = names_of(self.tokenizer, token_bytes(self.tokenizer))
+        names = names_of(self.tokenizer, self.tables.tokens)
         return RemotePartner(self.endpoint, vocabulary, names, device)
 
     @property
@@ -175,9 +190,11 @@ class Checkpoint:
             return revision_of(self.source, self.config)
         return hashlib.blake2b(self.label.encode(), digest_size=6).hexdigest()
 
+    @cached_property
     def ends(self) -> set[int]:
-        """Returns the ids that end a response, as far as known before the weights are loaded."""
-        found = end_ids(self.tokenizer, self.config, self._generation_config())
+        """The ids that end a response, as far as known before the weights are loaded."""
+        size = len(self.tables.tokens)
+        found = end_ids(self.tokenizer, self.config, self._generation_config(), size)
         if self.model is None and is_gguf(self.source):
             found |= read_header(Path(self.source)).ends
         return found
@@ -273,9 +290,18 @@ def load_sides(
             first, adapter, tokenizers[1], revisions[1], base_prompt, template, loading,
             base_weights,
         )  # fmt: skip
-    second = Checkpoint.find(aligned, tokenizers[1], revisions[1], loading.of_side(1))
-    ends = first.ends() | second.ends()
-    tokens = token_bytes(first.tokenizer), token_bytes(second.tokenizer)
+    same = isinstance(base, str | Path) and base == aligned and revisions[0] == revisions[1]
+    second = Checkpoint.find(
+        aligned,
+        tokenizers[1] or (first.tokenizer if same else None),
+        revisions[1],
+        loading.of_side(1),
+    )
+    ends = first.ends | second.ends
+    tokens = first.tables.tokens, second.tables.tokens
+    one = shares_ids(*tokens, ends) and cuts_alike(first.tokenizer, second.tokenizer)
+    if base_weights and not one:
+        raise not_to_be_mixed(first.label, second.label)
     encoders = side_encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
     boundaries = (template.boundary if base_prompt == "plain" else "", "")
     model = first.load(loading.of_side(0))
@@ -292,9 +318,9 @@ def load_sides(
         for k, (checkpoint, model) in enumerate(zip((first, second), models, strict=True))
     )
     device = places[1]
-    if shares_ids(*tokens, ends) and cuts_alike(first.tokenizer, second.tokenizer):
+    if one:
         longer = first if len(tokens[0]) > len(tokens[1]) else second
-        shared = vocabulary_of(longer.tokenizer, ends, device)
+        shared = vocabulary_from(longer.tables, ends, device)
         vocabularies: tuple[Vocabulary, Vocabulary] = (shared, shared)
     else:
         logger.warning(
@@ -304,8 +330,8 @@ def load_sides(
             second.label,
         )
         vocabularies = (
-            vocabulary_of(first.tokenizer, first.ends(), device),
-            vocabulary_of(second.tokenizer, second.ends(), device),
+            vocabulary_from(first.tables, first.ends, device),
+            vocabulary_from(second.tables, second.ends, device),
         )
     sides: list[Side] = []
     for checkpoint, model, place, vocabulary, encode, pieces, boundary in zip(
@@ -334,13 +360,15 @@ def load_sides(
     if vocabularies[0] is vocabularies[1]:
         _say_if_in_lock_step(sides)
         return _moved(sides[0], base_weights), sides[1]
-    if base_weights:
-        raise InputError(
-            f"the tokenizers of {first.label} and {second.label} differ: their weights cannot be "
-            "mixed",
-            hint="leave out base weights",
-        )
     return bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer))
+
+
+def not_to_be_mixed(one: str, other: str) -> InputError:
+    """What is wrong with mixing the weights of two models with different tokenizers."""
+    return InputError(
+        f"the tokenizers of {one} and {other} differ: their weights cannot be mixed",
+        hint="leave out base weights",
+    )
 
 
 def _moved(side: Side, base_weights: float) -> Side:
@@ -528,7 +556,7 @@ def _adapter_sides(
             f"the adapter {adapter} has another tokenizer than {base.label}",
             hint="an adapter must keep the base model's token ids",
         )
-    ends = base.ends() | end_ids(tokenizer, base.config)
+    ends = base.ends | end_ids(tokenizer, base.config)
     encoders = side_encoders(base, label_of(adapter), tokenizer, ends, base_prompt, template)
     vocabulary = vocabulary_of(tokenizer, ends, loading.torch_device)
     bare = base.load(loading)

@@ -319,7 +319,7 @@ def vocabulary_of(
     Raises:
         PairError: If there is no end token, or the tokenizer is of an unknown kind.
     """
-    return _vocabulary(tables_of(tokenizer), ends, device)
+    return vocabulary_from(tables_of(tokenizer), ends, device)
 
 
 def vocabulary_over(
@@ -335,10 +335,13 @@ def vocabulary_over(
     Raises:
         PairError: If there is no end token.
     """
-    return _vocabulary(tables_over(tokens), ends, device)
+    return vocabulary_from(tables_over(tokens), ends, device)
 
 
-def _vocabulary(known: Tables, ends: Iterable[int], device: torch.device | str) -> Vocabulary:
+def vocabulary_from(
+    known: Tables, ends: Iterable[int], device: torch.device | str = "cpu"
+) -> Vocabulary:
+    """Builds the engine's tables from those of a tokenizer; arguments as of `vocabulary_of`."""
     size = len(known.tokens)
     end_ids = {i for i in ends if 0 <= i < size}
     if not end_ids:

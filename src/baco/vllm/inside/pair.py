@@ -88,7 +88,7 @@ class Checkpoints:
     @cached_property
     def ends(self) -> set[int]:
         """The ids that end an answer on either side."""
-        return self.base.ends() | self.aligned.ends()
+        return self.base.ends | self.aligned.ends
 
     def vocabulary(self, device: torch.device | str) -> Vocabulary:
         """Makes the tables over token ids."""

@@ -21,21 +21,22 @@ from benchmarks.record import keep
 
 PROMPT = "Suggest a name for a dappled-gray filly living in the mountains."
 SPEC = "p-punc@0.3"
-TOKENS = 48
+TOKENS = 32
+WARM_UP = 4
 COUNTS = (1, 10)
 
 
-def ours(pair: Any, n: int, **how: Any) -> tuple[float, float]:
+def ours(pair: Any, n: int, tokens: int, **how: Any) -> tuple[float, float]:
     """Processor seconds per token, and passes of both models per token of the longest sample."""
     start = time.process_time()
-    group = pair.generate(PROMPT, n=n, max_new_tokens=TOKENS, **how)
+    group = pair.generate(PROMPT, n=n, max_new_tokens=tokens, **how)
     seconds = time.process_time() - start
     passes = group.stats.base_passes + group.stats.aligned_passes
     lengths = [len(sample.token_ids) for sample in group]
     return seconds / sum(lengths), passes / max(lengths)
 
 
-def theirs(pair: Any, n: int) -> float:
+def theirs(pair: Any, n: int, tokens: int) -> float:
     """Processor seconds per token of `generate` of the aligned model alone."""
     partner = pair.aligned
     prompt = pair.sides[1].encode(conversation_of(PROMPT))
@@ -48,18 +49,22 @@ def theirs(pair: Any, n: int) -> float:
         top_p=0.9,
         top_k=0,
         num_return_sequences=n,
-        min_new_tokens=TOKENS,
-        max_new_tokens=TOKENS,
+        min_new_tokens=tokens,
+        max_new_tokens=tokens,
         pad_token_id=0,
     )
-    return (time.process_time() - start) / (n * TOKENS)
+    return (time.process_time() - start) / (n * tokens)
 
 
 def row(pair: Any, n: int, times: int) -> dict[str, Any]:
-    """Measures one pair at one n: medians over rounds, the first of which does not count."""
+    """Measures one pair at one n: medians over rounds, after a short one that does not count."""
     rounds = [
-        (theirs(pair, n), ours(pair, n, method="aligned"), ours(pair, n, router=SPEC))
-        for _ in range(times + 1)
+        (
+            theirs(pair, n, tokens),
+            ours(pair, n, tokens, method="aligned"),
+            ours(pair, n, tokens, router=SPEC),
+        )
+        for tokens in (WARM_UP, *[TOKENS] * times)
     ][1:]
     generate = statistics.median(r[0] for r in rounds)
     alone = statistics.median(r[1][0] for r in rounds)

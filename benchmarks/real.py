@@ -4,6 +4,9 @@ Run: ``baco pairs fetch real`` once, then ``OMP_NUM_THREADS=1 python -m benchmar
 (``--times N``). Contestants take turns, and what counts is processor time per token of a sample, as
 ratios: other work on the machine moves it less than the clock on the wall. Figures are kept in
 `benchmarks/results/real.json`.
+
+``--ahead`` asks instead how often a guess of one side would stand across tokenizers, if both drew
+with noise that goes by a token's bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import Any
 import torch
 
 import baco
+from baco.engine import Warp
+from baco.engine.scores import score
 from baco.prompts import conversation_of
 from benchmarks.record import keep
 
@@ -85,11 +90,78 @@ def row(pair: Any, n: int, times: int) -> dict[str, Any]:
     }
 
 
+def ahead(draws: int = 50) -> None:
+    """Prints how often the other side would choose what one side guesses, on the pair `real`."""
+    pair = baco.load("real", dtype="float32", device="cpu")
+    group = pair.generate(PROMPT, n=COUNTS[-1], max_new_tokens=TOKENS, router=SPEC)
+    vocabulary, pieces = pair.aligned.vocabulary, pair.token_bytes
+    units = vocabulary.units
+    prompts = pair.prompt_ids(conversation_of(PROMPT))
+    generator = torch.Generator().manual_seed(0)
+    counts: dict[str, float] = {"units": 0, "one token each": 0, "same": 0.0, "stands": 0.0}
+    names = [{pieces[i] for i in ids} for ids in _halves(pair)]
+    for sample in group:
+        ids = sample.token_ids
+        states = [torch.tensor([units.state_after(ids[:k])]) for k in range(len(ids))]
+        marks = [
+            k
+            for k, state in enumerate(states)
+            if k and units.begins_token(state, torch.tensor([ids[k]]))
+        ]
+        said = []
+        for side, prompt in zip((pair.base, pair.aligned), prompts, strict=True):
+            at = [len(side.to_own((*prompt, *ids[:k]))) - 1 for k in marks]
+            own = side.inner.all_logits(side.to_own((*prompt, *ids)))[at]
+            said.append(score(own, Warp(), side.own).among(vocabulary, side.offset).nucleus)
+        for row, (k, end) in enumerate(zip(marks, [*marks[1:], len(ids)], strict=True)):
+            unit = b"".join(pieces[i] for i in ids[k:end])
+            whole = all(unit in known for known in names)
+            laws = [_law(n, row, states[k], vocabulary, pieces) for n in said]
+            noise = {
+                piece: -torch.empty(draws).exponential_(generator=generator).log()
+                for piece in laws[0] | laws[1]
+            }
+            chosen = [
+                [max(law, key=lambda p, d=d: law[p] + float(noise[p][d])) for d in range(draws)]
+                if law else []
+                for law in laws
+            ]  # fmt: skip
+            same = [p for p, q in zip(*chosen, strict=False) if p == q]
+            counts["units"] += 1
+            counts["one token each"] += whole
+            counts["same"] += len(same) / draws
+            counts["stands"] += whole * len(same) / draws
+    total = counts.pop("units")
+    shares = {name: round(count / total, 3) for name, count in counts.items()}
+    print(f"of {total:.0f} units: {shares}")
+
+
+def _halves(pair: Any) -> tuple[range, range]:
+    """The ids of each side, base first."""
+    size = pair.base.offset
+    return range(size, pair.base.vocabulary.size), range(size)
+
+
+def _law(
+    nucleus: Any, row: int, state: torch.Tensor, vocabulary: Any, pieces: Any
+) -> dict[bytes, float]:
+    """Log-probabilities of the tokens by which a unit may begin, by their bytes."""
+    ids, log_probs = nucleus.ids[row], nucleus.log_probs[row]
+    kept = (vocabulary.kinds(state, ids[None])[0] > 0) & (log_probs > -torch.inf)
+    tokens = zip(ids[kept].tolist(), log_probs[kept].tolist(), strict=True)
+    return {pieces[i] or b"<end>": value for i, value in tokens}
+
+
 def main() -> None:
     """Measures both pairs, prints a table, and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=3, help="rounds that count")
-    times = parser.parse_args().times
+    parser.add_argument("--ahead", action="store_true", help="count guesses that would stand")
+    options = parser.parse_args()
+    if options.ahead:
+        ahead()
+        return
+    times = options.times
     torch.manual_seed(0)
     print(
         "| pair | n | generate, ms a token | aligned alone, ours | p-punc@0.3 | speed to generate"

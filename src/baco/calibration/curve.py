@@ -290,8 +290,7 @@ def resolve(
         InputError: If the diversity is not in [0, 1], or the router names or takes no threshold.
         UncalibratedError: If there is no curve for this revision of the pair.
     """
-    check_diversity(router, diversity)
-    axis, name = ThresholdAxis.of(router), curve_name(router)
+    axis, name = check_diversity(router, diversity), curve_name(router)
     kind = "router" if calibrated_method(router) is None else "method"
     curve = curve or find(pair.name, pair.revision, name)
     if curve is not None:
@@ -307,11 +306,14 @@ def resolve(
     return gamma if kind == "method" else bound_to(router).with_gamma(gamma), info
 
 
-def check_diversity(router: str, diversity: float) -> None:
+def check_diversity(router: str, diversity: float) -> ThresholdAxis:
     """Checks what can be seen of a diversity without a pair; arguments as of `resolve`.
 
+    Returns:
+        The axis of the router's threshold.
+
     Raises:
-        InputError: If it is not in [0, 1], or the router names its threshold.
+        InputError: If it is not in [0, 1], or the router names or takes no threshold.
     """
     if not 0 <= diversity <= 1:
         raise InputError(
@@ -322,6 +324,7 @@ def check_diversity(router: str, diversity: float) -> None:
             f"router {router!r} names its threshold and diversity gives another",
             hint="leave out one of the two",
         )
+    return ThresholdAxis.of(router)
 
 
 def _uncalibrated(pair: str, name: str) -> UncalibratedError:

@@ -41,7 +41,10 @@ class Gain(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.gain:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        if np.isnan(self.gain):
+            return "out of range"
+        ends = "no interval" if np.isnan(self.low) else f"{self.low:+.3f}, {self.high:+.3f}"
+        return f"{self.gain:+.3f} [{ends}]"
 
 
 def read_scores(path: Path, metrics: tuple[str, str]) -> dict[Key, Values]:

@@ -164,6 +164,17 @@ def test_without_the_papers_quality_metrics_all_that_are_there_count(tmp_path: P
     assert not any("not in the averages" in w for w in analysis.warnings)
 
 
+def test_a_class_beside_the_papers_two_makes_the_average_where_it_is_alone(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    rows = ["base,1,9,0.5", "aligned,1,3,0.3", "baco,1,5,0.45", "baco,2,4,0.4"]
+    path.write_text("\n".join(["method,control,ppl,tp_div", *rows]))
+    (analysis,) = analyse(read_points(path))
+    only = analysis.levels["space", "tp_div | ppl"]["baco"]
+    assert only["coverage"] > 0
+    assert analysis.levels["average", "overall"]["baco"] == only
+    assert any("overall is the discourse average alone" in w for w in analysis.warnings)
+
+
 @pytest.mark.parametrize("empty", [0, 2])
 def test_an_axis_that_outliers_made_is_named(tmp_path: Path, empty: int) -> None:
     path = tmp_path / "p.csv"

@@ -14,7 +14,7 @@ from baco.bench.records import Record
 from baco.bench.results import Comparison, Discarded
 from baco.errors import InputError
 from baco.tradeoff.analyse import analyse
-from baco.tradeoff.analysis import Analysis, CurveSetting, average, averaged_metrics
+from baco.tradeoff.analysis import Analysis, CurveSetting, averaged_metrics
 from baco.tradeoff.space import Space
 
 LEVELS = ("lexical", "semantic", "overall")
@@ -254,12 +254,7 @@ def _analyse(
 
 def _choose(analysis: Analysis, family: str, curves: Sequence[str]) -> Chosen:
     """The curve with the largest overall Coverage, or share of Dominance where none has one."""
-    level = next(
-        (analysis.levels["average", name] for name in reversed(LEVELS) if _has(analysis, name)),
-        None,
-    )
-    if level is None:  # no space of the paper's metrics: all spaces count
-        level = mean_level(analysis)
+    level = analysis.levels["average", "overall"]
     coverages = {c: level[c]["coverage"] for c in curves}
     measure = "coverage" if any(map(math.isfinite, coverages.values())) else "dom_share"
     among = {c: level[c][measure] for c in curves}
@@ -267,20 +262,10 @@ def _choose(analysis: Analysis, family: str, curves: Sequence[str]) -> Chosen:
     return Chosen(family, best, measure, among[best], among)
 
 
-def _has(analysis: Analysis, name: str) -> bool:
-    return ("average", name) in analysis.levels
-
-
-def mean_level(analysis: Analysis) -> dict[str, dict[str, float]]:
-    """Plain mean over all spaces, for plans without any of the paper's metrics."""
-    return average([analysis.levels["space", s.name] for s in analysis.spaces])
-
-
 def averaged_spaces(analysis: Analysis) -> list[Space]:
-    """The spaces that make the averages; all of them if none does."""
+    """The spaces that make the averages."""
     names = averaged_metrics(analysis.spaces)
-    mine = [s for s in analysis.spaces if {s.diversity.name, s.quality.name} <= names]
-    return mine or list(analysis.spaces)
+    return [s for s in analysis.spaces if {s.diversity.name, s.quality.name} <= names]
 
 
 def analyse_curves(comparison: Comparison, options: ReportOptions) -> Analysis:

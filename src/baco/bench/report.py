@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from baco.bench import plots, tables
-from baco.bench.compare import LEVELS as CLASSES
 from baco.bench.compare import (
     Figures,
     ReportOptions,
     averaged_spaces,
     compare,
-    mean_level,
     own_curves,
     router_curves,
 )
@@ -411,19 +409,18 @@ def headline(section: Section) -> list[str]:
         f"{count} prompts{' that had no say in the choice of curves' if halved else ''}, judged "
         f"in {spaces} space{'s' if spaces > 1 else ''} of diversity against quality."
     )
-    level = next((n for n in reversed(CLASSES) if ("average", n) in analysis.levels), None)
-    table = analysis.levels["average", level] if level else mean_level(analysis)
+    table = analysis.levels["average", "overall"]
     known = {m: table[m]["coverage"] for m in analysis.methods}
     ranked = sorted((m for m in known if math.isfinite(known[m])), key=lambda m: -known[m])
     if not ranked:
         return [compared, "No method has a curve, so none has a Coverage: see the tables."]
     first = ranked[0]
-    ends = analysis.intervals.get(("average", level or "", first, "coverage"), (math.nan, math.nan))
+    ends = analysis.intervals.get(("average", "overall", first, "coverage"), (math.nan, math.nan))
     won = f"{said[first]} covers most: Coverage {number(known[first], 3, *ends)}"
     if len(ranked) < 2:
         return [compared, f"{won}; no other method has a curve to compare it with."]
     second = ranked[1]
-    gap = difference(analysis, level or "", "coverage", first, second)
+    gap = difference(analysis, "overall", "coverage", first, second)
     if math.isnan(gap[1]):
         sure = "There are no intervals, so how sure this is cannot be told."
     elif gap[1] > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -136,7 +137,7 @@ def analyse_dataset(
         (base, aligned),
         valid,
         skipped,
-        measure(valid, sizes, rule),
+        measure(valid, sizes, rule, averaged_metrics(valid)),
         (*outliers, *_warnings(valid, sizes, points)),
         outliers,
     )
@@ -213,17 +214,23 @@ def build_spaces(
     return spaces
 
 
-def measure(spaces: Sequence[Space], grids: Mapping[str, Sequence[str]], rule: str) -> Levels:
+def measure(
+    spaces: Sequence[Space],
+    grids: Mapping[str, Sequence[str]],
+    rule: str,
+    averaged: AbstractSet[str],
+) -> Levels:
     """Measures every method in every space, and averages.
 
-    ``overall`` is the mean of the lexical and the semantic average, ``overall_flat`` the mean over
-    spaces. A method with a single setting has no curve and so no Coverage. What was not measured in
-    a space has no figures there.
+    ``overall`` is the mean of the lexical and the semantic average, or of what classes there are,
+    ``overall_flat`` the mean over spaces. A method with a single setting has no curve and so no
+    Coverage. What was not measured in a space has no figures there.
 
     Args:
         spaces: Valid spaces.
         grids: Settings of each method.
         rule: Boundary rule of Coverage.
+        averaged: Names of the metrics whose spaces make the averages.
 
     Returns:
         The figures at the levels ``space``, ``metric`` and ``average``.
@@ -250,16 +257,12 @@ def measure(spaces: Sequence[Space], grids: Mapping[str, Sequence[str]], rule: s
         levels["metric", metric.name] = average(
             [c for s, c in cells if metric in (s.diversity, s.quality)]
         )
-    averaged = averaged_metrics(spaces)
     inside = [(s, c) for s, c in cells if {s.diversity.name, s.quality.name} <= averaged]
-    classes = []
-    for kind in ("lexical", "semantic"):
-        mine = [c for s, c in inside if s.diversity.kind == kind]
-        if mine:
-            levels["average", kind] = average(mine)
-            classes.append(levels["average", kind])
+    kinds = sorted({s.diversity.kind for s, _ in inside})
+    for kind in kinds:
+        levels["average", kind] = average([c for s, c in inside if s.diversity.kind == kind])
     if inside:
-        levels["average", "overall"] = average(classes)
+        levels["average", "overall"] = average([levels["average", kind] for kind in kinds])
         levels["average", "overall_flat"] = average([c for _, c in inside])
     return levels
 
@@ -309,10 +312,10 @@ def _outliers(
     spaces: Sequence[Space], references: Sequence[CurveSetting], points: Sequence[Point]
 ) -> tuple[str, ...]:
     """Says which end of an axis a few prompts made, as perplexities of empty answers do."""
+    ends = {r: [p for p in points if (p.method, p.control) == r] for r in references}
     found = []
     for name in dict.fromkeys(m.name for s in spaces for m in (s.quality, s.diversity)):
-        for reference in references:
-            mine = [p for p in points if (p.method, p.control) == reference]
+        for reference, mine in ends.items():
             values = [v for v in _by_prompt(mine, name) if not math.isnan(v)]
             median = float(np.median(values))
             if median > 0 and _mean(values) >= OUTLIER_RATIO * median:
@@ -348,8 +351,8 @@ def _warnings(
     extra = {m.name: m for s in spaces for m in (s.diversity, s.quality)}.keys() - averaged
     if extra:
         found.append(f"not in the averages: {', '.join(sorted(extra))}")
-    if kinds and kinds != {"lexical", "semantic"}:
-        found.append(f"overall is the {kinds.pop()} average alone: the other class has no space")
+    if len(kinds) == 1:
+        found.append(f"overall is the {kinds.pop()} average alone: no other class has a space")
     missing = sum(math.isnan(v) for p in points for v in p.values.values())
     if missing:
         found.append(f"{missing} values are missing and left out of the means")

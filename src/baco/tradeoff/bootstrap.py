@@ -10,7 +10,15 @@ import numpy as np
 
 from baco.metrics.spec import Metric
 from baco.reporting.resampling import draws, ends
-from baco.tradeoff.analysis import Analysis, CurveSetting, Levels, build_spaces, combine, measure
+from baco.tradeoff.analysis import (
+    Analysis,
+    CurveSetting,
+    Levels,
+    averaged_metrics,
+    build_spaces,
+    combine,
+    measure,
+)
 from baco.tradeoff.points import Point
 
 FigureKey = tuple[str, str, str, str]
@@ -44,7 +52,7 @@ def add_intervals(
         means = np.einsum("spk,rp->rsk", np.where(present, values, 0.0), drawn) / np.einsum(
             "spk,rp->rsk", present.astype(float), drawn
         )
-    names = [m.name for m in metrics]
+    names, averaged = [m.name for m in metrics], averaged_metrics(analysis.spaces)
     replicates = []
     for table in means:
         figures = {
@@ -53,7 +61,7 @@ def add_intervals(
         }
         spaces = build_spaces(figures, metrics, analysis.references, analysis.n)
         valid = [s for s in spaces if not s.problem]
-        replicates.append(measure(valid, analysis.grids, analysis.rule))
+        replicates.append(measure(valid, analysis.grids, analysis.rule, averaged))
     return dataclasses.replace(
         analysis, intervals=intervals(analysis.levels, replicates), replicates=tuple(replicates)
     )

@@ -335,7 +335,7 @@ def _uncalibrated(pair: str, name: str) -> UncalibratedError:
     )
 
 
-def check_known(pair: str, router: str, diversity: float) -> None:
+def check_calibrated(pair: str, router: str, diversity: float) -> None:
     """Checks that a pair of which nothing is loaded was ever calibrated, whatever its revision.
 
     Args:

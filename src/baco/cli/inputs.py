@@ -41,7 +41,7 @@ def check_settings(settings: Mapping[str, Any], pair: str | None = None) -> Sett
         InputError: If one is wrong, or two controls are given.
         UnsupportedError: If a known pair cannot do it.
     """
-    from baco.calibration.curve import check_diversity, check_known
+    from baco.calibration.curve import check_calibrated, check_diversity
     from baco.methods import METHODS, needs
     from baco.methods.settings import make_setting
     from baco.models.known import known_pairs
@@ -58,7 +58,7 @@ def check_settings(settings: Mapping[str, Any], pair: str | None = None) -> Sett
         def anything(spec: str, diversity: float) -> Router | float:
             check_diversity(spec, diversity)
             if known:
-                check_known(known.name, spec, diversity)
+                check_calibrated(known.name, spec, diversity)
             return parse(spec) if method.up is None else float(method.default or 0)
 
         make_setting(**settings, calibration=anything)

@@ -75,8 +75,7 @@ def rollouts(
         "control": control, "temperature": temperature, "top_p": top_p,
         "max_new_tokens": max_new_tokens, "seed": seed, "n": n,
     }  # fmt: skip
-    if not adapter:
-        check_pair_name(pair)
+    check_pair_name(pair, adapter=bool(adapter))
     as_it_is = None if adapter or base_weights else pair
     check_setting(check_settings(settings, as_it_is), known_pairs().get(as_it_is or ""))
     loaded = load_pair(

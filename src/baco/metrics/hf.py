@@ -19,7 +19,8 @@ from baco.errors import InputError, PairError, missing_extra
 from baco.metrics.models import TOKENIZERS, FoundModel, find_model
 from baco.metrics.passes import ScoringOptions
 from baco.metrics.spec import Item
-from baco.models.gguf import no_bar, only_own, read_header
+from baco.models.checkpoints import quiet
+from baco.models.gguf import only_own, read_header
 from baco.models.load_lock import LOADING
 from baco.models.sides import ChatTemplate
 from baco.prompts import Conversation, Message
@@ -78,16 +79,13 @@ def _quiet() -> Iterator[None]:
     import transformers.utils.logging
 
     logging: Any = transformers.utils.logging
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
+    level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with no_bar():
+        with quiet(local=True):
             yield
     finally:
         logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _load(auto: str, model: FoundModel, options: ScoringOptions, large: bool) -> Any:

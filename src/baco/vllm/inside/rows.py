@@ -238,7 +238,7 @@ class Rows:
             )
             for k, program in enumerate(programs)
         ]
-        self._runs = vector(program.method == "baco" and not program.router.looks_ahead
+        self._may_draft = vector(program.method == "baco" and not program.router.looks_ahead
                             for program in (row.ask.program for row in rows)).bool()  # fmt: skip
         self.lengths = vector((row.ask.length for row in rows), cpu)
         self.pads = tuple(vector((row.pads[side] for row in rows), cpu) for side in SIDES)
@@ -369,7 +369,7 @@ class Rows:
                 t[at] += 1
             if j < most:
                 assert fed is not None
-                going = self._runs.nonzero().flatten() if going is None else going
+                going = self._may_draft.nonzero().flatten() if going is None else going
                 going = going[drafts[going] > j]
                 here = begin[going] + j
                 right = (tokens[here] == fed[here + 1]) & ~self.vocabulary.is_end[tokens[here]]
@@ -478,7 +478,7 @@ class Rows:
     @property
     def drafting(self) -> torch.Tensor:
         """Which rows may be drafted for now, bool [n] on the CPU."""
-        return self._runs.cpu() & self.chosen
+        return self._may_draft.cpu() & self.chosen
 
     def _scores(
         self, program: ProgramSpec, aligned: torch.Tensor, base: torch.Tensor

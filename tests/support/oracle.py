@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,9 +59,22 @@ def requests(
     return out
 
 
-def stretched(ids: tuple[int, ...], length: int) -> tuple[int, ...]:
-    """The ids, repeated to a length."""
-    return (ids * (length // len(ids) + 1))[-length:]
+def of_lengths(ask: Request, lengths: Sequence[tuple[int, int]]) -> list[Request]:
+    """A request, twice for each pair of lengths that its base and its aligned prompt get."""
+
+    def stretched(ids: tuple[int, ...], length: int) -> tuple[int, ...]:
+        return (ids * (length // len(ids) + 1))[-length:]
+
+    return [
+        replace(
+            ask,
+            base_prompt=stretched(ask.base_prompt, base),
+            aligned_prompt=stretched(ask.aligned_prompt, aligned),
+            key=ask.key + i,
+        )
+        for base, aligned in lengths
+        for i in range(2)
+    ]
 
 
 def core_of(pair: Pair) -> Any:

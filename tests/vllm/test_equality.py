@@ -10,7 +10,7 @@ from baco.engine import Warp
 from baco.engine.blend import Blend
 from baco.pair import Pair
 from baco.routers import CASCADES, ROUTERS, parse
-from support.oracle import LEARNED, PROMPTS, compare, decode, requests, stretched
+from support.oracle import LEARNED, PROMPTS, compare, decode, of_lengths, requests
 
 GREEDY = Warp(temperature=0)
 
@@ -95,16 +95,7 @@ def test_prompt_lengths_in_every_order(eager: Pair, spec: str) -> None:
     (ask, *_) = requests(spec, Warp())
     lengths = [(1, 90), (90, 1), (31, 33), (33, 31), (32, 64), (64, 32), (63, 65), (96, 97),
                (50, 50), (97, 20), (20, 97), (128, 1), (2, 3)]  # fmt: skip
-    asked = [
-        replace(
-            ask,
-            base_prompt=stretched(ask.base_prompt, base),
-            aligned_prompt=stretched(ask.aligned_prompt, aligned),
-            key=ask.key + i,
-        )
-        for base, aligned in lengths
-        for i in range(2)
-    ]
+    asked = of_lengths(ask, lengths)
     tally = compare(asked, decode(eager, asked))
     print(tally)
     assert tally.equal >= len(asked) - 1

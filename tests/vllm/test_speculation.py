@@ -24,8 +24,8 @@ from support.oracle import (
     Tally,
     compare,
     core_of,
+    of_lengths,
     requests,
-    stretched,
     warm_up,
 )
 
@@ -105,17 +105,12 @@ def test_a_side_alone_drafts_nothing(drafting: Pair, side: str, free: None) -> N
 @v2
 def test_prompts_of_unequal_lengths(drafting: Pair, free: None) -> None:
     """Either side lags, by tokens and by blocks, and either side drafts."""
+    lengths = [(1, 90), (90, 1), (31, 33), (33, 31), (32, 64), (63, 65), (97, 20)]
     asked = [
-        replace(
-            ask,
-            base_prompt=stretched(ask.base_prompt, base),
-            aligned_prompt=stretched(ask.aligned_prompt, aligned),
-            key=ask.key + i,
-        )
+        one
         for spec in ("p-punc@0.2", "rand@0.9")
         for ask in requests(spec, Warp())[:1]
-        for base, aligned in ((1, 90), (90, 1), (31, 33), (33, 31), (32, 64), (63, 65), (97, 20))
-        for i in range(2)
+        for one in of_lengths(ask, lengths)
     ]
     checked(drafting, asked)
 

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from baco.reporting.resampling import draws, ends
+from baco.reporting.tables import number
 
 Values = NDArray[np.float64]
 Key = tuple[str, str]
@@ -25,26 +28,6 @@ ENCODER = "all-minilm-l6-v2"
 RESAMPLES = 2000
 ENOUGH = 0.95
 """Share of the resamples in which the setting must lie within the curve's range of quality."""
-
-
-class Gain(NamedTuple):
-    """What a setting has more than the curve at its quality.
-
-    Attributes:
-        gain: The difference of the means over prompts; NaN outside the curve's range.
-        low: Lower end of the interval; NaN where there is none.
-        high: Upper end of the interval.
-    """
-
-    gain: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if np.isnan(self.gain):
-            return "out of range"
-        ends = "no interval" if np.isnan(self.low) else f"{self.low:+.3f}, {self.high:+.3f}"
-        return f"{self.gain:+.3f} [{ends}]"
 
 
 def read_scores(path: Path, metrics: tuple[str, str]) -> dict[Key, Values]:
@@ -74,29 +57,34 @@ def read_scores(path: Path, metrics: tuple[str, str]) -> dict[Key, Values]:
     }
 
 
-def gain(setting: Values, curve: list[Values], resamples: int = RESAMPLES) -> Gain:
+def gain(
+    setting: Values, curve: list[Values], resamples: int = RESAMPLES
+) -> tuple[float, float, float]:
     """Compares a setting with a curve at equal quality.
 
     Args:
         setting: Quality and diversity of each prompt, shape (prompts, 2).
         curve: The same of each setting of the curve.
         resamples: Number of bootstrap resamples.
-    """
 
-    def difference(prompts: NDArray[np.intp]) -> float:
-        quality, diversity = setting[prompts].mean(axis=0)
-        points = sorted(tuple(values[prompts].mean(axis=0)) for values in curve)
+    Returns:
+        How much more diversity the setting has, and the ends of the interval; NaN outside the
+        curve's range of quality.
+    """
+    count = len(setting)
+
+    def difference(drawn: Values) -> float:
+        quality, diversity = drawn @ setting / count
+        points = sorted(tuple(drawn @ values / count) for values in curve)
         at, there = zip(*points, strict=True)
         return float(diversity - np.interp(quality, at, there, left=np.nan, right=np.nan))
 
-    count = len(setting)
-    draws = np.random.default_rng(0).integers(count, size=(resamples, count))
-    values = np.array([difference(draw) for draw in draws])
-    inside = values[np.isfinite(values)]
-    if len(inside) < ENOUGH * resamples:
-        return Gain(difference(np.arange(count)), np.nan, np.nan)
-    low, high = np.quantile(inside, [0.025, 0.975])
-    return Gain(difference(np.arange(count)), float(low), float(high))
+    value = difference(np.ones(count))
+    drawn = draws(np.random.default_rng(0), count, resamples)
+    values = np.array([difference(draw) for draw in drawn])
+    if np.isfinite(values).sum() < ENOUGH * resamples:
+        return value, math.nan, math.nan
+    return value, *ends(values)
 
 
 def main() -> None:
@@ -114,8 +102,9 @@ def main() -> None:
     for (name, control), values in scores.items():
         if name != options.against:
             quality, diversity = values.mean(axis=0)
-            found = gain(values, curve)
-            print(f"{name}@{control}  {quality:.3f}  {diversity:.3f}  {found}", flush=True)
+            value, *interval = gain(values, curve)
+            more = number(value, 3, *interval, sign="+")
+            print(f"{name}@{control}  {quality:.3f}  {diversity:.3f}  {more}", flush=True)
 
 
 if __name__ == "__main__":

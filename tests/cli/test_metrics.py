@@ -156,3 +156,36 @@ def test_rows_by_system(file: Path, tmp_path: Path, capsys) -> None:
     assert (part["tag"], part["empty_outputs"]) == ("x", 2)
     assert run([*chosen, "--by", "tagg"]) == 2
     assert "no group has such a field" in capsys.readouterr().err
+
+
+def test_agreement_with_people(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACO_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "judged.jsonl"
+    looping = "we go there " * 8
+    row = {"user_query": "Name a pet.", "response_1": "A cat and a dog.", "response_2": looping}
+    file.write_text(f"{json.dumps({**row, 'human_labels': [2, 1, 0]})}\n" * 2)
+    asked = ["metrics", "score", str(file), "--people", "--metrics", "dist_1,looping"]
+    assert run(asked) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].split("\t")[:2] == ["dist_1", "1.000"]
+    assert out.splitlines()[3].startswith("one half of the people\t1.000")
+    assert "4 answers to 1 prompts" in err
+    assert run([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["agreement"]
+    assert told["looping"]["share"] == 1.0
+    assert told["dist_1"]["low"] is None
+    assert run([*asked[:-1], "self_bleu"]) == 2
+    assert "people judged single answers" in capsys.readouterr().err
+    assert run(["metrics", "score", str(tmp_path / "none.jsonl"), "--people"]) == 2
+    assert "cannot read" in capsys.readouterr().err
+
+
+def test_judged_answers_of_the_hub(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"user_query": "q", "response": "a b", "human_labels": [1, 2]}
+    rows = [("h, row 1", row), ("h, row 2", {**row, "response": "a a", "human_labels": [3, 4]})]
+    asked: list[str] = []
+    monkeypatch.setattr("baco.bench.hub.read_hub", lambda ident: asked.append(ident) or rows)
+    command = ["metrics", "score", "owner/name", "--people", "--metrics", "dist_1", "--no-cache"]
+    assert run(command) == 0
+    assert asked == ["owner/name"]
+    assert "dist_1\t0.000\t-1.000\t1" in capsys.readouterr().out

@@ -15,9 +15,10 @@ from baco.errors import InputError
 
 if TYPE_CHECKING:
     from baco.metrics.groups import Generations
-
-if TYPE_CHECKING:
     from baco.metrics.judge import Judge
+    from baco.metrics.people import Judged
+    from baco.metrics.score import Scores
+    from baco.metrics.spec import Metric
 
 app = typer.Typer(
     help="Diversity and quality of groups of outputs.",
@@ -79,6 +80,14 @@ def score_file(
             "dataset, pair, model, method, router, control and gamma, none for one mean."
         ),
     ] = "auto",
+    people: Annotated[
+        bool,
+        typer.Option(
+            "--people",
+            help="The rows are answers with people's human_labels, as Infinity-Chat publishes "
+            "them (a file, or a hub id): say how far each metric agrees with people.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     output: Annotated[
         list[Path] | None,
@@ -127,10 +136,13 @@ def score_file(
     from baco.metrics.score import score
     from baco.metrics.spec import expand
 
-    expand([name for name in metrics.split(",") if name.strip()])
+    if people and metrics == "default":
+        metrics = "quality"
+    asked = expand([name for name in metrics.split(",") if name.strip()])
     for path in output or ():
         check_format(path)
-    groups = _groups(file)
+    found = _judged(file, asked) if people else None
+    groups = found.answers if found else _groups(file)
     if by != "auto":
         _fields(by, groups)
     judge: Judge | None = None
@@ -175,6 +187,9 @@ def score_file(
     fields = _fields(by, groups) if by != "auto" else scores.systems
     for path in output or ():
         write_scores(scores, path, fields)
+    if found:
+        _print_agreement(found, scores, as_json)
+        return
     if as_json:
         typer.echo(json.dumps(scores.to_dict(fields), ensure_ascii=False, indent=1, default=str))
         return
@@ -221,6 +236,54 @@ def _groups(file: Path) -> list[Generations]:
 
         return all_generations(file)
     return read_groups(file)
+
+
+def _judged(file: Path, metrics: Sequence[Metric]) -> Judged:
+    """Reads answers that people judged, from a file or, where there is none, from the hub."""
+    from baco.metrics.people import check_single, judged
+    from baco.reading import as_object, read_rows
+
+    check_single(metrics)
+    if file.exists() or file.suffix or len(file.parts) != 2:
+        return judged([(row.where, as_object(row)) for row in read_rows(file)])
+    from baco.bench.hub import read_hub
+
+    return judged(read_hub(file.as_posix()))
+
+
+def _print_agreement(found: Judged, scores: Scores, as_json: bool) -> None:
+    from baco.cli.table import print_table
+    from baco.metrics.people import PEOPLE, agreements
+    from baco.reporting.tables import number
+
+    of = agreements(found, scores)
+    made_by = scores.models
+    if as_json:
+        rows = {n: {**one.to_dict(), "made_by": made_by.get(n, "")} for n, one in of.items()}
+        told = {"agreement": rows, "skipped": dict(scores.skipped), "judge_cost": scores.cost}
+        typer.echo(json.dumps(told, ensure_ascii=False, indent=1))
+        return
+    print_table(
+        ("metric", "same order [95 %]", "Spearman", "pairs", "made by"),
+        [
+            [
+                "one half of the people" if name == PEOPLE else name,
+                number(one.share, 3, one.low, one.high),
+                number(one.spearman),
+                str(one.pairs),
+                made_by.get(name, ""),
+            ]
+            for name, one in of.items()
+        ],
+    )
+    prompts = len({answer.question for answer in found.answers})
+    typer.echo(
+        f"{len(found.answers)} answers to {prompts} prompts; pairs on which people are even are "
+        "not counted, values that are equal count half",
+        err=True,
+    )
+    for name, reason in scores.skipped.items():
+        typer.echo(f"not computed: {name}: {reason}", err=True)
 
 
 def _fields(by: str, groups: Sequence[Generations]) -> tuple[str, ...]:

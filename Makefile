@@ -116,7 +116,7 @@ test-vllm-gpu:
 bench-gpu:
 	@$(PYTHON) -c "import sys, torch; sys.exit(None if torch.cuda.is_available() else 'no CUDA device: nothing to measure here')"
 	$(PYTHON) -m benchmarks.engine --quick
-	$(PYTHON) -m benchmarks.vllm --prompts 8
+	$(PYTHON) -m benchmarks.vllm --prompts 8 --width 524288
 
 # llama.cpp is compiled here, for any processor of this kind; it takes some minutes, so continuous
 # integration does not run these tests. BACO_GGUF_FILES names a folder with real files (docs/llamacpp.md).

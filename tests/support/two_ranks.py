@@ -1,18 +1,22 @@
-"""Decodes in vLLM on two tensor-parallel ranks; prints how many answers equal the oracle's."""
+"""Decodes in vLLM on two tensor-parallel ranks; prints how many answers equal the oracle's.
+
+``drafts``: each side checks the other's guesses.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 
 import baco
 from baco.engine import Warp
-from support.oracle import LEARNED, compare, decode, requests
+from support.oracle import DRAFTING, LEARNED, compare, decode, requests
 
 
 def main() -> None:
     pair = baco.load(
         "tiny", engine="vllm", enforce_eager=True, tensor_parallel_size=2, block_size=32,
-        kv_cache_memory_bytes=64 * 2**20,
+        kv_cache_memory_bytes=64 * 2**20, **(DRAFTING if "drafts" in sys.argv else {}),
     )  # fmt: skip
     asked = [
         request

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from baco.engine import Warp
 from baco.pair import Pair
-from support.oracle import LEARNED, compare, decode, requests
+from support.oracle import DRAFTING, LEARNED, compare, decode, requests
 
 pytestmark = [
     pytest.mark.gpu,
@@ -17,12 +18,11 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("drafts", [0, 4], ids=["", "drafts"])
+@pytest.mark.parametrize("more", [{}, DRAFTING], ids=["", "drafts"])
 @pytest.mark.parametrize("eagerly", [True, False], ids=["eager", "compiled"])
 def test_a_gpu_gives_the_oracles_answers(
-    load: Callable[..., Pair], eagerly: bool, drafts: int
+    load: Callable[..., Pair], eagerly: bool, more: dict[str, Any]
 ) -> None:
-    more = {"speculative_config": {"num_speculative_tokens": drafts}} if drafts else {}
     pair = load(
         block_size=16, kv_cache_memory_bytes=2**30, dtype="float32", enforce_eager=eagerly, **more
     )

@@ -14,10 +14,11 @@ import pytest
 
 from baco.engine import Request, Warp
 from baco.pair import Pair
-from support import oracle
+from support import oracle, triton_cpu
 from support.oracle import PROMPTS, compare, decode, requests
 
 GREEDY = Warp(temperature=0)
+V2 = pytest.mark.skipif(not triton_cpu.ASKED, reason="the runner V1 does not draft")
 
 
 def mixed(limit: int = 24, count: int = 4) -> list[Request]:
@@ -168,7 +169,10 @@ def test_siblings_read_what_is_left_of_both_prompts(
     assert all(b <= most[0] and a <= most[1] for b, a in rest)
 
 
-@pytest.mark.parametrize("module", ["two_ranks", "experts", "experts mixtral"])
+@pytest.mark.parametrize(
+    "module",
+    ["two_ranks", pytest.param("two_ranks drafts", marks=V2), "experts", "experts mixtral"],
+)
 def test_in_processes_of_their_own(module: str, clean_environment: dict[str, str]) -> None:
     """Tensor parallel; mixtures of experts."""
     from baco.errors import UnsupportedError

@@ -12,7 +12,6 @@ from baco.engine import Request, Warp
 from baco.engine.blend import Blend
 from baco.engine.opening import open_engine
 from baco.engine.policy import Rate
-from baco.engine.request import ALIGNED, BASE
 from baco.errors import UnsupportedError
 from baco.pair import Pair
 from support import golden, triton_cpu
@@ -35,7 +34,7 @@ v2 = pytest.mark.skipif(not triton_cpu.ASKED, reason="the runner V1 has no door 
 
 @pytest.fixture(scope="module")
 def drafting(load: Callable[..., Pair]) -> Pair:
-    """The bundled pair, drafting four tokens."""
+    """The bundled pair, drafting."""
     return load(enforce_eager=True, **DRAFTING)
 
 
@@ -155,14 +154,15 @@ def test_compiled(load: Callable[..., Pair], free: None) -> None:
 
 
 @v2
-def test_each_side_drafts_where_it_speaks(drafting: Pair, free: None) -> None:
-    """Passes of one model: of the side that drafts one for each token, of the other few."""
-    for spec, side in (("rand@0", ALIGNED), ("rand@1", BASE)):
+def test_passes_of_one_row(drafting: Pair, free: None) -> None:
+    """Of one model per token: whoever speaks, fewer than with drafts that are never free."""
+    for spec in ("rand@0", "rand@1"):
         (ask,) = requests(spec, GREEDY, prompts=PROMPTS[1:2], limit=60)
         ((tokens, *_),), stats = decoded(drafting, [ask])
-        passes = (stats.aligned_passes, stats.base_passes)
-        print(f"{spec}: {len(tokens)} tokens, (aligned, base) passes {passes}")
-        assert passes[1 - side] < 0.8 * len(tokens) < passes[side]
+        passes = stats.aligned_passes + stats.base_passes
+        print(f"{spec}: {len(tokens)} tokens, {passes} passes of one model")
+        assert stats.base_passes <= stats.aligned_passes
+        assert len(tokens) <= passes < 1.6 * len(tokens)
 
 
 @v2
@@ -171,7 +171,7 @@ def test_passes_beside_our_own_engine(drafting: Pair, free: None) -> None:
 
     They are the same each time: what was learned of other requests is forgotten.
     """
-    asked = requests("p-punc@0.4", Warp(), prompts=PROMPTS[:1], count=10, limit=60)
+    asked = requests("p-punc@0.4", Warp(), prompts=PROMPTS[1:2], count=10, limit=60)
     _, here = decoded(drafting, asked)
     decoded(drafting, requests("h@1", Warp(temperature=1.7)))
     assert decoded(drafting, asked)[1] == here
@@ -179,7 +179,7 @@ def test_passes_beside_our_own_engine(drafting: Pair, free: None) -> None:
     longest = max(len(tokens) for tokens, *_ in decoded(golden.tiny(), asked)[0])
     mine, own = ((s.base_passes + s.aligned_passes) / longest for s in (here, there))
     print(f"passes per token of the longest row: {mine:.2f} in vLLM, {own:.2f} in our own engine")
-    assert mine < 1.8
+    assert mine < 1.1 * own
 
 
 @v2
@@ -196,10 +196,13 @@ def test_many_rows_do_not_draft_where_a_token_costs_a_pass(
     core = core_of(drafting).engine_core.engine_core
     drafts = core.model_executor.driver_worker.worker.model_runner.speculator
     assert isinstance(drafts, Drafts)
-    monkeypatch.setattr(drafts, "_rates", (Rate(0.9), Rate(0.9)))
-    assert [drafts._worth(BASE, n) for n in (1, 16, 17, 256)] == [3, 2, 0, 0]
+    for name in ("_drafts", "_guesses"):
+        monkeypatch.setattr(drafts, name, Rate(0.9))
+    assert [drafts._worth(n) for n in (1, 16, 17, 256)] == [0, 0, None, None]
     monkeypatch.setattr(drafts, "_runs_on", ("cuda", "torch.bfloat16"))
-    assert [drafts._worth(BASE, n) for n in (1, 32, 64, 128, 256)] == [3, 3, 3, 1, 0]
+    assert [drafts._worth(n) for n in (1, 64, 128, 192, 256)] == [0, 0, 0, 0, None]
+    monkeypatch.setattr(drafts, "_guesses", Rate(0.4))
+    assert [drafts._worth(n) for n in (1, 64, 128, 192, 256)] == [2, 2, 0, None, None]
 
 
 @pytest.mark.skipif(triton_cpu.ASKED, reason="the runner V2 speculates")
@@ -210,7 +213,7 @@ def test_the_runner_v1_refuses(load: Callable[..., Pair]) -> None:
 
 @v2
 def test_other_ways_to_draft_are_refused(load: Callable[..., Pair]) -> None:
-    other = {"method": "ngram_gpu", "num_speculative_tokens": 2}
+    other = {"method": "ngram_gpu", "num_speculative_tokens": 1}
     with pytest.raises(UnsupportedError, match="one model drafts for the other, and ngram_gpu"):
         load(enforce_eager=True, speculative_config=other)
 

@@ -30,12 +30,13 @@ class _Live:
     Attributes:
         engine: The engine that it was submitted to.
         both: Whether both sides run for it; a single model is the engine's aligned side.
-        drafts: Whether what a side writes ahead are drafts, which the other then reads as well.
+        drafts: Whether what a side reads beyond its last token are drafts: the base side in the
+            same pass; the aligned side, which makes them, in passes of their own, and a guess.
         prompts: Lengths of the (base, aligned) prompt.
         passes: How many passes of both sides gave tokens.
         emitted: How many tokens belong to the answer.
-        looked: How many tokens (base, aligned) wrote ahead; each was a pass.
-        checked: How many drafts (base, aligned) read of the other side's.
+        further: How many passes (base, aligned) made besides.
+        wider: How many tokens (base, aligned) read beyond one for each of `passes`.
         latest: What the last pass added to both.
     """
 
@@ -45,16 +46,18 @@ class _Live:
     prompts: tuple[int, int]
     passes: int = 0
     emitted: int = 0
-    looked: tuple[int, int] = (0, 0)
-    checked: tuple[int, int] = (0, 0)
+    further: tuple[int, int] = (0, 0)
+    wider: tuple[int, int] = (0, 0)
     latest: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
 
     def look(self, base: int, aligned: int) -> None:
-        """Counts the tokens that each side wrote ahead."""
-        checked = (aligned, base) if self.drafts else (0, 0)
-        self.latest = (base, aligned), checked
-        self.looked = (self.looked[0] + base, self.looked[1] + aligned)
-        self.checked = (self.checked[0] + checked[0], self.checked[1] + checked[1])
+        """Counts the tokens that each side looked ahead."""
+        further = wider = base, aligned
+        if self.drafts:
+            further, wider = (0, aligned), (base, aligned + (base > 0))
+        self.latest = further, wider
+        self.further = (self.further[0] + further[0], self.further[1] + further[1])
+        self.wider = (self.wider[0] + wider[0], self.wider[1] + wider[1])
 
     @property
     def cost(self) -> Cost:
@@ -62,12 +65,11 @@ class _Live:
         if not self.passes:
             return Cost()
         base, aligned = self.prompts
-        read = [a + b for a, b in zip(self.looked, self.checked, strict=True)]
         return Cost(
-            base_passes=self.passes * self.both + self.looked[0],
-            aligned_passes=self.passes + self.looked[1],
-            base_token_rows=(base + self.passes - 1) * self.both + read[0],
-            aligned_token_rows=aligned + self.passes - 1 + read[1],
+            base_passes=self.passes * self.both + self.further[0],
+            aligned_passes=self.passes + self.further[1],
+            base_token_rows=(base + self.passes - 1) * self.both + self.wider[0],
+            aligned_token_rows=aligned + self.passes - 1 + self.wider[1],
             base_prompt_tokens=base * self.both,
             aligned_prompt_tokens=aligned,
             tokens=self.emitted,
@@ -187,14 +189,14 @@ def _account(rows: Sequence[tuple[_Live, Event]]) -> Stats:
     Rows that look ahead or draft do so together, as far as they go.
     """
     both = sum(live.both for live, _ in rows)
-    looked, checked = zip(*(live.latest for live, _ in rows), strict=True)
-    base, aligned = zip(*looked, strict=True)
-    base_checked, aligned_checked = map(sum, zip(*checked, strict=True))
+    further, wider = zip(*(live.latest for live, _ in rows), strict=True)
+    passes = [max(side) for side in zip(*further, strict=True)]
+    tokens = [sum(side) for side in zip(*wider, strict=True)]
     return Stats(
-        (both > 0) + max(base),
-        1 + max(aligned),
-        both + sum(base) + base_checked,
-        len(rows) + sum(aligned) + aligned_checked,
+        (both > 0) + passes[0],
+        1 + passes[1],
+        both + tokens[0],
+        len(rows) + tokens[1],
         sum(len(event.tokens) for _, event in rows),
     )
 

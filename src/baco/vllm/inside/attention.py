@@ -29,6 +29,7 @@ from vllm.v1.kv_cache_interface import (
     replace_as,
 )
 
+from baco.engine.request import ALIGNED
 from baco.errors import UnsupportedError
 from baco.vllm.inside.rows import Rows, Spans, places_of
 
@@ -103,7 +104,7 @@ class Views:
             self._spans, self.of = spans, [None, None]
         self.passes[side][builder] = common
         lead = self.rows.lead
-        leads = lead is not None and lead.side == side
+        leads = side == ALIGNED and lead is not None and bool(lead.has.any())
         if spans is None or not (self.rows.lag[side] or leads):
             return common
         made, view = self._rewrite(side, common, spans, builder.kv_cache_spec.block_size)
@@ -135,17 +136,14 @@ class Views:
         pads = self.rows.pads[side]
         counts = spans.after - spans.first
         dropped = (pads - spans.first).clamp(min=0).minimum(counts)
+        seq_lens, lags = spans.after - pads, self.rows.lags[side]
         lead = self.rows.lead
-        if lead is not None and lead.side == side:
-            dropped = dropped + lead.counts  # answers have no padding
-        left, seq_lens, table = (
-            counts - dropped,
-            spans.after - pads,
-            self.table(side, common, block),
-        )
+        if side == ALIGNED and lead is not None:  # answers have no padding
+            dropped = dropped + lead.dropped
+            seq_lens, lags = seq_lens + lead.shift, lags - lead.shift.to(device)
+        left, table = counts - dropped, self.table(side, common, block)
         total = int(counts.sum())
         # In the middle of answers all stays on the device: one token for each row.
-        lags = self.rows.lags[side]
         if total > len(counts):
             lags = lags.repeat_interleave(counts.to(device), output_size=total)
         positions = common.positions[:total] - lags

@@ -1,10 +1,13 @@
-"""Speculation inside vLLM: one side drafts, both check in one pass, and no answer changes.
+"""Speculation inside vLLM: each side checks what the other would say, and no answer changes.
 
-The side that speaks in most rows writes on by itself, with each row's own noise, into slots behind
-the row's end. The next pass feeds the drafts of all rows to both models, but for what the side that
-drafted has read already, and THE step runs along them (`rows.Rows.choose`): the first token that
-differs ends the run. vLLM carries drafts and takes back what was rejected, as for any speculation;
-its method ``ngram`` lends its place (`plugin.CARRIER`).
+The aligned side writes on by itself, with each row's own noise, into slots behind the row's end.
+The next pass feeds these drafts to the base side, which then says what it would add behind them:
+its guess. The aligned side reads its last draft, which it has not read yet, and the guess. THE step
+runs along the drafts (`rows.Rows.choose`): the first token that differs ends the run. If it ends
+with the guess, the aligned side has read that already, and its next draft is free.
+
+vLLM carries drafts and takes back what was rejected, as for any speculation; its method ``ngram``
+lends its place (`plugin.CARRIER`).
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ from vllm.v1.worker.gpu.spec_decode.speculator import BaseSpeculator
 
 from baco.engine.costs import slope
 from baco.engine.policy import Rate
-from baco.engine.request import ALIGNED, BASE
+from baco.engine.request import ALIGNED
 from baco.vllm.inside.ahead import PassAhead
-from baco.vllm.inside.rows import Drafted, Rows, places_of
+from baco.vllm.inside.rows import Ahead, Rows, places_of
 
 _FREE = 256
 """Tokens of a pass up to which reading the weights takes a card longer than the arithmetic."""
 
-_START = 0.88  # share of drafts that are right, before anything is known
+_START = 0.88  # share of guesses and drafts that are right, before anything is known
 
 
 class Drafts(BaseSpeculator):  # type: ignore[misc]
@@ -50,7 +53,7 @@ class Drafts(BaseSpeculator):  # type: ignore[misc]
 
     def forget(self) -> None:
         """Forgets what was learned: requests make the same passes whatever came before them."""
-        self._rates = (Rate(_START), Rate(_START))
+        self._drafts, self._guesses = Rate(_START), Rate(_START)
 
     def init_cudagraph_manager(self, cudagraph_mode: Any) -> None:
         """Captures nothing; part of vLLM's interface."""
@@ -95,7 +98,8 @@ class Drafts(BaseSpeculator):  # type: ignore[misc]
             more: Not used.
 
         Returns:
-            The drafts, int64 [n, the most drafts]; rows may have fewer.
+            The drafts, int64 [n, the most drafts]; rows may have fewer, and where the last of a row
+            is none it is the place of a guess.
         """
         n = input_batch.num_reqs
         drafts = torch.zeros(n, self._longest, dtype=torch.int64, device=self._rows.device)
@@ -111,55 +115,75 @@ class Drafts(BaseSpeculator):  # type: ignore[misc]
         """Writes drafts, in place; returns how many each row has, int64 [n] on the CPU."""
         rows = self._rows
         assert isinstance(rows.ahead, PassAhead)
-        self._learn()
-        t, state, source = rows.standing
-        going = rows.drafting.to(last.device) & ~rows.vocabulary.is_end[last]
-        room = rows.limits.to(last.device) - t - 1  # the pass that checks adds one token by itself
-        counts = torch.zeros(len(last), dtype=torch.int64)
-        going = (going & (room > 0)).nonzero().flatten()
-        side = BASE if 2 * int((source[going] == BASE).sum()) > len(going) else ALIGNED
+        t, state, _ = rows.standing
+        room = rows.limits - t.cpu() - 1  # the pass that checks adds one token by itself
+        going = rows.drafting & (room > 0) & ~rows.vocabulary.is_end[last].cpu()
+        has = rows.rightly_read(last)
+        self._learn(has)
+        feeds = self._worth(len(rows))
+        if feeds is None or not bool(going.any()):
+            return torch.zeros_like(rows.drafts)
+        counts = torch.where(going, room.clamp(max=feeds + 1), 0)
+        read, passes = torch.zeros_like(counts), torch.zeros_like(counts)
         first = rows.lengths + t.cpu() - 1
-        own = (first - rows.pads[side]).to(last.device)
-        logits: torch.Tensor | None = None
-        most = self._worth(side, len(rows))
-        for k in range(most):
-            going = going[room[going] > k]
-            if not len(going):
-                break
-            read = rows.ahead.feed(side, going, last[going], own[going] + k)
-            if logits is None:
-                logits = read.new_empty(len(last), most, read.shape[-1])
-            logits[going, k] = read
-            token, state[going] = rows.draft(side, going, read, t[going] + k, state[going])
-            drafts[going, k] = last[going] = token
-            counts[going.cpu()] += 1
-            going = going[~rows.vocabulary.is_end[token]]
-        if logits is not None:
-            rows.drafted = Drafted(side, rows.here, first, counts, logits)
+        own = (first - rows.pads[ALIGNED]).to(last.device)
+        at, logits = (has & going).nonzero().flatten(), last.new_empty(0)
+        found = rows.behind[at.to(last.device)] if len(at) else None
+        for k in range(feeds + 1):
+            if found is not None:
+                here, behind = at.to(last.device), read[at].to(last.device)
+                if not logits.numel():
+                    logits = found.new_empty(len(last), feeds + 1, found.shape[-1])
+                logits[here, behind] = found
+                token, state[here] = rows.draft(ALIGNED, here, found, t[here] + behind, state[here])
+                drafts[here, behind] = last[here] = token
+                read[at] += 1
+                going[at] &= ~rows.vocabulary.is_end[token].cpu()
+            at, found = (going & (counts > k + 1)).nonzero().flatten(), None
+            if len(at):
+                here = at.to(last.device)
+                found = rows.ahead.feed(
+                    ALIGNED, here, last[here], own[here] + read[at].to(last.device)
+                )
+                passes[at] += 1
+        if logits.numel():
+            rows.read_on = Ahead(rows.here, first, read, logits, state, passes)
         return counts
 
-    def _learn(self) -> None:
-        """Counts which drafts of the pass were right."""
-        lead, drafts = self._rows.lead, self._rows.drafts
-        if lead is None:
-            for rate in self._rates:
-                rate.fade()
-            return
-        kept = self._rows.kept
-        mine = (lead.counts > 0) & self._rows.chosen
-        self._rates[lead.side].add(
-            int((kept - 1)[mine].sum()), int(kept.minimum(drafts)[mine].sum())
-        )
+    def _learn(self, has: torch.Tensor) -> None:
+        """Counts which drafts and guesses of the pass were right.
 
-    def _worth(self, side: int, n: int) -> int:
-        """Returns how many drafts yield most tokens for their cost, in passes of one side."""
-        right = self._rates[side].value
+        Args:
+            has: Which rows the base side's guess was right for, bool [n] on the CPU.
+        """
+        lead, kept = self._rows.lead, self._rows.kept
+        if lead is None:
+            self._drafts.fade()
+            self._guesses.fade()
+            return
+        mine = lead.drafted & self._rows.chosen
+        self._drafts.add(int((kept - 1)[mine].sum()), int(kept.minimum(lead.has)[mine].sum()))
+        asked = mine & (kept == 1 + lead.has)  # else the guess stood behind a wrong draft
+        self._guesses.add(int((has & asked).sum()), int(asked.sum()))
+
+    def _worth(self, n: int) -> int | None:
+        """Returns in how many passes of its own the aligned side should draft, or None: not at all.
+
+        A row whose guess was right has one draft more than passes, others as many. A share q of
+        rows is of the first kind: with d and g the shares of right drafts and guesses and k passes,
+        q = q d^(k+1) g + (1-q) d^k g.
+        """
+        d, g = self._drafts.value, self._guesses.value
 
         def rate(k: int) -> float:
-            tokens = sum(right**i for i in range(k + 1))
-            return tokens / (k + 1 + self._cost(n, k + 1))
+            tokens = [sum(d**i for i in range(more + 1)) for more in (k, k + 1)]
+            q = d**k * g / (1 + d**k * g * (1 - d))
+            return (tokens[0] + q * (tokens[1] - tokens[0])) / (
+                k + self._cost(n, k + 2) + self._cost(n, 2)
+            )
 
-        return max(range(self._longest + 1), key=rate)
+        best = max(range(self._longest), key=rate)
+        return best if rate(best) > 1 / 2 else None
 
     def _cost(self, n: int, width: int) -> float:
         """What a pass of so many tokens per row costs, 1 for one token."""

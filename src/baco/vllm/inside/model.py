@@ -144,12 +144,10 @@ class BacoForCausalLM(torch.nn.Module):
         context = get_forward_context()
         live = bool(context.attn_metadata) and self.rows.spans is not None
         out = input_ids.new_zeros(len(input_ids), sum(self._widths), dtype=self._dtype)
-        for side, model, part in zip(
-            (ALIGNED, BASE),
-            (self.aligned, self.base),
-            torch.split(out, self._widths, -1),
-            strict=True,
-        ):
+        parts = torch.split(out, self._widths, -1)
+        # The base side first: the aligned one reads its guesses.
+        for side, model in ((BASE, self.base), (ALIGNED, self.aligned)):
+            part = parts[0 if side == ALIGNED else 1]
             if live and not self.rows.runs[side]:
                 continue  # no row asks it, and the cache's labels say so
             order, length = None, len(input_ids)
@@ -161,6 +159,8 @@ class BacoForCausalLM(torch.nn.Module):
                 part.copy_(hidden)
             else:
                 part[order[:length]] = hidden[: len(order)]
+            if side == BASE and live and self.rows.lead is not None:
+                self.rows.guess(self.base.compute_logits(part[self.rows.lines]))
         return out
 
     def _write(
@@ -192,16 +192,10 @@ class BacoForCausalLM(torch.nn.Module):
             hidden_states: From `forward`, at the last token of each row, float [n, a + b].
         """
         aligned, base = torch.split(hidden_states, self._widths, -1)
-        self.rows.base_logits = self._logits(BASE, self.base, base)
-        return self._logits(ALIGNED, self.aligned, aligned)
-
-    def _logits(self, side: int, model: Any, hidden: torch.Tensor) -> torch.Tensor | None:
-        """Returns a side's logits; those that it has worked out while drafting, as they are."""
-        lead = self.rows.lead
-        if lead is None or lead.side != side or len(lead.lines) != len(hidden):
-            plain: torch.Tensor | None = model.compute_logits(hidden)
-            return plain
-        left = model.compute_logits(hidden[~lead.lines])
-        logits: torch.Tensor = left.new_empty(len(hidden), left.shape[-1])
-        logits[lead.lines], logits[~lead.lines] = lead.logits, left
+        logits: torch.Tensor | None
+        if self.rows.lead is None:
+            logits = self.aligned.compute_logits(aligned)
+            self.rows.base_logits = self.base.compute_logits(base)
+        else:  # the base side's are there: it has guessed
+            logits = self.rows.lined_up(self.aligned.compute_logits(aligned[self.rows.unread]))
         return logits

@@ -90,40 +90,54 @@ class Spans(NamedTuple):
     after: torch.Tensor
 
 
-class Drafted(NamedTuple):
-    """What one side has written behind the rows' last tokens, for the next pass to check.
+class Ahead(NamedTuple):
+    """How far the aligned side has read behind the rows' last tokens, for the next pass.
 
     Attributes:
-        side: `ALIGNED` or `BASE`.
         rows: The rows that were in the batch.
-        first: Stream position of the last token of each, the first that the side has read, int64
-            [n] on the CPU.
-        counts: How many drafts each has, which is how many tokens the side has read, int64 [n] on
-            the CPU.
-        logits: The side's, after each of these tokens, float [n, at least the most drafts, v].
+        first: Stream position of the last token of each, int64 [n] on the CPU.
+        counts: How many tokens the side has read, from that one on, which is how many drafts it has
+            made: int64 [n] on the CPU.
+        logits: What it said after each, float [n, at least the most of `counts`, v].
+        state: Unit states behind the drafts, int64 [n].
+        passes: How many passes of their own this took each row, int64 [n] on the CPU.
     """
 
-    side: int
     rows: Sequence[RequestRow]
     first: torch.Tensor
     counts: torch.Tensor
     logits: torch.Tensor
+    state: torch.Tensor
+    passes: torch.Tensor
 
 
 class Lead(NamedTuple):
-    """What one side need not read in this pass, as it has read it while drafting.
+    """The rows for which this pass has more tokens than one: drafts, and a place for a guess.
 
     Attributes:
-        side: `ALIGNED` or `BASE`.
-        counts: How many of each row's tokens, from the first on, int64 [n] on the CPU.
-        lines: Which rows of the logits of this pass it need not compute, bool [logits].
-        logits: What they are, float [as many as `lines` are true, v].
+        drafted: Which rows, bool [n] on the CPU.
+        has: How many drafts are the aligned side's, which has read as many tokens: int64 [n] on the
+            CPU. One more token may be no draft but the place of a guess.
+        dropped: How many of its tokens the side does not read again, int64 [n] on the CPU: at least
+            two are left, for its last draft and the guess behind it.
+        passes: As of `Ahead`.
+        state: Unit states behind the drafts, int64 [n].
+        lines: Which lines the side need not compute, int64 [as many as all of `has`].
+        logits: What stands there, float [as many, v].
     """
 
-    side: int
-    counts: torch.Tensor
+    drafted: torch.Tensor
+    has: torch.Tensor
+    dropped: torch.Tensor
+    passes: torch.Tensor
+    state: torch.Tensor
     lines: torch.Tensor
-    logits: torch.Tensor
+    logits: torch.Tensor | None
+
+    @property
+    def shift(self) -> torch.Tensor:
+        """By how much the side reads further along than the pass has it, int64 [n] on the CPU."""
+        return self.has - self.dropped
 
 
 class Rows:
@@ -138,12 +152,14 @@ class Rows:
         self.vocabulary = vocabulary
         self.device = device
         self.base_logits: torch.Tensor | None = None
+        self.guesses: torch.Tensor
+        self.behind: torch.Tensor
         self.spans: Spans | None
         self.lead: Lead | None
         self.lengths: torch.Tensor
         self.kept: torch.Tensor
         self.ahead: Looks | None = None
-        self.drafted: Drafted | None = None
+        self.read_on: Ahead | None = None
         self._rows: dict[int, RequestRow] = {}
         self._rebuild()
 
@@ -187,14 +203,21 @@ class Rows:
             drafts: How many drafts it checks for each; None for none.
         """
         if len(rows) != len(self) or not all(map(is_, rows, self._order)):
-            if self.spans is not None:
-                emitted = torch.where(self.chosen, self.kept + self.tip - self.lengths, 0)
-                self._keep(emitted.to(self.device))
+            self.write_down()
             self._rows = dict(enumerate(rows))
             self._rebuild()
         self.drafts = torch.zeros_like(self.lengths)
         if drafts is not None:
             self.drafts = torch.tensor(drafts, dtype=torch.int64)
+
+    def write_down(self) -> None:
+        """Writes down what the last pass of vLLM's runner V2 gave; before a row is said to have it.
+
+        Else a row that comes back before any other pass would read on as if it had not been in it.
+        """
+        if self.spans is not None:
+            emitted = torch.where(self.chosen, self.kept + self.tip - self.lengths, 0)
+            self._keep(emitted.to(self.device))
 
     def _keep(self, outputs: torch.Tensor) -> None:
         """Writes down what is known of the rows that are here.
@@ -291,24 +314,89 @@ class Rows:
         return self.spans
 
     def _find_lead(self, spans: Spans) -> Lead | None:
-        """Looks which of the tokens that this pass feeds a side has read while it drafted."""
-        drafted, self.drafted = self.drafted, None
-        if drafted is None:
+        """Looks which rows have drafts, and how many of their tokens have been read already."""
+        read, self.read_on = self.read_on, None
+        drafted = self.drafts > 0
+        if not bool(drafted.any()):
             return None
-        place = {id(row): i for i, row in enumerate(drafted.rows)}
+        none = torch.zeros_like(self.drafts)
+        if read is None:
+            return Lead(drafted, none, none, none, self._state, none[:0].to(self.device), None)
+        place = {id(row): i for i, row in enumerate(read.rows)}
         at = torch.tensor([place.get(id(row), -1) for row in self._order])
-        same = (at >= 0) & (drafted.first[at] == spans.first)
-        # The last token is always read: a pass of no tokens is no pass.
-        counts = torch.where(same, drafted.counts[at].minimum(self.drafts), 0)
-        if not bool(counts.any()):
-            return None
+        same = drafted & (at >= 0) & (read.first[at] == spans.first)
+        has = torch.where(same, read.counts[at].minimum(self.drafts), 0)
+        row, within = places_of(has)
+        return Lead(
+            drafted,
+            has,
+            has.minimum((self.drafts - 1).clamp(min=0)),
+            torch.where(same, read.passes[at], 0),
+            read.state[at.to(self.device)],
+            (self._begin[row] + within).to(self.device),
+            read.logits[at[row].to(self.device), within.to(self.device)],
+        )
+
+    @property
+    def lines(self) -> torch.Tensor:
+        """Where the tokens stand in the pass after which logits are asked for: int64 [lines]."""
+        assert self.spans is not None
         row, within = places_of(self.drafts + 1)
-        lines = within < counts[row]
-        found = drafted.logits[at[row[lines]].to(self.device), within[lines].to(self.device)]
-        return Lead(drafted.side, counts, lines.to(self.device), found)
+        return ((self.spans.starts[1:].long() - 1 - self.drafts)[row] + within).to(self.device)
+
+    def guess(self, logits: torch.Tensor) -> None:
+        """Lets the base side say what it would add by itself, for the aligned side to read with it.
+
+        Args:
+            logits: The base side's, float [lines, v].
+        """
+        assert self.lead is not None
+        self.base_logits = logits
+        self._settle((self.tip - self.lengths).clamp(min=0).to(self.device))
+        at = self.lead.drafted.nonzero().flatten().to(self.device)
+        has = self.lead.has.to(self.device)[at]
+        state = torch.where(has > 0, self.lead.state[at], self._state[at])
+        line = self._begin.to(self.device)[at] + has
+        tokens, _ = self.draft(BASE, at, logits[line], self._t[at] + has, state)
+        self.guesses = torch.full_like(self._t, -1).index_copy_(0, at, tokens)
+
+    @property
+    def unread(self) -> torch.Tensor:
+        """The lines that the aligned side has yet to compute, int64 [at most lines]."""
+        assert self.lead is not None
+        row, within = places_of(self.drafts + 1)
+        return (within >= self.lead.dropped[row]).nonzero().flatten().to(self.device)
+
+    def lined_up(self, logits: torch.Tensor) -> torch.Tensor:
+        """Puts the aligned side's logits where the base side's stand, and keeps those of guesses.
+
+        Args:
+            logits: The aligned side's at the lines `unread`, float [at most lines, v].
+
+        Returns:
+            At all lines, float [lines, v]; nothing is told of those behind the last draft.
+        """
+        lead = self.lead
+        assert lead is not None
+        made = logits.new_zeros(len(self.drafts) + int(self.drafts.sum()), logits.shape[-1])
+        made[self.unread] = logits
+        begin, last = self._begin.to(self.device), len(made) - 1
+        dropped, has = lead.dropped.to(self.device), lead.has.to(self.device)
+        self.behind = made[(begin + dropped + 1).clamp(max=last)]
+        made[begin + has] = made[begin + dropped]
+        if lead.logits is not None:
+            made[lead.lines] = lead.logits
+        return made
+
+    @property
+    def _begin(self) -> torch.Tensor:
+        """The first line of each row, int64 [n] on the CPU."""
+        return (self.drafts + 1).cumsum(0) - self.drafts - 1
 
     def ids(self, side: int, input_ids: torch.Tensor) -> torch.Tensor:
         """Returns what one side reads: its own prompt in place of the labels.
+
+        And the aligned side, in rows that have drafts, the base side's guess behind the last.
 
         Args:
             side: `ALIGNED` or `BASE`.
@@ -319,14 +407,21 @@ class Rows:
         """
         assert self.spans is not None
         given = input_ids[: int(self.spans.starts[-1])]
+        if side == ALIGNED and self.lead is not None:
+            at = self.lead.drafted.nonzero().flatten()
+            begin = self.spans.starts.long()[at]
+            here = (begin + self.lead.dropped[at]).to(self.device)
+            draft = (begin + self.lead.has[at]).to(self.device)
+            given = given.index_copy(0, here, given[draft])
+            given[here + 1] = self.guesses[at.to(self.device)].to(given)
         reading = (self.spans.first < self.lengths).nonzero().flatten().tolist()
         if not reading:
             return given
-        starts, first, after = (x.tolist() for x in self.spans)
+        begins, first, after = (x.tolist() for x in self.spans)
         parts, places = [], []
         for i in reading:  # rows that read their prompts now
             parts.append(self._order[i].prompts[side][first[i] : after[i]])
-            places.append(torch.arange(starts[i], starts[i] + len(parts[-1])))
+            places.append(torch.arange(begins[i], begins[i] + len(parts[-1])))
         here = torch.cat(places).to(self.device)
         return given.index_copy(0, here, torch.cat(parts).to(given))
 
@@ -339,7 +434,7 @@ class Rows:
 
         Args:
             logits: The aligned side's, float [lines, v]: for each row one line, and one more for
-                each of its drafts. The base side's are in `base_logits`.
+                each further token of it. The base side's are in `base_logits`.
             fed: The token before each line, int [lines]; read where there are drafts.
 
         Returns:
@@ -351,15 +446,15 @@ class Rows:
             x.clone() for x in (self._t, self._state, self._source, self._turns)
         )
         tokens = torch.zeros(len(logits), dtype=torch.int64, device=self.device)
-        told, drafts = torch.zeros_like(tokens), self.drafts.to(self.device)
-        begin, most = (drafts + 1).cumsum(0) - drafts - 1, int(self.drafts.max())
+        told, begin = torch.zeros_like(tokens), self._begin.to(self.device)
         going: torch.Tensor | None = None
-        for j in range(most + 1):
+        for j in range(1 if self.lead is None else int(self.lead.has.max()) + 1):
             self.looked = (torch.zeros_like(t), torch.zeros_like(t))
             if j == 0 and self.lead is not None:
-                self.looked[self.lead.side].add_(self.lead.counts.to(self.device))
+                self.looked[ALIGNED].add_(self.lead.passes.to(self.device))
+                self.looked[BASE].add_(self.drafts.to(self.device))
             for program, at in self._parts(going):
-                lines = begin[at] + j if most else at
+                lines = at if self.lead is None else begin[at] + j
                 context = Context(self._keys[at], t[at], state[at], source[at])
                 choice = self._take(program, at, lines, logits, context, turns[at])
                 tokens[lines], source[at], state[at] = choice.token, choice.source, choice.state
@@ -367,15 +462,15 @@ class Rows:
                 told[lines] = codes(choice.source, choice.begins.long(), *looked)
                 turns[at] = self.vocabulary.units.turn(turns[at], choice.token)
                 t[at] += 1
-            if j < most:
+            if self.lead is not None:
                 assert fed is not None
-                going = self._may_draft.nonzero().flatten() if going is None else going
-                going = going[drafts[going] > j]
+                more = (self.lead.has > j).to(self.device)
+                going = more.nonzero().flatten() if going is None else going[more[going]]
                 here = begin[going] + j
                 right = (tokens[here] == fed[here + 1]) & ~self.vocabulary.is_end[tokens[here]]
                 going = going[right]
         kept = t - self._t
-        self.kept = kept.cpu() if most else torch.ones_like(self.drafts)
+        self.kept = torch.ones_like(self.drafts) if self.lead is None else kept.cpu()
         # It counts once vLLM has kept the token: not in the middle of a prompt.
         self._next = (source, state, turns)
         return tokens, told, kept
@@ -452,14 +547,13 @@ class Rows:
             The tokens and the unit states after them, int64 [m] each.
         """
         tokens, states = torch.zeros_like(t), torch.zeros_like(state)
-        for number, (program, _) in enumerate(self._programs):
-            mine = (self._program[at] == number).nonzero().flatten()
-            if not len(mine):
-                continue
+        here = torch.zeros_like(self._t).index_copy_(0, at, torch.arange(len(at), device=at.device))
+        for program, places in self._parts(at):
+            mine = here[places]
             how = program.warps[1 if side == ALIGNED else 0]
             own = score(logits[mine], how, self.vocabulary)
             context = Context(
-                self._keys[at[mine]], t[mine], state[mine], torch.full_like(mine, ALIGNED)
+                self._keys[places], t[mine], state[mine], torch.full_like(mine, ALIGNED)
             )
             choice = step(
                 own, own, context, ALONE, (how, how), self.vocabulary, end_rule=program.end_rule
@@ -474,6 +568,20 @@ class Rows:
         source, state, _ = self._next
         t = (self.tip - self.lengths).to(self.device) + self.kept.to(self.device)
         return t, state.clone(), source
+
+    def rightly_read(self, last: torch.Tensor) -> torch.Tensor:
+        """Returns of which rows the aligned side has read the last token: its guess was right.
+
+        Args:
+            last: The last token of each, int64 [n].
+
+        Returns:
+            bool [n] on the CPU.
+        """
+        if self.lead is None:
+            return torch.zeros_like(self.drafts).bool()
+        all_kept = self.kept == 1 + self.lead.has
+        return self.lead.drafted & all_kept & (self.guesses == last).cpu()
 
     @property
     def drafting(self) -> torch.Tensor:

@@ -40,9 +40,10 @@ class PairState(DefaultModelState):  # type: ignore[misc]
         name, given = new_req_data.req_id, new_req_data.sampling_params.extra_args
         if not given:
             return
-        if name not in self._rows:
-            ask = requests.resolved(given)
-            self._rows[name] = RequestRow(ask, [])
+        if name in self._rows:
+            self._batch.write_down()
+        else:
+            self._rows[name] = RequestRow(requests.resolved(given), [])
         row = self._rows[name]
         row.filled = len(new_req_data.prefill_token_ids)
         row.limit = new_req_data.sampling_params.max_tokens

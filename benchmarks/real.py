@@ -4,13 +4,20 @@ Run: ``baco pairs fetch real`` once, then ``OMP_NUM_THREADS=1 python -m benchmar
 (``--times N``). Contestants take turns, and what counts is processor time per token of a sample, as
 ratios: other work on the machine moves it less than the clock on the wall. Figures are kept in
 `benchmarks/results/real.json`.
+
+``--sequences FILE`` asks what look-ahead could bring across tokenizers, from who spoke in answers
+that were made before (``baco bench export real.sqlite --out FILE``); no model runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
+from collections import defaultdict
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,11 +92,61 @@ def row(pair: Any, n: int, times: int) -> dict[str, Any]:
     }
 
 
+def ahead(sources: list[bool], most: int) -> int:
+    """Passes that one answer takes where the side that speaks guesses that it goes on.
+
+    Every token is taken for the beginning of a unit, where both sides are asked. The side that
+    speaks writes on by itself, and the other then reads all of it in one pass; what comes after
+    the first decision that gives the other side the word is wasted.
+
+    Args:
+        sources: Whether base spoke, for each token.
+        most: Most guesses at a time; 0 for lock-step.
+    """
+    if not most:
+        return 2 * len(sources)
+    passes, t = 2, 1  # the first token has no guess
+    while t < len(sources):
+        rest = sources[t:]
+        right = next((k for k, s in enumerate(rest) if s != sources[t - 1]), len(rest))
+        guesses = most if right < len(rest) else min(most, right)
+        passes += guesses + 1
+        t += min(right, guesses)
+        if t < len(sources):
+            passes += right >= guesses  # the other side has scored this place, this one has not
+            t += 1
+    return passes
+
+
+def sequences(file: Path) -> None:
+    """Prints, for each setting of BaCo, who spoke and what guesses would bring."""
+    found = defaultdict(list)
+    for line in file.read_text(encoding="utf-8").splitlines():
+        sample = json.loads(line)
+        if sample["method"] == "baco":
+            spoke = [source == "base" for source in sample["sources"]]
+            found[f"{sample['router']}@{sample['control']:g}"].append(spoke)
+    print("| setting | tokens | base share | switches a token | passes a token, 0 to 4 guesses |")
+    for name, answers in found.items():
+        tokens = sum(map(len, answers))
+        switches = sum(a != b for spoke in answers for a, b in pairwise(spoke))
+        passes = [sum(ahead(s, k) for s in answers if s) / tokens for k in range(5)]
+        print(
+            f"| {name} | {tokens} | {sum(map(sum, answers)) / tokens:.2f} "
+            f"| {switches / tokens:.2f} | {', '.join(f'{p:.2f}' for p in passes)} |"
+        )
+
+
 def main() -> None:
     """Measures both pairs, prints a table, and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=3, help="rounds that count")
-    times = parser.parse_args().times
+    parser.add_argument("--sequences", type=Path, help="answers; no model runs")
+    options = parser.parse_args()
+    if options.sequences:
+        sequences(options.sequences)
+        return
+    times = options.times
     torch.manual_seed(0)
     print(
         "| pair | n | generate, ms a token | aligned alone, ours | p-punc@0.3 | speed to generate"

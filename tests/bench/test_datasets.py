@@ -104,7 +104,7 @@ class FakeHub:
         return ["train", "validation"]
 
 
-def test_infinity_chat_in_its_three_shapes(tmp_path: Path) -> None:
+def test_infinity_chat_in_its_shapes(tmp_path: Path) -> None:
     talk = [
         {"role": "system", "content": "Be short."},
         {"role": "user", "content": "C?"},
@@ -117,14 +117,19 @@ def test_infinity_chat_in_its_three_shapes(tmp_path: Path) -> None:
         {"user_query": "B?", "response_1": "x", "response_2": "y", "human_labels": [2, -1]},
         {"user_query": "B?", "response_1": "z", "response_2": "y", "human_labels": [0, 1]},
         {"messages": talk, "category": "Creative"},
+        {"messages": talk, "lm_judge_annotation": {"original_query": "E", "revised_query": "E?"}},
+        {"messages": talk, "lm_judge_annotation": {"original_query": "F?", "revised_query": None}},
     )
     found = load("infinity-chat", path).records
-    assert [r.prompt for r in found] == [(Message("user", text),) for text in ("A?", "B?", "C?")]
-    assert [r.id for r in found] == ["0", "1", "2"]
-    assert [r.category for r in found] == [None, None, "Creative"]
+    assert [r.prompt for r in found] == [(Message("user", f"{text}?"),) for text in "ABCEF"]
+    assert [r.id for r in found] == ["0", "1", "2", "3", "4"]
+    assert [r.category for r in found] == [None, None, "Creative", None, None]
     for row in ({"text": "A?"}, {"query": " "}, {"messages": [{"role": "system", "content": "x"}]}):
-        with pytest.raises(InputError, match="line 1: no query of Infinity-Chat"):
+        with pytest.raises(InputError, match="line 1: no query of Infinity-Chat") as caught:
             load("infinity-chat", write(tmp_path / "bad.jsonl", row))
+        assert f"this one {next(iter(row))}" in str(caught.value.hint)
+    with pytest.raises(InputError, match="cannot read"):  # a file that is missing is no hub id
+        load("infinity-chat", tmp_path.name + "/none.parquet")
 
 
 def test_the_hub_by_id_split_and_revision(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from baco.errors import InputError
 from baco.metrics.people import PEOPLE, agreements, check_single, judged
 from baco.metrics.score import score
 from baco.metrics.spec import resolve
+from baco.reading import as_object, read_rows
 
 PAIRWISE: list[dict[str, Any]] = [
     # dist_1 of the answers: 1 and 1/2, 2/3 and 1, 1 and 1, 1/3 and 1
@@ -108,6 +112,22 @@ def test_against_scipy(compared: bool) -> None:
     assert one.low <= one.share <= one.high
 
 
+def test_files_of_each_kind_say_the_same(tmp_path: Path) -> None:
+    table = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(table.Table.from_pylist(PAIRWISE), tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, PAIRWISE)))
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(PAIRWISE[0]))
+        writer.writeheader()
+        writer.writerows(
+            {**row, "human_labels": json.dumps(row["human_labels"])} for row in PAIRWISE
+        )
+    for name in ("a.parquet", "a.jsonl", "a.csv"):
+        found = judged([(row.where, as_object(row)) for row in read_rows(tmp_path / name)])
+        assert found.pairs == judged(rows(PAIRWISE)).pairs, name
+
+
 def test_what_cannot_be_read() -> None:
     with pytest.raises(InputError, match="no answer that people judged"):
         judged([])
@@ -116,10 +136,17 @@ def test_what_cannot_be_read() -> None:
     assert "this one prompt" in str(caught.value.hint)
     with pytest.raises(InputError, match="row 2: no response_1"):
         judged(rows([PAIRWISE[0], ABSOLUTE[0]]))
-    with pytest.raises(InputError, match="row 1: human_labels is no list of numbers"):
-        judged(rows([{**PAIRWISE[0], "human_labels": ["Response 1 is much better"]}]))
-    with pytest.raises(InputError, match="row 1: human_labels is no list of numbers"):
-        judged(rows([{**PAIRWISE[0], "human_labels": []}]))
+    for labels in (["Response 1 is much better"], [], None, 3, "12", {"1": 2}, [True], ["2"]):
+        with pytest.raises(InputError, match="row 1: human_labels is no list of numbers"):
+            judged(rows([{**PAIRWISE[0], "human_labels": labels}]))
+    for number in (float("nan"), float("inf"), 10**400):
+        with pytest.raises(InputError, match="row 1: human_labels is no list of numbers"):
+            judged(rows([{**PAIRWISE[0], "human_labels": [1, number]}]))
+    for query in (None, " ", ["q"]):
+        with pytest.raises(InputError, match="row 1: user_query is no text"):
+            judged(rows([{**PAIRWISE[0], "user_query": query}]))
+    with pytest.raises(InputError, match="row 1: generation 0 is a NoneType"):
+        judged(rows([{**PAIRWISE[0], "response_1": None}]))
     with pytest.raises(InputError, match="no prompt has two answers"):
         judged(rows(ABSOLUTE[3:]))
     with pytest.raises(InputError, match="self_bleu compares several outputs"):

@@ -6,10 +6,9 @@ import itertools
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from baco.bench.hub import read_hub
+from baco.bench.hub import names_a_file, read_hub
 from baco.bench.records import Dataset, Record
 from baco.bench.stories import read_stories
 from baco.errors import InputError
@@ -122,22 +121,26 @@ def infinity_chat(source: Source) -> list[Record]:
     """Infinity-Chat's open-ended queries, each once; by default the hundred of its evaluation.
 
     From a file or by hub id: rows of ``infinite-chats-eval`` have a ``query``, of its human
-    annotations a ``user_query``, of ``infinite-chats-taxonomy`` the ``messages`` of a conversation,
-    whose first question is taken.
+    annotations a ``user_query``, of ``infinite-chats-taxonomy`` an ``lm_judge_annotation`` with the
+    ``revised_query`` that its authors classify (where it is null, the ``original_query``), or else
+    the ``messages`` of a conversation, whose first question is taken.
 
-    Source: arXiv 2510.22954.
+    Source: arXiv 2510.22954; fields as the authors' published scripts name them.
     """
     found: dict[str, dict[str, Any]] = {}
     for where, row in _file_or_hub(source, INFINITY_CHAT):
         asked = row.get("query", row.get("user_query"))
-        messages = row.get("messages")
+        note, messages = row.get("lm_judge_annotation"), row.get("messages")
+        if asked is None and isinstance(note, dict):
+            asked = note.get("revised_query") or note.get("original_query")
         if asked is None and isinstance(messages, list):
             users = (m for m in messages if isinstance(m, dict) and m.get("role") == "user")
             asked = next(users, {}).get("content")
         if not isinstance(asked, str) or not asked.strip():
             raise InputError(
                 f"{where}: no query of Infinity-Chat",
-                hint="a row has query, user_query or messages",
+                hint="a row has query, user_query, lm_judge_annotation or messages; this one "
+                f"{', '.join(row) or 'nothing'}",
             )
         found.setdefault(asked, {"prompt": asked, "category": row.get("category")})
     return _records([("", row) for row in found.values()])
@@ -160,8 +163,7 @@ _Rows = list[tuple[str, dict[str, Any]]]
 
 def _file_or_hub(source: Source, home: str, **options: str) -> _Rows:
     """Rows of a file, or of the hub where the source is empty or not a file."""
-    path = Path(source.source).expanduser()
-    if source.source and (path.exists() or path.suffix == ".jsonl"):
+    if source.source and names_a_file(source.source):
         return _file_rows(source)
     where = source.source or home
     return _hub_rows(source._replace(source=where, options={**options, **source.options}))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from baco.errors import InputError, missing_extra
+from baco.reading import JSON, TABLES
 
 SPLITS = ("test", "validation", "train")
 """The split that is taken where none is asked for: the first of these that there is."""
+
+
+def names_a_file(source: str | Path) -> bool:
+    """Whether a source is a file, rather than a hub id: by what it is, or how its name ends."""
+    path = Path(source).expanduser()
+    ends = (".parquet", ".txt", *JSON, *TABLES)
+    return path.exists() or len(path.parts) != 2 or path.suffix.lower() in ends
 
 
 def read_hub(ident: str, split: str = "", revision: str = "") -> list[tuple[str, dict[str, Any]]]:

@@ -240,14 +240,13 @@ def _groups(file: Path) -> list[Generations]:
 
 def _judged(file: Path, metrics: Sequence[Metric]) -> Judged:
     """Reads answers that people judged, from a file or, where there is none, from the hub."""
+    from baco.bench.hub import names_a_file, read_hub
     from baco.metrics.people import check_single, judged
     from baco.reading import as_object, read_rows
 
     check_single(metrics)
-    if file.exists() or file.suffix or len(file.parts) != 2:
+    if names_a_file(file):
         return judged([(row.where, as_object(row)) for row in read_rows(file)])
-    from baco.bench.hub import read_hub
-
     return judged(read_hub(file.as_posix()))
 
 

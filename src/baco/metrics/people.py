@@ -8,6 +8,7 @@ the same question: which is the better one?
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from baco.errors import InputError, missing_extra
 from baco.metrics.groups import Generations, from_mapping
 from baco.metrics.score import Scores
 from baco.metrics.spec import Metric
+from baco.reading import parse_json
 from baco.reporting.resampling import Floats, draws, ends
 
 RESAMPLES = 2000
@@ -112,6 +114,8 @@ def judged(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Judged:
             raise InputError(
                 f"{where}: no {missing[0]}", hint=f"a row has {_FIELDS}; this one {', '.join(row)}"
             )
+        if not isinstance(row["user_query"], str) or not row["user_query"].strip():
+            raise InputError(f"{where}: user_query is no text", hint="give the prompt there")
         labels.append(_labels(row["human_labels"], where))
         answers += [
             from_mapping({"prompt": row["user_query"], "generations": [row[name]]}, where)
@@ -159,8 +163,9 @@ def agreements(found: Judged, scores: Scores) -> dict[str, HumanAgreement]:
         scores: The metrics' values of ``found.answers``.
 
     Returns:
-        By metric, then under `PEOPLE` how far every other one of the people agrees with the rest:
-        what can be expected of a metric.
+        By metric, then under `PEOPLE` how far every other one of the people agrees with the rest.
+        A metric is compared with the mean of all, which is steadier than that of the rest, so it
+        can do a little better than people do there.
     """
     pairs = found.pairs
     people = np.array([pair.people for pair in pairs])
@@ -196,17 +201,20 @@ def _agreement(
 
 
 def _labels(value: Any, where: str) -> Floats:
-    """What people said of one answer or pair, each a finite number."""
-    try:
-        found = np.array([float(label) for label in value])
-    except (TypeError, ValueError):
-        found = np.array([])
-    if not found.size or not np.isfinite(found).all():
+    """What people said of one answer or pair, each a finite number; of a CSV a list in JSON."""
+    if isinstance(value, str):
+        with contextlib.suppress(InputError):
+            value = parse_json(value, where)
+    if not isinstance(value, list | tuple) or not value or not all(map(_is_number, value)):
         raise InputError(
             f"{where}: human_labels is no list of numbers",
             hint="one number for each person; of two answers, positive where the first is better",
         )
-    return found
+    return np.array(value, dtype=np.float64)
+
+
+def _is_number(label: Any) -> bool:
+    return isinstance(label, int | float) and not isinstance(label, bool) and -1e300 < label < 1e300
 
 
 def _means(labels: Floats) -> tuple[float, float, float]:

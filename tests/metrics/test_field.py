@@ -51,6 +51,10 @@ def test_effective_diversity_takes_its_bar_from_its_name() -> None:
     found = score([group], "esd@file,esd_8@file,esd_1@file", cache=False)
     assert found.means == {"esd@file": 0.5, "esd_8@file": 0.25, "esd_1@file": 0.75}
     assert found.models["esd_8@file"].endswith("bar 8")
+    assert score([group], "esd_11@file", cache=False).means == {"esd_11@file": 0}
+    for name in ("esd_11@tiny", "esd_99"):
+        with pytest.raises(InputError, match=f"{name}: marks end at 10"):
+            score([group], name, cache=False)
 
 
 def test_branching_by_hand() -> None:

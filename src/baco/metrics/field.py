@@ -24,6 +24,9 @@ BAR = 7
 """Quality from which an output counts for `esd`; ``esd_8`` asks for 8. The paper names none that
 fits all tasks."""
 
+HIGHEST = 10
+"""The best mark of the reward model's scale and of the bundled judge."""
+
 ORDERS = 50
 """Orders in which `icl_diversity` shows the answers; ``icl_diversity_8`` takes 8."""
 
@@ -40,6 +43,11 @@ def hivemind(groups: Sequence[Generations], passes: Passes, metric: Metric) -> l
 def esd(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[float]:
     """Effective semantic diversity: classes among good outputs, over all outputs."""
     bar = metric.order if metric.base_name != "esd" else BAR
+    if bar > HIGHEST and metric.variant != "file":
+        raise InputError(
+            f"{metric.name}: marks end at {HIGHEST}, so no output has quality {bar}",
+            hint=f"use esd_1 to esd_{HIGHEST}, or scores of your own with esd_{bar}@file",
+        )
     classes, scores = classes_and_scores(groups, passes, metric)
     passes.made_by[metric.name] += f"; bar {bar}"
     return [effective_classes(c, s, bar) for c, s in zip(classes, scores, strict=True)]

@@ -75,7 +75,7 @@ class Told(NamedTuple):
         seconds: The best of its runs, by `CLOCK`.
         rows: The tokens of each answer.
         passes: Forward passes of both models; None if they are not counted.
-        positions: Tokens fed to both models in them, prompts included.
+        positions: Tokens fed to both models in them; prompts count in our own engine only.
         runner: The model runner of vLLM that it had.
     """
 

@@ -20,6 +20,7 @@ from baco.engine.lazy import inference_mode, torch
 from baco.engine.partner import Abilities, Partner, RowCache, picked, tail_places
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, PairError, first_line
+from baco.models.grouped import attend_in_groups
 from baco.models.recompute import RecomputeCache
 
 _BLOCK = 64  # KV slots grow in steps of this many tokens
@@ -261,6 +262,7 @@ class HFPartner(Partner):
                 f"attention implementation {attention!r} cannot decode rows of unequal length",
                 hint="load the model with attn_implementation='sdpa' or 'eager'",
             )
+        attend_in_groups()
         self.model = model
         self._cache_argument = _cache_argument(model)
         self.vocabulary = vocabulary

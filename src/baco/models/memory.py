@@ -264,7 +264,8 @@ class Need:
         if self.job.lags:
             fed = max(fed, min(max(CATCH_UP, batch), batch * self.job.max_new_tokens))
         capacity = self._capacity(k)
-        # Attention repeats the keys and values of a layer; growing holds a layer's twice.
+        # Wide passes repeat the keys and values of a layer, others masks, which are no larger;
+        # growing holds a layer's twice.
         layer = batch * capacity * shape.slot // shape.layers
         # Masks: of bytes for each of two types of layers; as numbers, twice, where one is in use.
         masks = fed * capacity * (2 + 2 * shape.number)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 from baco.engine import noise
-from baco.engine.lazy import torch
+from baco.engine.lazy import cached_property, torch
 from baco.engine.partner import Level
 from baco.engine.schedule import Schedule
 from baco.engine.scores import Context, Look, SideScores, Stretch

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from baco.engine.blend import Blend, blend
-from baco.engine.lazy import torch
+from baco.engine.lazy import cached_property, torch
 from baco.engine.penalties import Past, penalised
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import Warp, in_order, nucleus

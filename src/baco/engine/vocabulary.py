@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from baco.engine.lazy import torch
+from baco.engine.lazy import cached_property, torch
 from baco.engine.units import UnitTable
 
 

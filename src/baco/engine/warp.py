@@ -166,6 +166,8 @@ def _kept(log_probs: torch.Tensor, how: Warp, head: int) -> tuple[torch.Tensor, 
 
 
 def _heads(log_probs: torch.Tensor) -> tuple[int, int]:
+    if torch.compiler.is_compiling():
+        return log_probs.shape[-1], 1  # no branch there depends on what is in a tensor
     return HEADS.get(log_probs.device.type, HEADS["else"])
 
 

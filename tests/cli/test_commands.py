@@ -94,6 +94,13 @@ def test_the_bundled_pair_says_where_its_world_ends(capsys):
     assert "'What is love? What is love? What is l...' is outside it" in err
 
 
+def test_a_prompt_that_is_too_long_is_all_that_is_said(capsys):
+    assert run(["generate", "What is love? " * 400, "-n", "1"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "context window" in err
+
+
 def test_pairs(capsys):
     assert run(["pairs"]) == 0
     out = capsys.readouterr().out

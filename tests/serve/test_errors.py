@@ -148,6 +148,24 @@ def test_bodies_that_are_no_json_object(client: TestClient, content: bytes, kind
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, '{"model": "toy", "n": 1, "messages": [], "n": 2}'),
+        (CHAT, '{"model": "toy", "messages": [{"role": "user", "content": "a", "content": "b"}]}'),
+        ("/v1/completions", '{"prompt": "a", "prompt": "b"}'),
+        ("/tokenize", '{"prompt": "a", "prompt": "b"}'),
+        ("/baco/diversity", '{"texts": ["a"], "texts": ["b"]}'),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(client: TestClient, path: str, body: str) -> None:
+    answer = client.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert "twice" in error["message"]
+
+
+@pytest.mark.parametrize(
     ("body", "word"),
     [
         ({}, "prompt"),

@@ -97,11 +97,14 @@ class GenerateJob:
                 "a group of distinct answers is made as a whole, and the file holds part of one",
                 hint="name another file",
             )
-        self._say_where_the_world_ends()
         sink = _Sink(self, missing)
         try:
             with Bar(len(missing)) as bar:
-                for update in self.pair.run(missing, self.setting, keep=self.keep):
+                updates = self.pair.run(missing, self.setting, keep=self.keep)
+                for number, update in enumerate(updates):
+                    if number == 0:  # nothing is wrong with the prompts
+                        with bar.aside():
+                            self._say_where_the_world_ends()
                     if isinstance(update, Done):
                         bar.sample()
                         if ready := sink.take(update):

@@ -25,12 +25,13 @@ from baco.serve.quality import fault, judged, surprise, world_ends
 from baco.serve.schemas import Bool, ChatMessage, ChatRequest, CompletionRequest, TokenizeRequest
 from baco.serve.scoring import Echo, Score, read
 from baco.serve.service import Host, Prepared, Running, Service, finite
+from baco.serve.strict import StrictRoute
 
 T = TypeVar("T")
 
 log = logging.getLogger("baco.serve")
 
-routes = APIRouter()
+routes = APIRouter(route_class=StrictRoute)
 
 
 class ErrorDetail(BaseModel):

@@ -82,7 +82,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.engine --json benchmarks/results/engine.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.engine --json benchmarks/results/engine.json
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/metrics.py
 
 # vLLM pins many packages, so it has an environment of its own; a CPU is enough for these tests.

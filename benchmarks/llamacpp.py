@@ -45,7 +45,7 @@ def alone(pair: Pair, file: Path, n: int) -> Contestant:
         seconds, tokens = 0.0, 0
         for prompt in prompts:
             ids = list(pair.prompt_ids(prompt)[1])
-            start = time.perf_counter()
+            start = decoding.clock()
             llama.reset()  # or the prompt of an earlier turn is found read
             for seed in range(n):
                 made: Any = llama.create_completion(
@@ -53,7 +53,7 @@ def alone(pair: Pair, file: Path, n: int) -> Contestant:
                     repeat_penalty=1.0, seed=seed,
                 )  # fmt: skip
                 tokens += made["usage"]["completion_tokens"]
-            seconds += time.perf_counter() - start
+            seconds += decoding.clock() - start
         return Run(seconds, tokens)
 
     return run

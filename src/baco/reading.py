@@ -218,7 +218,12 @@ def _stream(text: str, start: int, name: str) -> Iterator[FileRow]:
         place = _after_space(text, place)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object of JSON, as an `object_pairs_hook`.
+
+    Raises:
+        InputError: If a key stands in it twice; json keeps the last without a word.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -227,7 +232,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def _value(text: str, place: int, where: str, file: str = "") -> tuple[Any, int]:

@@ -162,7 +162,7 @@ def test_a_key_that_is_given_twice_is_refused(client: TestClient, path: str, bod
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert error["type"] == "invalid_request_error"
-    assert "twice" in error["message"]
+    assert "twice in one object" in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,16 @@
-"""Request bodies in which a key is given twice are refused: of the two, JSON readers keep one."""
+"""Routes that refuse a body in which a key stands twice: of the two, json keeps the last."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
-from baco.errors import clipped
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        again = next(key for key in found if keys.count(key) > 1)
-        raise json.JSONDecodeError(f"it gives {clipped(again)!r} twice", "", 0)
-    return found
+from baco.errors import InputError, clipped
+from baco.reading import unique_keys
 
 
 class StrictRequest(Request):
@@ -28,9 +20,14 @@ class StrictRequest(Request):
         """Reads the body.
 
         Raises:
-            JSONDecodeError: If it is no JSON, or gives a key twice.
+            JSONDecodeError: If it is no JSON.
+            HTTPException: If a key stands in it twice.
         """
-        return json.loads(await self.body(), object_pairs_hook=_unique)
+        try:
+            return json.loads(await self.body(), object_pairs_hook=unique_keys)
+        except InputError as error:
+            told = f"the body has {clipped(error.message)}; leave one of them out"
+            raise HTTPException(400, told) from None
 
 
 class StrictRoute(APIRoute):

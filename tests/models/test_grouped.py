@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import AttentionInterface
 from transformers.integrations import sdpa_attention
 
-from baco.models.grouped import grouped_attention
+from baco.models.grouped import GROUPED, attention_of, grouped_attention
 from support.engines import random_pair
 
 ROWS, LENGTH, CHANNELS = 3, 24, 8
@@ -54,3 +55,16 @@ def test_a_pass_that_checks_guesses_repeats_no_keys(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(sdpa_attention, "repeat_kv", repeated)
     cache.feed(torch.tensor([[6, 7], [8, 9]]), torch.tensor([2, 2]))
+
+
+def test_other_models_of_the_process_keep_their_attention() -> None:
+    partner, _ = random_pair("llama", torch.float32)
+    model = partner.model  # type: ignore[attr-defined]
+    assert model.config._attn_implementation == GROUPED
+    assert attention_of(model.config) == "sdpa"
+    assert AttentionInterface()["sdpa"] is sdpa_attention.sdpa_attention_forward
+    ids = torch.tensor([[5, 6, 7], [8, 9, 3]])
+    mask = torch.tensor([[1, 1, 1], [0, 1, 1]])
+    ours = model(ids, attention_mask=mask).logits
+    model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(ours, model(ids, attention_mask=mask).logits)

@@ -120,7 +120,9 @@ class Loading:
             name: What to call it.
             model: The model.
         """
-        attention = model.config.get_text_config()._attn_implementation
+        from baco.models.grouped import attention_of
+
+        attention = attention_of(model.config.get_text_config())
         is_so = {
             "device": model.device == self.torch_device,
             "dtype": model.dtype == self.torch_dtype,

@@ -14,8 +14,12 @@ from typing import Any
 
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from baco.engine.lazy import torch
+
+GROUPED = "grouped_sdpa"
+"""What transformers knows this attention as."""
 
 Attention = tuple["torch.Tensor", None]
 
@@ -59,6 +63,22 @@ def grouped_attention(
     return each.reshape(n, width, heads, -1), None
 
 
-def attend_in_groups() -> None:
-    """Makes it what the models of this process that ask for ``sdpa`` use."""
-    AttentionInterface.register("sdpa", grouped_attention)
+def attention_of(config: Any) -> str:
+    """The attention that a model was loaded with, ``sdpa`` if it attends in groups now.
+
+    Args:
+        config: The configuration of its text part.
+    """
+    name = str(getattr(config, "_attn_implementation", "sdpa"))
+    return "sdpa" if name == GROUPED else name
+
+
+def attend_in_groups(model: Any) -> None:
+    """Has a model that was loaded with ``sdpa`` attend so, and no other model of the process.
+
+    Models that have their attention built in keep it.
+    """
+    if model._can_set_attn_implementation():
+        AttentionInterface.register(GROUPED, grouped_attention)
+        AttentionMaskInterface.register(GROUPED, sdpa_mask)
+        model.set_attn_implementation(GROUPED)

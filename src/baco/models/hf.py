@@ -20,7 +20,7 @@ from baco.engine.lazy import inference_mode, torch
 from baco.engine.partner import Abilities, Partner, RowCache, picked, tail_places
 from baco.engine.vocabulary import Vocabulary
 from baco.errors import BacoError, PairError, first_line
-from baco.models.grouped import attend_in_groups
+from baco.models.grouped import attend_in_groups, attention_of
 from baco.models.recompute import RecomputeCache
 
 _BLOCK = 64  # KV slots grow in steps of this many tokens
@@ -256,13 +256,14 @@ class HFPartner(Partner):
                 f"{type(model).__name__} is an encoder-decoder model",
                 hint="BaCo needs decoder-only language models",
             )
-        attention = getattr(config, "_attn_implementation", "sdpa")
+        attention = attention_of(config)
         if attention not in ("sdpa", "eager"):
             raise PairError(
                 f"attention implementation {attention!r} cannot decode rows of unequal length",
                 hint="load the model with attn_implementation='sdpa' or 'eager'",
             )
-        attend_in_groups()
+        if attention == "sdpa":
+            attend_in_groups(model)
         self.model = model
         self._cache_argument = _cache_argument(model)
         self.vocabulary = vocabulary

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 
 from baco.cli import run
 from baco.errors import BacoError, InputError, UnsupportedError
+from baco.models import checkpoints
+from baco.models.checkpoints import Loading, load_config, load_tokenizer
 from baco.models.gguf import hub_file, is_gguf, read_header
 from baco.models.known import bundled_folder
 from baco.pair import Pair, load
@@ -230,3 +234,49 @@ def test_a_plan_s_pair_from_files(tiny_files: tuple[Path, Path], tiny_gguf: Pair
     from baco.bench.cells import pair_revision
 
     assert pair_revision(",".join(map(str, tiny_files))) == tiny_gguf.revision
+
+
+def test_what_a_header_was_read_as_is_kept(
+    tiny_files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read once; damaged, of another header or unwritable, it is read again, to the same end."""
+    monkeypatch.setenv("BACO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(checkpoints, "LARGE", 0)
+    made: list[str] = []
+
+    def counting(kind: type) -> None:
+        read = kind.from_pretrained
+
+        def from_pretrained(name: str, *args: Any, **options: Any) -> Any:
+            if "gguf_file" in options:
+                made.append(kind.__name__)
+            return read(name, *args, **options)
+
+        monkeypatch.setattr(kind, "from_pretrained", from_pretrained)
+
+    for kind in (transformers.AutoConfig, transformers.AutoTokenizer):
+        counting(kind)
+    file, loading = str(tiny_files[1]), Loading()
+
+    def read() -> tuple[Any, Any]:
+        made.clear()
+        return load_config(file, "main", loading), load_tokenizer(file, "main", loading)
+
+    first, again = read(), read()
+    assert made == [], "the second time nothing is made"
+    assert first[0].to_dict() == again[0].to_dict()
+    for text in ("Hi there, 漢字!", "<|im_start|>user\nHi<|im_end|>", " two  spaces"):
+        assert first[1](text).input_ids == again[1](text).input_ids
+    chat: Any = [{"role": "user", "content": ASK}]
+    texts = [each.apply_chat_template(chat, tokenize=False) for each in (first[1], again[1])]
+    assert texts[0] == texts[1]
+    for path in (tmp_path / "cache").rglob("*.json"):
+        path.write_text(path.read_text()[:-9])
+    assert read()[1](ASK).input_ids == first[1](ASK).input_ids
+    assert made, "what is damaged is made again"
+    read()
+    assert made == [], "and kept in place of it"
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("BACO_CACHE", str(tmp_path / "file"))
+    assert read()[1](ASK).input_ids == first[1](ASK).input_ids
+    assert made

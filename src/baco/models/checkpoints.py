@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +18,20 @@ from safetensors import SafetensorError, safe_open
 
 from baco.engine.lazy import torch
 from baco.errors import BacoError, InputError, PairError, first_line
-from baco.models.gguf import SUFFIX, gguf_path, hub_file, is_gguf, no_bar, only_own, read_header
+from baco.models.folders import cache_folder
+from baco.models.gguf import (
+    SUFFIX,
+    gguf_path,
+    hub_file,
+    is_gguf,
+    kept,
+    no_bar,
+    only_own,
+    read_header,
+)
 from baco.models.linear import use_onednn
 from baco.models.load_lock import LOADING
-from baco.models.tokens import vocabulary_size
+from baco.models.tokens import LARGE, vocabulary_size
 
 logger = logging.getLogger("baco")
 
@@ -303,9 +313,18 @@ def load_config(source: str, revision: str, loading: Loading) -> Any:
         )
     with refusals(source, revision):
         name, options = where(source, revision)
-        config = AutoConfig.from_pretrained(
-            name, **options, trust_remote_code=loading.trust_remote_code
+        read = partial(
+            AutoConfig.from_pretrained,
+            name,
+            **options,
+            trust_remote_code=loading.trust_remote_code,
         )
+        if is_gguf(source):
+            place = _kept_in(source, revision, "config")
+            config = kept(place, AutoConfig, read, _same_config)
+            config._name_or_path = name
+        else:
+            config = read()
     if getattr(config, "is_encoder_decoder", False):
         raise PairError(
             f"{source} is an encoder-decoder model ({config.model_type})",
@@ -320,16 +339,48 @@ def load_tokenizer(source: str, revision: str, loading: Loading) -> Any:
     Raises:
         PairError: If it cannot be had.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     with refusals(source, revision):
         name, options = where(source, revision)
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, **options, trust_remote_code=loading.trust_remote_code
+        read = partial(
+            AutoTokenizer.from_pretrained,
+            name,
+            **options,
+            trust_remote_code=loading.trust_remote_code,
         )
-    if is_gguf(source):
-        return only_own(tokenizer, read_header(local_file(source, revision)).ids)
-    return tokenizer
+        if not is_gguf(source):
+            return read()
+        size = read_header(local_file(source, revision)).ids
+        place = _kept_in(source, revision, "tokenizer")
+        tokenizer = kept(
+            place, PreTrainedTokenizerFast, lambda: only_own(read(), size), _same_tokenizer
+        )
+        tokenizer.name_or_path = name
+        return tokenizer
+
+
+def _kept_in(source: str, revision: str, what: str) -> Path | None:
+    """Folder of what a GGUF file's header was read as; None for small ones, read in no time."""
+    header = read_header(local_file(source, revision))
+    return cache_folder() / "gguf" / header.state / what if header.ids >= LARGE else None
+
+
+def _same_config(one: Any, other: Any) -> bool:
+    first, second = ({**each.to_dict(), "_name_or_path": ""} for each in (one, other))
+    return type(one) is type(other) and first == second
+
+
+def _same_tokenizer(one: Any, other: Any) -> bool:
+    return all(
+        part(one) == part(other)
+        for part in (
+            lambda each: each.backend_tokenizer.to_str(),
+            lambda each: each.special_tokens_map,
+            lambda each: each.all_special_ids,
+            lambda each: each.chat_template,
+        )
+    )
 
 
 def load_model(source: str, revision: str, loading: Loading) -> Any:
@@ -353,6 +404,7 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
                 hint="leave out 8-bit and 4-bit loading, or give the original checkpoint",
             )
         options["quantization_config"] = GgufConfig(dequantize=True)
+        options["config"] = load_config(source, revision, loading)
     else:
         config = load_config(source, revision, loading)
         _check_folder(Path(source).expanduser(), config)

@@ -7,10 +7,13 @@ model of its size. Its header alone decides whether it can be had, so refusals c
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +31,9 @@ _PRE = {"default", "gpt-2", "gpt2", "smollm"}
 """Ways to split text before byte-pair encoding for which GPT-2's does. (SmolLM's also takes digits
 one by one, and so do its merges.)"""
 
+_VERSION = 1
+"""Raised when the same header is read as something else."""
+
 _ANOTHER = "give the original checkpoint's folder or Hub id instead"
 
 
@@ -37,10 +43,12 @@ class Header(NamedTuple):
     Attributes:
         architecture: llama.cpp's name of the architecture.
         metadata: Every key; arrays of strings are their lengths.
+        state: A hash of all bytes before the weights, and of the version of what reads them.
     """
 
     architecture: str
     metadata: Mapping[str, Any]
+    state: str
 
     @property
     def ends(self) -> set[int]:
@@ -123,6 +131,7 @@ def need_reader() -> None:
 @lru_cache(maxsize=16)
 def _read_header(path: Path, size: int, modified: int) -> Header:
     need_reader()
+    import transformers
     from transformers.integrations.gguf.reader import read_gguf_metadata
 
     with path.open("rb") as file:
@@ -141,8 +150,39 @@ def _read_header(path: Path, size: int, modified: int) -> Header:
         raise _cut(path) from error
     architecture = str(metadata["general.architecture"])
     _check_kind(path, architecture, metadata, names)
-    _check_tensors(path, size)
-    return Header(architecture, metadata)
+    start = _check_tensors(path, size)
+    with path.open("rb") as file:
+        state = hashlib.blake2b(file.read(start), digest_size=16)
+    state.update(f"{transformers.__version__} {_VERSION}".encode())
+    return Header(architecture, metadata, state.hexdigest())
+
+
+def kept(
+    folder: Path | None, reader: Any, make: Callable[[], Any], same: Callable[[Any, Any], bool]
+) -> Any:
+    """Returns what transformers makes of a header, made once: large vocabularies take it long.
+
+    Args:
+        folder: Where it is kept; None if it is not.
+        reader: Its class, which has `from_pretrained`.
+        make: Makes it anew.
+        same: Whether what is read back is what was made; else it is not kept.
+    """
+    if folder is None:
+        return make()
+    if folder.is_dir():
+        with contextlib.suppress(Exception):  # cut off, or somebody else's: it is made again
+            return reader.from_pretrained(folder, local_files_only=True)
+    found = make()
+    with contextlib.suppress(Exception):  # no room, or no right to write: made again next time
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+            new = Path(work) / "new"
+            found.save_pretrained(new)
+            if same(found, reader.from_pretrained(new, local_files_only=True)):
+                shutil.rmtree(folder, ignore_errors=True)
+                new.rename(folder)
+    return found
 
 
 @contextlib.contextmanager
@@ -250,8 +290,12 @@ def _check_kind(
         )
 
 
-def _check_tensors(path: Path, size: int) -> None:
-    """Refuses types of weights that cannot be given back, and files that end too early."""
+def _check_tensors(path: Path, size: int) -> int:
+    """Refuses types of weights that cannot be given back, and files that end too early.
+
+    Returns:
+        Where weights begin.
+    """
     import numpy as np
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
     from transformers.integrations.gguf import reader
@@ -286,3 +330,4 @@ def _check_tensors(path: Path, size: int) -> None:
         per_block, bytes_ = GGML_QUANT_SIZES[kinds[number]]
         if start + offset + math.prod(shape) // per_block * bytes_ > size:
             raise _cut(path)
+    return start

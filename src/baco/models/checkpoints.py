@@ -8,7 +8,7 @@ import re
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -313,7 +313,7 @@ def load_config(source: str, revision: str, loading: Loading) -> Any:
         )
     with refusals(source, revision):
         name, options = where(source, revision)
-        read = partial(
+        read: Callable[[], Any] = partial(
             AutoConfig.from_pretrained,
             name,
             **options,
@@ -343,7 +343,7 @@ def load_tokenizer(source: str, revision: str, loading: Loading) -> Any:
 
     with refusals(source, revision):
         name, options = where(source, revision)
-        read = partial(
+        read: Callable[[], Any] = partial(
             AutoTokenizer.from_pretrained,
             name,
             **options,

@@ -150,9 +150,9 @@ def _read_header(path: Path, size: int, modified: int) -> Header:
         raise _cut(path) from error
     architecture = str(metadata["general.architecture"])
     _check_kind(path, architecture, metadata, names)
-    start = _check_tensors(path, size)
+    weights = _check_tensors(path, size)
     with path.open("rb") as file:
-        state = hashlib.blake2b(file.read(start), digest_size=16)
+        state = hashlib.blake2b(file.read(weights), digest_size=16)
     state.update(f"{transformers.__version__} {_VERSION}".encode())
     return Header(architecture, metadata, state.hexdigest())
 

@@ -372,15 +372,11 @@ def _same_config(one: Any, other: Any) -> bool:
 
 
 def _same_tokenizer(one: Any, other: Any) -> bool:
-    return all(
-        part(one) == part(other)
-        for part in (
-            lambda each: each.backend_tokenizer.to_str(),
-            lambda each: each.special_tokens_map,
-            lambda each: each.all_special_ids,
-            lambda each: each.chat_template,
-        )
-    )
+    def parts(each: Any) -> tuple[Any, ...]:
+        backend = each.backend_tokenizer.to_str()
+        return backend, each.special_tokens_map, each.all_special_ids, each.chat_template
+
+    return parts(one) == parts(other)
 
 
 def load_model(source: str, revision: str, loading: Loading) -> Any:

@@ -11,7 +11,7 @@ import torch
 from baco.engine import ALIGNED, BASE, Warp
 from baco.routers import parse
 from baco.vllm.inside.requests import Fact, ProgramSpec, ResolvedRequest
-from baco.vllm.inside.rows import Ahead, RequestRow, Rows
+from baco.vllm.inside.rows import ReadOn, RequestRow, Rows
 from support.engines import small_vocabulary
 
 VOCABULARY = small_vocabulary()
@@ -119,7 +119,7 @@ class Play:
             if self.luck.random() < 0.2:  # the scheduler has no room for all
                 places = places[: self.luck.randint(0, passes)]
             self.written[id(here[i])] = places
-        rows.read_on = Ahead(
+        rows.read_on = ReadOn(
             rows.here, rows.lengths + t - 1, counts, logits, state, torch.zeros_like(counts)
         )
 

@@ -25,7 +25,7 @@ from baco.engine.costs import slope
 from baco.engine.policy import Rate
 from baco.engine.request import ALIGNED
 from baco.vllm.inside.ahead import PassAhead
-from baco.vllm.inside.rows import Ahead, Rows, places_of
+from baco.vllm.inside.rows import ReadOn, Rows, places_of
 
 _FREE = 256
 """Tokens of a pass up to which reading the weights takes a card longer than the arithmetic."""
@@ -147,7 +147,7 @@ class Drafts(BaseSpeculator):  # type: ignore[misc]
                 )
                 passes[at] += 1
         if logits.numel():
-            rows.read_on = Ahead(rows.here, first, read, logits, state, passes)
+            rows.read_on = ReadOn(rows.here, first, read, logits, state, passes)
         return counts
 
     def _learn(self, has: torch.Tensor) -> None:

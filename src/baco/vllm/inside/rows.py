@@ -90,7 +90,7 @@ class Spans(NamedTuple):
     after: torch.Tensor
 
 
-class Ahead(NamedTuple):
+class ReadOn(NamedTuple):
     """How far the aligned side has read behind the rows' last tokens, for the next pass.
 
     Attributes:
@@ -120,7 +120,7 @@ class Lead(NamedTuple):
             CPU. One more token may be no draft but the place of a guess.
         dropped: How many of its tokens the side does not read again, int64 [n] on the CPU: at least
             two are left, for its last draft and the guess behind it.
-        passes: As of `Ahead`.
+        passes: As of `ReadOn`.
         state: Unit states behind the drafts, int64 [n].
         lines: Which lines the side need not compute, int64 [as many as all of `has`].
         logits: What stands there, float [as many, v].
@@ -159,7 +159,7 @@ class Rows:
         self.lengths: torch.Tensor
         self.kept: torch.Tensor
         self.ahead: Looks | None = None
-        self.read_on: Ahead | None = None
+        self.read_on: ReadOn | None = None
         self._rows: dict[int, RequestRow] = {}
         self._rebuild()
 

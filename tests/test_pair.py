@@ -21,6 +21,7 @@ from transformers import (
 import baco
 from baco.errors import BacoError, InputError, PairError, UnknownNameError
 from baco.models.checkpoints import Loading
+from baco.models.grouped import attention_of
 from baco.models.known import known_pair, known_pairs
 from baco.models.sides import chat_encoder
 from baco.pair import Pair, load
@@ -141,7 +142,7 @@ SMALL = {
 
 @pytest.mark.parametrize("make", [small_gemma2, small_gpt_oss])
 def test_attention_is_what_the_model_needs(random_folders, tmp_path, make):
-    assert Pair(*random_folders, device="cpu").aligned.model.config._attn_implementation == "sdpa"
+    assert attention_of(Pair(*random_folders, device="cpu").aligned.model.config) == "sdpa"
     folders = []
     for folder in random_folders:
         shutil.copytree(folder, tmp_path / folder.name, ignore=shutil.ignore_patterns("*model*"))

@@ -8,6 +8,7 @@ import torch
 import baco
 from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
+from baco.models.grouped import attention_of
 from baco.models.memory import Workload, need_of
 from baco.routers import parse
 from support.engines import run
@@ -62,7 +63,7 @@ def test_float32_differs_only_at_near_ties(exact: baco.Pair) -> None:
 def test_bfloat16_with_sdpa() -> None:
     pair = baco.load("tiny", device="cuda", dtype="bfloat16")
     group = pair.generate(ASK, n=4, max_new_tokens=24)
-    assert pair.aligned.model.config._attn_implementation == "sdpa"
+    assert attention_of(pair.aligned.model.config) == "sdpa"
     assert all(sample.text for sample in group)
     assert pair.generate(ASK, n=4, max_new_tokens=24) == group
 

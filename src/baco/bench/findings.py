@@ -16,13 +16,12 @@ from baco.bench.compare import LEVELS, Figures, normalised, other_pairs, router_
 from baco.bench.samples import SampleLook
 from baco.errors import BacoError
 from baco.models.known import known_pair
-from baco.reporting.resampling import Floats, draws, ends
+from baco.reporting.resampling import Floats, ends, resampled
 from baco.reporting.tables import number
 from baco.tradeoff.analysis import Analysis, CurveSetting
 
 FindingVerdict = Literal["confirmed", "not confirmed", "cannot be told"]
 
-RESAMPLES = 1000
 
 FEWEST = 4
 """With fewer prompts nothing can be told."""
@@ -291,26 +290,6 @@ def _partial(figures: Figures) -> list[Finding]:
 
 
 # -- figures of samples -------------------------------------------------------------------------
-
-
-def resampled(
-    statistic: Callable[[Floats], float], prompts: int, seed: int
-) -> tuple[float, float, float]:
-    """A statistic with its 95 % bootstrap interval over prompts.
-
-    Args:
-        statistic: Takes how often each prompt is drawn.
-        prompts: How many prompts there are.
-        seed: Decides the draws.
-
-    Returns:
-        The statistic, and the ends of the interval; NaN for one prompt.
-    """
-    value = statistic(np.ones(prompts))
-    if prompts < 2:
-        return value, math.nan, math.nan
-    drawn = draws(np.random.default_rng(seed), prompts, RESAMPLES)
-    return value, *ends(np.array([statistic(draw) for draw in drawn]))
 
 
 def fall(looks: Sequence[SampleLook], what: str) -> Callable[[Floats], float]:

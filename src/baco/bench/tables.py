@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from baco.bench.compare import LEVELS, Chosen, Figures, normalised, own_curves
-from baco.bench.findings import Finding, resampled
+from baco.bench.findings import Finding
 from baco.bench.results import Comparison, Discarded
 from baco.bench.samples import EARLY, SampleLook
-from baco.reporting.resampling import Floats
+from baco.reporting.resampling import Floats, resampled
 from baco.reporting.tables import DASH, Table, number, percent
 from baco.tradeoff.analysis import Analysis, CurveSetting, Levels, combine
 from baco.tradeoff.bootstrap import FigureKey, combined_intervals

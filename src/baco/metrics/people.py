@@ -22,7 +22,7 @@ from baco.metrics.groups import Generations, from_mapping
 from baco.metrics.score import Scores
 from baco.metrics.spec import Metric
 from baco.reading import parse_json
-from baco.reporting.resampling import Floats, draws, ends
+from baco.reporting.resampling import Floats, resampled
 
 RESAMPLES = 2000
 
@@ -194,9 +194,9 @@ def _agreement(
     above = np.bincount(of, hits[counted], len(prompts))
     below = np.bincount(of, minlength=len(prompts)).astype(np.float64)
     with np.errstate(invalid="ignore"):
-        share = float(np.divide(above.sum(), below.sum()))
-        drawn = draws(np.random.default_rng(0), len(prompts), RESAMPLES)
-        low, high = ends(drawn @ above / (drawn @ below)) if len(prompts) > 1 else (math.nan,) * 2
+        share, low, high = resampled(
+            lambda draw: float(np.divide(draw @ above, draw @ below)), len(prompts), 0, RESAMPLES
+        )
     return HumanAgreement(share, low, high, ranks, int(counted.sum()))
 
 

@@ -62,6 +62,7 @@ controls = [1]
 [metrics]
 quality = ["reward@tiny", "ppl"]
 diversity = ["dist_1", "self_bleu", "nb_distinct@tiny", "semantic_entropy@tiny"]
+extra = ["esd@tiny"]
 [report]
 best_of = ["BaCo"]
 """
@@ -91,6 +92,7 @@ def values(cell: Cell, spread: float, rng: random.Random) -> dict[str, float]:
         "self_bleu": 0.7 - 0.5 * d,
         "nb_distinct@tiny": 1.5 + 2 * d,
         "semantic_entropy@tiny": 0.2 + 0.9 * d,
+        "esd@tiny": 0.9 * q * d,
     }
 
 

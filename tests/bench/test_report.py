@@ -97,6 +97,19 @@ def test_table_1_is_the_mean_of_the_store(report, store_path: Path) -> None:
             assert float(cell.split()[0]) == pytest.approx(value, abs=0.006)
 
 
+def test_metrics_that_make_no_space_are_shown_with_every_setting(report, store_path: Path) -> None:
+    section, expected = report.sections[0], means(store_path)
+    (title,) = (m.title for m in section.comparison.extra)
+    table = section.tables["settings"]
+    for row in table.rows:
+        value = float(row[table.header.index(title)])
+        assert value == pytest.approx(expected[row[0], row[1], "esd@tiny"], abs=0.006)
+    assert title in {row[0] for row in section.tables["metrics"].rows}
+    assert {space.diversity.title for space in section.figures.everything.spaces}.isdisjoint(
+        {title}
+    )
+
+
 @pytest.mark.parametrize("curve", ["base", "aligned", "baco rand", "baco p-punc"])
 def test_coverage_of_every_curve_is_the_one_by_hand(report, store_path: Path, curve: str) -> None:
     levels = report.sections[0].figures.everything.levels
@@ -341,7 +354,7 @@ def test_a_run_without_scores_still_shows_its_samples(tmp_path: Path) -> None:
         report = make_report(store, ReportOptions(bootstrap=0), with_models=False)
     section = report.sections[0]
     assert section.figures.everything is None
-    assert len([d for d in section.discarded if "baco bench score" in d.why]) == 6
+    assert len([d for d in section.discarded if "baco bench score" in d.why]) == 7
     assert "lengths" in section.tables
     assert section.examples == []
     write_report(report, tmp_path / "out")

@@ -41,7 +41,8 @@ class Comparison:
         pair: The main pair; curves that the plan gives to other pairs only are here as well.
         cells: The cells that take part, by (curve, control).
         records: The prompts that every one of them has whole groups of.
-        metrics: The plan's metrics that have values, diversity and quality ones.
+        metrics: The plan's metrics that have values and make spaces: diversity and quality.
+        extra: Those that make no space.
         values: Values of (curve, control) and metric, by record.
         made_by: What made the numbers of each metric.
         references: The (curve, control) at the base and the aligned end of the axes.
@@ -53,6 +54,7 @@ class Comparison:
     cells: Mapping[CurveSetting, Cell]
     records: tuple[Record, ...]
     metrics: tuple[Metric, ...]
+    extra: tuple[Metric, ...]
     values: Mapping[tuple[CurveSetting, str], RecordValues]
     made_by: Mapping[str, str]
     references: tuple[CurveSetting, CurveSetting]
@@ -63,6 +65,11 @@ class Comparison:
     def title(self) -> str:
         """Dataset and pair, for people."""
         return f"{self.dataset}, {self.pair}"
+
+    @property
+    def shown(self) -> tuple[Metric, ...]:
+        """All metrics that have values."""
+        return (*self.metrics, *self.extra)
 
     @property
     def curves(self) -> dict[str, list[CurveSetting]]:
@@ -234,13 +241,14 @@ def _comparison(
             why += f"; it failed: {failed[0]}"
         discarded.append(Discarded(f"{setting[0]} {setting[1]}".strip(), why))
     taken = tuple(r for r in records if r.id in prompts)
-    metrics, values, made_by, lost = _scores(store, plan, kept, prompts)
+    metrics, extra, values, made_by, lost = _scores(store, plan, kept, prompts)
     return Comparison(
         dataset,
         pair,
         kept,
         taken,
         metrics,
+        extra,
         values,
         made_by,
         (base, aligned),
@@ -252,6 +260,7 @@ def _comparison(
 def _scores(
     store: Store, plan: Plan, cells: Mapping[CurveSetting, Cell], prompts: set[str]
 ) -> tuple[
+    tuple[Metric, ...],
     tuple[Metric, ...],
     dict[tuple[CurveSetting, str], RecordValues],
     dict[str, str],
@@ -266,10 +275,12 @@ def _scores(
                 table = makers.setdefault(score.model, {})
                 table.setdefault(setting, {})[score.record] = score.value
     metrics: list[Metric] = []
+    extra: list[Metric] = []
     values: dict[tuple[CurveSetting, str], RecordValues] = {}
     made_by: dict[str, str] = {}
     lost: list[Discarded] = []
-    for wanted in dict.fromkeys([*plan.metrics.diversity, *plan.metrics.quality]):
+    spaces = {*plan.metrics.diversity, *plan.metrics.quality}
+    for wanted in plan.metrics.names:
         name = _stored_name(wanted, by_maker)
         if name is None:
             lost.append(Discarded(wanted, "no setting has values of it: baco bench score"))
@@ -279,8 +290,7 @@ def _scores(
         for other in makers:
             if other != maker:
                 lost.append(Discarded(f"{name} by {other}", f"most values are by {maker}"))
-        metric = resolve(name)
-        metrics.append(metric)
+        (metrics if wanted in spaces else extra).append(resolve(name))
         made_by[name] = maker
         short = []
         for setting in cells:
@@ -292,7 +302,7 @@ def _scores(
         if short:
             listed = ", ".join(short[:4]) + (f" and {len(short) - 4} more" if short[4:] else "")
             lost.append(Discarded(f"{name} of {listed}", "not scored on every prompt"))
-    return tuple(metrics), values, made_by, lost
+    return tuple(metrics), tuple(extra), values, made_by, lost
 
 
 def _stored_name(wanted: str, stored: Mapping[str, object]) -> str | None:

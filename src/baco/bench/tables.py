@@ -231,7 +231,7 @@ def settings(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> Tabl
                 *setting,
                 number(quality, 2),
                 number(diversity, 2),
-                *(number(comparison.mean(setting, m.name), 2) for m in comparison.metrics),
+                *(number(comparison.mean(setting, m.name), 2) for m in comparison.shown),
                 *(
                     [DASH] * 9
                     if seen is None
@@ -257,7 +257,7 @@ def settings(figures: Figures, looks: Mapping[CurveSetting, SampleLook]) -> Tabl
             "Control",
             "Quality",
             "Diversity",
-            *(m.title for m in comparison.metrics),
+            *(m.title for m in comparison.shown),
             "Base share",
             "Switches",
             "Tokens",
@@ -480,7 +480,7 @@ def metrics(comparison: Comparison) -> Table:
                 comparison.made_by.get(m.name, DASH),
                 m.source,
             ]
-            for m in comparison.metrics
+            for m in comparison.shown
         ],
         texts=6,
     )

@@ -47,11 +47,11 @@ def as_svg(figure: Any, text: Literal["path", "none"] = "path", *, transparent: 
 def trimmed(svg: str) -> str:
     """The ``svg`` element alone, with less that nobody sees: half of the bytes.
 
-    Coordinates go to a hundredth; indentation, ids that nothing refers to, groups that say nothing
-    and lists of fonts go; markers of one style share it; attributes stand in single quotes, which
-    need no escape in an address.
+    Coordinates go to a tenth of a point; indentation, ids that nothing refers to, groups that say
+    nothing and lists of fonts go; markers of one style share it; attributes stand in single quotes,
+    which need no escape in an address.
     """
-    short = _LONG.sub(lambda found: f"{float(found[0]):.2f}", svg[svg.index("<svg") :])
+    short = _LONG.sub(_rounded, svg[svg.index("<svg") :])
     for pattern, instead in _SPARE:
         short = pattern.sub(instead, short)
     open_groups: list[bool] = []
@@ -79,6 +79,13 @@ _SPARE = (
 
 _MARKERS = re.compile(r"<use [^>]*?(?P<style> style='[^']*')/>\n(?:<use [^>]*?(?P=style)/>\n)+")
 """Marks in a row that look alike."""
+
+
+def _rounded(found: re.Match[str]) -> str:
+    """A number as exact as it can be seen: small ones are widths, sizes and factors."""
+    value = float(found[0])
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
 
 _LONG = re.compile(r"(?<![\w.])\d+\.\d{3,}(?![\w.])")
 """A number with more than two decimals that is not part of a name."""

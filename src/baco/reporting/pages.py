@@ -17,8 +17,12 @@ h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem}h2{font-size:1.25rem;margin
 p{margin:.4rem 0}.soft,caption,figcaption{color:var(--soft);font-size:.92rem}
 .warn{background:var(--warnbg);color:var(--warn);border-radius:8px;padding:.7rem 1rem;margin:1rem 0;
 font-weight:600}.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);
-border-radius:10px;padding:.4rem 1rem}table{border-collapse:collapse;width:100%;
-font-variant-numeric:tabular-nums}caption{text-align:left;caption-side:bottom;padding:.6rem 0}
+border-radius:10px;padding:.4rem 0;container-type:inline-size}
+table{border-collapse:collapse;width:100%;
+font-variant-numeric:tabular-nums}caption{text-align:left;caption-side:bottom;padding:.6rem 1rem}
+caption span{display:inline-block;position:sticky;left:1rem;max-width:calc(100cqw - 2rem);
+white-space:normal}
+th:first-child,td:first-child{position:sticky;left:0;background:var(--card);padding-left:1rem}
 th,td{padding:.45rem .7rem .45rem 0;text-align:right;border-bottom:1px solid var(--line);
 white-space:nowrap}th:first-child,td:first-child{text-align:left}thead th{color:var(--soft);
 font-weight:600;font-size:.9rem}figure{margin:1rem 0}figure svg{max-width:100%;height:auto}

@@ -298,7 +298,8 @@ def to_html(table: Table) -> str:
         lines.append(f"<tr{rule}>{''.join(cells)}</tr>")
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
-        f"<caption>{escape(table.note)}</caption><thead>{''.join(lines)}</tbody></table></div>"
+        f"<caption><span>{escape(table.note)}</span></caption>"
+        f"<thead>{''.join(lines)}</tbody></table></div>"
     )
 
 

@@ -6,7 +6,7 @@ Paper: §3, App. A.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack, overload
@@ -67,6 +67,8 @@ class Pair(Models):
         trust_remote_code: Whether code from the checkpoints may run.
         shapes_only: Whether to leave the weights out, see `baco.models.memory`; such a pair
             cannot run.
+        suits: Called with whether both sides have one tokenizer, before any weights are loaded:
+            what it raises spares the wait.
 
     Raises:
         PairError: If a side cannot be had (missing, gated, no network) or is of a wrong kind.
@@ -95,6 +97,7 @@ class Pair(Models):
         template: PlainTemplate | None = None,
         trust_remote_code: bool = False,
         shapes_only: bool = False,
+        suits: Callable[[bool], object] | None = None,
     ) -> None:
         if (aligned is None) == (adapter is None):
             raise InputError(
@@ -126,6 +129,7 @@ class Pair(Models):
                 shapes_only,
             ),
             base_weights=base_weights,
+            suits=suits,
         )
         super().__init__(name or f"{sides[0].label},{sides[1].label}", sides, base_prompt)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import io
 import json
 import sys
@@ -489,3 +491,20 @@ def test_a_long_wait_shows_itself_on_a_terminal_only(monkeypatch):
                     break
                 time.sleep(0.05)
         assert ("loading [my] pair" in shown.getvalue()) == terminal
+
+
+def test_loading_is_not_held_up_by_the_search_for_cycles():
+    """And afterwards all is as it was, whatever happened."""
+    from baco.cli import progress
+
+    with contextlib.suppress(KeyError), progress.waiting("loading"):
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with progress.waiting("loading"):
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -13,10 +13,10 @@ from transformers import AddedToken, AutoTokenizer
 import baco.models.load as loading
 from baco.cli import run
 from baco.engine import Engine
-from baco.errors import BacoError, InputError, UnsupportedError
+from baco.errors import BacoError, InputError, PairError, UnsupportedError
 from baco.methods import METHODS
 from baco.methods.base import tasks_for
-from baco.methods.needs import ONE_TOKENIZER, check, check_known
+from baco.methods.needs import ONE_TOKENIZER, check, check_tokenizers
 from baco.methods.rollouts import check as check_law
 from baco.methods.rollouts import check_setting
 from baco.methods.settings import make_setting
@@ -24,6 +24,7 @@ from baco.models.known import known_pair, known_pairs
 from baco.models.sides import Models, Side
 from baco.pair import Pair, load
 from baco.prompts import conversation_of
+from conftest import save_tokenizer
 from support.bridged import pair as bridged_pair
 
 LOADERS = ("load_config", "load_tokenizer", "load_model")
@@ -90,6 +91,51 @@ def test_other_commands_refuse_as_soon(
 
 
 @pytest.fixture
+def own_pair(random_folders: tuple[Path, Path], tmp_path: Path) -> str:
+    """Two folders with different tokenizers."""
+    base = tmp_path / "base"
+    shutil.copytree(random_folders[0], base)
+    save_tokenizer(base, chat=False, size=350)
+    return f"{base},{random_folders[1]}"
+
+
+OWN = [
+    *(["generate", "Hi", *options] for options, _ in REFUSED if "--diversity" not in options),
+    ["rollouts", "Hi"],
+    ["calibrate", "--method", "interpolate"],
+    ["serve", "--lookahead", "4"],
+]
+
+
+@pytest.mark.parametrize("command", OWN, ids=" ".join)
+def test_a_user_s_own_pair_of_two_tokenizers(
+    command: list[str], own_pair: str, loaded: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tokenizers are read, for nobody knows them; weights are not."""
+    assert run([*command, "--pair", own_pair]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert loaded == ["load_config", "load_tokenizer"] * 2
+
+
+def test_the_own_pair_is_refused_for_what_is_asked_of_it(own_pair: str, loaded: list[str]) -> None:
+    assert run(["generate", "Hi", "-n", "1", "--max-new-tokens", "2", "--pair", own_pair]) == 0
+    assert loaded.count("load_model") == 2
+
+
+def test_a_tokenizer_of_another_model_is_seen_before_the_weights_are_read(
+    random_folders: tuple[Path, Path], tmp_path: Path, loaded: list[str]
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(random_folders[0], base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens([f"<{i}>" for i in range(99)])
+    tokenizer.save_pretrained(base)
+    with pytest.raises(PairError, match="scores 400 token ids, but its tokenizer has"):
+        Pair(base, random_folders[1], device="cpu")
+    assert "load_model" not in loaded
+
+
+@pytest.fixture
 def two_tokenizers() -> Models:
     sides = [
         Side(name, partner, partner.to_shared, lambda text: (), partner.tokens)
@@ -106,30 +152,30 @@ def said(check: Callable[[], object]) -> str:
 
 def test_the_words_are_those_of_the_loaded_pair(two_tokenizers: Models) -> None:
     """And nothing is refused that the loaded pair can do."""
-    known, tasks = known_pair("real"), tasks_for([conversation_of("Hi")], 2)
+    known, tasks = ("real", known_pair("real").one_tokenizer), tasks_for([conversation_of("Hi")], 2)
     needy = [name for name, method in METHODS.items() if ONE_TOKENIZER in method.needs]
     assert "interpolate" in needy
     for name in METHODS:
         setting = make_setting(method=name, n=2)
         if name in needy:
-            assert said(lambda s=setting: check_known(known, s)) == said(
+            assert said(lambda s=setting: check_tokenizers(*known, s)) == said(
                 lambda s=setting: check(two_tokenizers, s, tasks)
             )
         else:
             check(two_tokenizers, setting, tasks)
-            check_known(known, setting)
+            check_tokenizers(*known, setting)
     biased = make_setting(logit_bias={3: 1.0})
-    assert said(lambda: check_known(known, biased)) == said(
+    assert said(lambda: check_tokenizers(*known, biased)) == said(
         lambda: check(two_tokenizers, biased, tasks)
     )
     ahead = make_setting(lookahead=4)
-    assert said(lambda: check_known(known, ahead)) == said(
+    assert said(lambda: check_tokenizers(*known, ahead)) == said(
         lambda: Engine(two_tokenizers.base, two_tokenizers.aligned, lookahead=4)
     )
     with pytest.raises(UnsupportedError, match="one vocabulary"):
         check_law(two_tokenizers, make_setting())
     with pytest.raises(UnsupportedError, match="one vocabulary"):
-        check_setting(make_setting(), known)
+        check_setting(make_setting(), known_pair("real"))
     check_setting(make_setting(), known_pair("tiny"))
 
 

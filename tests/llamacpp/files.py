@@ -47,6 +47,7 @@ def write(
     template: str | None = TEMPLATE,
     context: int = 4096,
     pooling: int | None = None,
+    end: int | None = 0,
 ) -> Path:
     """Writes a model; models of one kind that differ in `spread` alone often agree.
 
@@ -59,6 +60,7 @@ def write(
         template: Its chat template.
         context: The longest sequence.
         pooling: For embedding models, how they pool.
+        end: The id that it names as its end; None for none.
     """
     import gguf
 
@@ -93,7 +95,8 @@ def write(
     out.add_token_list(tokens)
     out.add_token_types([3, 3] + [1] * (len(tokens) - 2))  # 3 is control, 1 is normal
     out.add_token_merges(merges)
-    out.add_eos_token_id(0)
+    if end is not None:
+        out.add_eos_token_id(end)
     out.add_bos_token_id(0)
     out.add_add_bos_token(False)
     if template:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from baco.cli import app
 from baco.errors import BacoError, InputError, PairError, UnknownNameError, UnsupportedError
 from baco.models import llamacpp
-from baco.models.llamacpp import LlamaPartner
+from baco.models.llamacpp import LlamaPartner, Weights
 from baco.pair import Pair
 from llamacpp.conftest import load
 
@@ -129,12 +129,18 @@ def test_files_that_cannot_be_used(gguf: Gguf, sides: tuple[Path, Path], tmp_pat
     good = sides[1]
     text = tmp_path / "model.gguf"
     text.write_text("once upon a time")
+    pointer = tmp_path / "pointer.gguf"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\n")
+    end = gguf(name="end", end=99999)
     cases = [
         (cut(good, tmp_path / "cut.gguf", 0.7), "cannot load .*(not within the file|corrupted)"),
         (cut(good, tmp_path / "head.gguf", 0.01), "cannot load .*"),
-        (text, "no GGUF file: it does not begin with GGUF"),
-        (tmp_path / "missing.gguf", "is no GGUF file"),
-        (tmp_path, "is no GGUF file .the folder holds .*cut.gguf"),
+        (text, "is not a GGUF file"),
+        (pointer, "is a pointer of git-lfs"),
+        (tmp_path / "missing.gguf", "there is no file"),
+        (tmp_path, "holds a model as GGUF .name the file: .*cut.gguf"),
+        (tmp_path / "model.safetensors", "is no GGUF file"),
+        (end, "names the special token 99999"),
         (gguf(name="bert", kind="bert", pooling=1), r"writes text token by token \(bert\)"),
         (gguf(name="embed", pooling=3), r"writes text token by token \(llama\)"),
     ]
@@ -144,6 +150,32 @@ def test_files_that_cannot_be_used(gguf: Gguf, sides: tuple[Path, Path], tmp_pat
                 load(*pair)
             assert caught.value.hint
             assert "\n" not in str(caught.value)
+
+
+def test_text_is_no_end_because_a_file_names_none(gguf: Gguf) -> None:
+    """llama.cpp then takes id 11 for the end, whatever it stands for."""
+    names = [Weights(str(gguf(name=f"end-{end}", end=end)), {}) for end in (0, None)]
+    assert [each.ends for each in names] == [{0}, {0}]  # the second by the token's well-known name
+    assert names[1].tokens[11]
+
+
+def test_no_weights_are_read_before_both_files_are_looked_at(
+    gguf: Gguf, sides: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    plain = Weights.read
+
+    def counted(weights: Weights) -> None:
+        read.append(weights.path)
+        plain(weights)
+
+    monkeypatch.setattr(Weights, "read", counted)
+    for bad in (gguf(name="bare", template=None), gguf(name="embed", pooling=3)):
+        with pytest.raises(PairError):
+            load(sides[0], bad)
+    assert not read
+    load(sides[0], sides[0])
+    assert len(read) == 1
 
 
 def test_an_aligned_model_needs_a_chat_template(gguf: Gguf, sides: tuple[Path, Path]) -> None:

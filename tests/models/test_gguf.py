@@ -13,6 +13,8 @@ import transformers
 
 from baco.cli import run
 from baco.errors import BacoError, InputError, UnsupportedError
+from baco.metrics.hf import load_tokenizer as metric_tokenizer
+from baco.metrics.models import find_model
 from baco.models import checkpoints
 from baco.models.checkpoints import Loading, load_config, load_tokenizer
 from baco.models.gguf import hub_file, is_gguf, read_header
@@ -120,6 +122,24 @@ def test_no_gguf_at_all(tmp_path: Path) -> None:
     assert "pointer of git-lfs (run `git lfs pull`" in refused(path)
 
 
+def test_a_header_with_other_bytes_in_it(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
+    data = bytearray(tiny_files[0].read_bytes())
+    data[16:24] = (2**60).to_bytes(8, "little")  # how many keys there are
+    path = tmp_path / "m.gguf"
+    path.write_bytes(data)
+    assert "is damaged or cut off (download it again)" in refused(path)
+
+
+def test_errors_name_the_file(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
+    data = bytearray(tiny_files[1].read_bytes())
+    data[-4000:] = np.full(1000, np.nan, np.float32).tobytes()
+    path = tmp_path / "nan.gguf"
+    path.write_bytes(data)
+    assert f"the aligned model {path} (float32) gives scores that are not" in refused(
+        tiny_files[0], path
+    )
+
+
 @pytest.mark.parametrize("share", [0.0001, 0.02, 0.5, 0.999])
 def test_a_file_cut_short(share: float, tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
     data = tiny_files[0].read_bytes()
@@ -152,6 +172,11 @@ def test_the_second_file_is_looked_at_before_the_first_is_read(
         ("general", {}, "the architecture 'general' of"),
         ("llama", {"split.count": 3}, "is one of 3 parts"),
         ("llama", {}, "holds no tokenizer"),
+        (
+            "llama",
+            {"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.eos_token_id": 1},
+            "names the special token 1, and has 1 tokens",
+        ),
         ("llama", {"tokenizer.ggml.tokens": ["a"], "llama.rope.scaling.type": "yarn"}, "(yarn)"),
     ],
 )
@@ -264,6 +289,9 @@ def test_what_a_header_was_read_as_is_kept(
 
     first, again = read(), read()
     assert made == [], "the second time nothing is made"
+    of_metrics = metric_tokenizer(find_model(file, offline=True))
+    assert made == [], "nor for a metric"
+    assert of_metrics(ASK).input_ids == again[1](ASK).input_ids
     assert first[0].to_dict() == again[0].to_dict()
     for text in ("Hi there, 漢字!", "<|im_start|>user\nHi<|im_end|>", " two  spaces"):
         assert first[1](text).input_ids == again[1](text).input_ids

@@ -109,6 +109,7 @@ def calibrate(
     from baco.calibration.curve import calibrated_method
     from baco.cli.inputs import check_settings, read_prompts
     from baco.methods import METHODS
+    from baco.methods.needs import check_tokenizers
 
     for name in method or ():
         if calibrated_method(name) is None:
@@ -120,11 +121,16 @@ def calibrate(
     names = [*(method or ()), *(router or (() if method else ["p-punc"]))]
     for name in names:
         ThresholdAxis.of(name)  # before any model is loaded
-    for name in method or ():
-        check_settings({"method": name, "diversity": None}, pair or "tiny")
+    pair = pair or "tiny"
+    asked = [check_settings({"method": name, "diversity": None}, pair) for name in method or ()]
     given = None if input is None else read_prompts([], input, None)
     effort = Effort(prompts=prompts, samples=samples, max_new_tokens=max_new_tokens)
-    loaded = baco.load(pair or "tiny")
+
+    def suits(one_tokenizer: bool) -> None:
+        for setting in asked:
+            check_tokenizers(pair, one_tokenizer, setting)
+
+    loaded = baco.load(pair, suits=suits)
     for name in names:
 
         def progress(done: float, name: str = name) -> None:

@@ -50,7 +50,7 @@ def check_settings(settings: Mapping[str, Any], pair: str | None = None) -> Sett
     known = known_pairs().get(pair or "")
     setting = make_setting(**{**settings, "diversity": None})
     if known:
-        needs.check_known(known, setting)
+        needs.check_tokenizers(known.name, known.one_tokenizer, setting)
     if settings["diversity"] is not None:
         # What the pair would make of it is seen later; two controls are seen at once.
         method = METHODS[settings["method"]]

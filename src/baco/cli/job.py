@@ -21,6 +21,8 @@ from baco.errors import InputError
 from baco.group import Group, Sample
 from baco.methods.base import Done, Setting, Task, tasks_for
 from baco.methods.filters import Filter
+from baco.methods.needs import check_tokenizers
+from baco.methods.rollouts import not_whole
 from baco.methods.settings import make_setting
 from baco.models.engines import ENGINES, OURS
 from baco.models.remote import Uncertain
@@ -35,21 +37,37 @@ class Loaded(NamedTuple):
     setting: Setting
 
 
-def load_pair(name: str, settings: Mapping[str, Any], **options: Any) -> Loaded:
+def load_pair(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    whole: bool = False,
+    **options: Any,
+) -> Loaded:
     """Loads the pair, and resolves what of the settings depends on it.
 
     Args:
         name: As `baco.load`.
         settings: Arguments of `make_setting`.
+        whole: Whether the law of every token is wanted, for which a pair needs one tokenizer.
         **options: Further arguments of `baco.load`.
 
     Raises:
         InputError: If the pair cannot do what a setting wants.
         PairError: If the pair cannot be had.
     """
+    ours = ENGINES[options.get("engine", OURS)].in_process
+    asked = make_setting(**{**settings, "diversity": None})
+
+    def suits(one_tokenizer: bool) -> None:
+        if whole and not one_tokenizer:
+            raise not_whole(f"the pair {name!r}")
+        check_tokenizers(name, one_tokenizer, asked)
+
+    if ours:
+        options["suits"] = suits
     pair = load(name, **options)
     bundled = pair.known is not None and pair.known.bundled
-    ours = ENGINES[options.get("engine", OURS)].in_process
     if bundled and ours and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # on models this small, threads only wait for each other
     return Loaded(pair, make_setting(**settings, calibration=pair.calibrated))

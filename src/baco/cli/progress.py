@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 import threading
 import time
@@ -28,14 +29,35 @@ PATIENCE = 2.0
 def waiting(words: str, console: Console | None = None) -> Iterator[None]:
     """Shows on a terminal that something long goes on, and for how long already.
 
+    Meanwhile no reference cycles are looked for: imports and vocabularies are millions of objects
+    that all stay, and searching them over and over takes a third of the time.
+
     Args:
         words: What it is.
         console: Where it is shown; by default stderr.
     """
     console = console or Console(file=sys.stderr)
-    if not console.is_terminal:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_no_collection())
+        if console.is_terminal:
+            stack.enter_context(_shown(words, console))
+        yield
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    if not gc.isenabled():
         yield
         return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextlib.contextmanager
+def _shown(words: str, console: Console) -> Iterator[None]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     progress = Progress(*columns, console=console, transient=True)
     progress.add_task(escape(words))

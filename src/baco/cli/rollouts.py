@@ -79,7 +79,8 @@ def rollouts(
     as_it_is = None if adapter or base_weights else pair
     check_setting(check_settings(settings, as_it_is), known_pairs().get(as_it_is or ""))
     loaded = load_pair(
-        pair, settings, **({"adapter": adapter} if adapter else {}), device=device, dtype=dtype,
+        pair, settings, whole=True, device=device, dtype=dtype,
+        **({"adapter": adapter} if adapter else {}),
         **({"base_weights": base_weights} if base_weights else {}),
     )  # fmt: skip
     made = make(loaded.pair, tasks_for(conversations, n), loaded.setting)

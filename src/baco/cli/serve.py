@@ -136,7 +136,9 @@ def serve(
         raise missing_extra("uvicorn", "serve") from error
     import baco
     from baco.cli.progress import waiting
+    from baco.engine.loop import cannot_look_ahead
     from baco.methods.filters import load_filter
+    from baco.models.engines import ENGINES
     from baco.serve import Settings, create_app
     from baco.serve.connections import bounded, most_connections
 
@@ -159,6 +161,12 @@ def serve(
         timeout=timeout,
     )
     keep = load_filter(filter_) if filter_ else None
+    ahead = read_lookahead(lookahead)
+
+    def suits(one_tokenizer: bool) -> None:
+        if isinstance(ahead, int) and not one_tokenizer:
+            raise cannot_look_ahead()
+
     pairs = {}
     for entry in pair or ["tiny"]:
         name, equals, source = entry.partition("=")
@@ -167,12 +175,14 @@ def serve(
         options = engine_options(engine, engine_option)
         if device != "auto":
             options["device"] = device
+        if ENGINES[engine].in_process:
+            options["suits"] = suits
         with waiting(f"loading {source if equals else name}"):
             pairs[name] = baco.load(source if equals else name, dtype=dtype, **options)
     served = create_app(
         pairs,
         settings,
-        lookahead=read_lookahead(lookahead),
+        lookahead=ahead,
         keep=keep,
     )
     if host not in ("127.0.0.1", "::1", "localhost") and api_key is None:

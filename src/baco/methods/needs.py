@@ -19,7 +19,6 @@ from baco.routers import names, parse
 
 if TYPE_CHECKING:
     from baco.methods.base import Method, Setting, Task
-    from baco.models.known import KnownPair
     from baco.models.sides import Models
 
 LEVELS = get_args(Level)
@@ -133,23 +132,24 @@ def _lacks(
     )
 
 
-def check_known(known: KnownPair, setting: Setting) -> None:
-    """Checks a setting for a pair of which nothing is loaded yet: what `check` would refuse.
+def check_tokenizers(pair: str, one_tokenizer: bool, setting: Setting) -> None:
+    """Checks a setting for a pair whose weights are not loaded yet: what `check` would refuse.
 
     Args:
-        known: The pair, as our own engine would load it.
+        pair: Its name.
+        one_tokenizer: Whether both sides have one tokenizer.
         setting: What is asked of it.
 
     Raises:
         InputError: If it has two tokenizers, and one is needed.
         UnsupportedError: If it has two tokenizers, and is to look ahead.
     """
-    if known.one_tokenizer:
+    if one_tokenizer:
         return
     if ONE_TOKENIZER in setting.method.needs:
         others = [name for name, other in METHODS.items() if ONE_TOKENIZER not in other.needs]
         what = f"the method {setting.method.name!r}"
-        raise _lacks(what, [ONE_TOKENIZER], known.name, "methods", others)
+        raise _lacks(what, [ONE_TOKENIZER], pair, "methods", others)
     if setting.sampling.warp.penalties.logit_bias:
         raise _bias_needs_one()
     if setting.router and (setting.draft is not None or isinstance(setting.lookahead, int)):

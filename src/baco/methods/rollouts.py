@@ -91,10 +91,11 @@ def check(models: Models, setting: Setting) -> None:
     for side in models.sides:
         able = side.partner.abilities
         if able.gives != "logits" or not able.lends_caches or not models.one_tokenizer:
-            raise _not_whole(side.label)
+            raise not_whole(side.label)
 
 
-def _not_whole(what: str) -> UnsupportedError:
+def not_whole(what: str) -> UnsupportedError:
+    """What is wrong where a pair does not tell the law of its tokens."""
     return UnsupportedError(
         f"{what} does not give whole distributions over one vocabulary",
         hint="load both models here, of one tokenizer",
@@ -109,7 +110,7 @@ def check_setting(setting: Setting, known: KnownPair | None = None) -> None:
         known: The pair, where it is known and used as it is.
     """
     if known and not known.one_tokenizer:
-        raise _not_whole(f"the pair {known.name!r}")
+        raise not_whole(f"the pair {known.name!r}")
     name = setting.method.name
     if name not in KNOWN:
         raise UnsupportedError(

@@ -19,8 +19,8 @@ from baco.errors import InputError, PairError, missing_extra
 from baco.metrics.models import TOKENIZERS, FoundModel, find_model
 from baco.metrics.passes import ScoringOptions
 from baco.metrics.spec import Item
-from baco.models.checkpoints import quiet
-from baco.models.gguf import only_own, read_header
+from baco.models import checkpoints
+from baco.models.checkpoints import MAIN, Loading, quiet
 from baco.models.load_lock import LOADING
 from baco.models.sides import ChatTemplate
 from baco.prompts import Conversation, Message
@@ -62,15 +62,14 @@ def load_tokenizer(model: FoundModel) -> Any:
 
     if model.name in TOKENIZERS and not model.has("tokenizer_config.json"):
         model = find_model(TOKENIZERS[model.name], offline=model.local)
+    if model.file:
+        return checkpoints.load_tokenizer(str(Path(model.location, model.file)), MAIN, Loading())
     try:
-        found = AutoTokenizer.from_pretrained(model.location, **model.pinned)
+        return AutoTokenizer.from_pretrained(model.location, **model.pinned)
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot load the tokenizer of {model.name}: {_first_line(error)}"
         ) from error
-    if model.file:
-        return only_own(found, read_header(Path(model.location, model.file)).ids)
-    return found
 
 
 @contextlib.contextmanager

@@ -322,7 +322,7 @@ def load_config(source: str, revision: str, loading: Loading) -> Any:
         if is_gguf(source):
             place = _kept_in(source, revision, "config")
             config = kept(place, AutoConfig, read, _same_config)
-            config._name_or_path = name
+            config.name_or_path = source
         else:
             config = read()
     if getattr(config, "is_encoder_decoder", False):
@@ -429,6 +429,8 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
         )
     model, report = loaded
     _check_report(source, report)
+    if is_gguf(source):
+        model.config.name_or_path = source  # transformers notes the folder
     if not loading.quantised:
         model = model.to(loading.torch_device)
         use_onednn(model)

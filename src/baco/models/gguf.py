@@ -11,9 +11,10 @@ import hashlib
 import json
 import logging
 import math
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +25,11 @@ logger = logging.getLogger("baco")
 
 SUFFIX = ".gguf"
 
-_ENDS = ("eos", "eot", "eom")
+ENDS = ("eos", "eot", "eom")
 """Tokens that end an answer, as the file's metadata names them."""
+
+_SPECIAL = re.compile(r"tokenizer\.ggml\.\w+_token_id")
+"""Keys of special tokens."""
 
 _PRE = {"default", "gpt-2", "gpt2", "smollm"}
 """Ways to split text before byte-pair encoding for which GPT-2's does. (SmolLM's also takes digits
@@ -53,7 +57,7 @@ class Header(NamedTuple):
     @property
     def ends(self) -> set[int]:
         """The ids of its end tokens."""
-        found = (self.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in _ENDS)
+        found = (self.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ENDS)
         return {i for i in found if i is not None}
 
     @property
@@ -128,12 +132,8 @@ def need_reader() -> None:
         raise missing_extra("gguf", "gguf") from error
 
 
-@lru_cache(maxsize=16)
-def _read_header(path: Path, size: int, modified: int) -> Header:
-    need_reader()
-    import transformers
-    from transformers.integrations.gguf.reader import read_gguf_metadata
-
+def check_start(path: Path) -> None:
+    """Raises PairError if a file does not begin as GGUF files do."""
     with path.open("rb") as file:
         start = file.read(42)
     if start[:4] != b"GGUF":
@@ -142,8 +142,34 @@ def _read_header(path: Path, size: int, modified: int) -> Header:
             f"{path} is {'a pointer of git-lfs' if pointer else 'not a GGUF file'}",
             hint="run `git lfs pull`, or download it again" if pointer else "download it again",
         )
+
+
+def check_ids(source: str | Path, named: Iterable[int], size: int) -> None:
+    """Raises PairError if a file names special tokens that it does not have.
+
+    Args:
+        source: The file.
+        named: Their ids.
+        size: How many ids it has.
+    """
+    if strange := [i for i in named if i >= size]:
+        raise PairError(
+            f"{source} names the special token {strange[0]}, and has {size} tokens",
+            hint="its header was written wrongly: get another copy",
+        )
+
+
+@lru_cache(maxsize=16)
+def _read_header(path: Path, size: int, modified: int) -> Header:
+    need_reader()
+    import transformers
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+
+    check_start(path)
     try:
         metadata, names = read_gguf_metadata(str(path))
+    except UnicodeDecodeError as error:
+        raise _cut(path) from error
     except ValueError as error:
         raise PairError(f"{path} cannot be read: {first_line(error)}", hint=_ANOTHER) from error
     except Exception as error:  # whatever a reader meets behind the end of a file
@@ -268,6 +294,8 @@ def _check_kind(
         )
     if "tokenizer.ggml.tokens" not in metadata:
         raise PairError(f"{path} holds no tokenizer", hint=_ANOTHER)
+    named = (metadata[key] for key in metadata if _SPECIAL.fullmatch(key))
+    check_ids(path, named, metadata["tokenizer.ggml.tokens"])
     way = metadata.get("tokenizer.ggml.pre", "default")
     if metadata.get("tokenizer.ggml.model") == "gpt2" and way not in {*_PRE, *_SPLITS}:
         logger.warning(

@@ -13,7 +13,7 @@ from torch import nn
 
 from baco.engine.lazy import torch
 
-LARGE = 1 << 20
+LARGE = 1 << 19
 """Weights of fewer elements than this stay with torch: there, calling costs more than computing."""
 
 

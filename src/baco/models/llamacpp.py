@@ -28,8 +28,9 @@ from baco.errors import (
     first_line,
     missing_extra,
 )
-from baco.models.checkpoints import END_NAMES
+from baco.models.checkpoints import END_NAMES, MAIN, check_source, local_file
 from baco.models.engines import Backend
+from baco.models.gguf import ENDS, check_ids, check_start, is_gguf
 from baco.models.known import BasePrompt
 from baco.models.load import bridged, plain_template
 from baco.models.recompute import RecomputeCache
@@ -90,7 +91,7 @@ def _why() -> str:
 
 
 class Weights:
-    """A GGUF file, loaded: one or both sides of a pair.
+    """A GGUF file: one or both sides of a pair. Its weights are loaded by `read`.
 
     Args:
         source: The file.
@@ -100,10 +101,10 @@ class Weights:
         size: Number of token ids.
         tokens: The bytes of each; empty for tokens that never stand for text.
         ends: The ids that end an answer.
-        window: The longest sequence, in tokens.
+        chat_template: Its chat template; empty if it has none.
+        window: The longest sequence, in tokens; known once it is read, as what follows.
         parameters: Number of weights.
         recurrent: Whether its state cannot be set back.
-        chat_template: Its chat template; empty if it has none.
 
     Raises:
         PairError: If the file is not there, is damaged, or holds no model that writes text.
@@ -113,27 +114,44 @@ class Weights:
         lib = self._lib = _llama()
         self.path = _file(source)
         self.options = options
-        params = _with(lib.llama_model_default_params(), options)
+        self._free: weakref.finalize[..., Any] | None = None
+        self._open(source, vocab_only=True)
+        self._check_kind(source)
+        self.size = lib.llama_vocab_n_tokens(self.vocab)
+        self.tokens = [self._piece(i) for i in range(self.size)]
+        self.ends = self._ends(source)
+        self.chat_template = (lib.llama_model_chat_template(self.model, None) or b"").decode()
+
+    def read(self) -> None:
+        """Loads the weights themselves, once all that can be refused without them has been.
+
+        Raises:
+            PairError: If they cannot be loaded.
+        """
+        self._open(str(self.path), vocab_only=False)
+        lib, model = self._lib, self.model
+        self.window = lib.llama_model_n_ctx_train(model)
+        self.parameters = lib.llama_model_n_params(model)
+        self.recurrent = bool(
+            lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model)
+        )
+
+    def _open(self, source: str, *, vocab_only: bool) -> None:
+        lib = self._lib
+        params = _with(lib.llama_model_default_params(), self.options)
+        params.vocab_only = vocab_only
         _said.clear()
-        self.model = lib.llama_model_load_from_file(str(self.path).encode(), params)
-        if not self.model:
+        model = lib.llama_model_load_from_file(str(self.path).encode(), params)
+        if not model:
             raise PairError(
                 f"llama.cpp cannot load {source}: {_why()}",
                 hint="download it again; or it is of a kind that this llama-cpp-python does not "
                 "know",
             )
-        weakref.finalize(self, lib.llama_model_free, self.model)
-        self._check_kind(source)
-        self.vocab = lib.llama_model_get_vocab(self.model)
-        self.size = lib.llama_vocab_n_tokens(self.vocab)
-        self.tokens = [self._piece(i) for i in range(self.size)]
-        self.ends = self._ends()
-        self.window = lib.llama_model_n_ctx_train(self.model)
-        self.parameters = lib.llama_model_n_params(self.model)
-        self.recurrent = bool(
-            lib.llama_model_is_recurrent(self.model) or lib.llama_model_is_hybrid(self.model)
-        )
-        self.chat_template = (lib.llama_model_chat_template(self.model, None) or b"").decode()
+        if self._free is not None:
+            self._free()
+        self.model, self._free = model, weakref.finalize(self, lib.llama_model_free, model)
+        self.vocab = lib.llama_model_get_vocab(model)
 
     def _meta(self, key: str) -> str:
         """A value of the file's header as text; empty if it is not there."""
@@ -173,14 +191,21 @@ class Weights:
         text = self._lib.llama_vocab_get_text(self.vocab, token) if token >= 0 else b""
         return (text or b"").decode(errors="replace")
 
-    def _ends(self) -> set[int]:
-        """The end of text and of turn, and special tokens with a well-known end name."""
+    def _ends(self, source: str) -> set[int]:
+        """The ends that the file names, and special tokens that are known to be ends.
+
+        Where a file names none, llama.cpp takes an id by the kind of tokenizer, which may be text.
+
+        Raises:
+            PairError: If the file names an id that it does not have.
+        """
         lib, vocab = self._lib, self.vocab
-        special = [i for i in range(self.size) if lib.llama_vocab_get_attr(vocab, i) & _CONTROL]
-        named = {i for i in special if self.name(i) in END_NAMES}
-        return {
-            i for i in (lib.llama_vocab_eos(vocab), lib.llama_vocab_eot(vocab)) if i >= 0
-        } | named
+        given = (self._meta(f"tokenizer.ggml.{name}_token_id") for name in ENDS)
+        named = {int(i) for i in given if i}
+        check_ids(source, named, self.size)
+        special = {i for i in range(self.size) if lib.llama_vocab_get_attr(vocab, i) & _CONTROL}
+        known = {i for i in special if self.name(i) in END_NAMES}
+        return named | known | (special & {lib.llama_vocab_eos(vocab), lib.llama_vocab_eot(vocab)})
 
     @property
     def revision(self) -> str:
@@ -598,6 +623,8 @@ def load(
         chat_encoder(tokenizers[1], str(aligned)),
     )
     shared = shares_ids(*tokens, ends) and cuts_alike(*tokenizers)
+    for weights in {id(each): each for each in files}.values():
+        weights.read()
     if shared:
         both = vocabulary_over(max(tokens, key=len), ends)
         tables = (both, both)
@@ -627,24 +654,20 @@ def load(
 
 
 def _file(source: str) -> Path:
-    """Returns where a GGUF file is.
+    """Returns where a GGUF file is, downloading it if it is on the Hub.
 
     Raises:
         PairError: If there is none, or it is something else.
     """
-    path = Path(source).expanduser()
-    if not path.is_file():
-        held = sorted(path.glob("*.gguf")) if path.is_dir() else []
-        hint = "the engine 'llamacpp' takes GGUF files: BASE.gguf,ALIGNED.gguf"
-        if held:
-            hint = f"the folder holds {held[0]}"
-        raise PairError(f"{source!r} is no GGUF file", hint=hint)
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise PairError(
-                f"{source!r} is no GGUF file: it does not begin with GGUF",
-                hint="convert the model with llama.cpp's convert_hf_to_gguf.py",
-            )
+    if not is_gguf(source):
+        if Path(source).expanduser().is_dir():
+            check_source(source)  # it may hold one
+        raise PairError(
+            f"{source!r} is no GGUF file",
+            hint="the engine 'llamacpp' takes GGUF files: BASE.gguf,ALIGNED.gguf",
+        )
+    path = local_file(source, MAIN)
+    check_start(path)
     return path.resolve()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +131,12 @@ class Checkpoint:
         """What is known of each token of the tokenizer."""
         return tables_of(self.tokenizer)
 
+    def check_width(self) -> None:
+        """Raises PairError if the model has too few token ids, as its configuration tells."""
+        if self.endpoint is None and self.model is None:
+            width = self.config.get_text_config().vocab_size
+            _check_widths(self.label, len(self.tables.tokens), scores=width, reads=width)
+
     def load(self, loading: Loading) -> Any:
         """Returns the model, loading it if need be; None if it is remote."""
         model = self.model
@@ -242,6 +248,7 @@ def load_sides(
     template: PlainTemplate,
     loading: Loading,
     base_weights: float = 0.0,
+    suits: Callable[[bool], object] | None = None,
 ) -> tuple[Side, Side]:
     """Loads both sides of a pair.
 
@@ -255,6 +262,7 @@ def load_sides(
         template: The plain template.
         loading: Device, dtype and so on.
         base_weights: Share of the aligned model in the base side's weights, in [0, 1].
+        suits: As of `baco.Pair`.
 
     Returns:
         (base, aligned); their partners have one vocabulary. Where the tokenizers differ, it
@@ -302,6 +310,10 @@ def load_sides(
     one = shares_ids(*tokens, ends) and cuts_alike(first.tokenizer, second.tokenizer)
     if base_weights and not one:
         raise not_to_be_mixed(first.label, second.label)
+    if suits is not None:
+        suits(one)
+    for checkpoint in (first, second):
+        checkpoint.check_width()
     encoders = side_encoders(first, second.label, second.tokenizer, ends, base_prompt, template)
     boundaries = (template.boundary if base_prompt == "plain" else "", "")
     model = first.load(loading.of_side(0))
@@ -518,7 +530,11 @@ def check_width(label: str, model: Any, size: int) -> None:
     """Raises PairError if a model cannot read or score all token ids."""
     head = model.get_output_embeddings()
     width = model.config.get_text_config().vocab_size if head is None else head.weight.shape[0]
-    for does, count in (("scores", width), ("reads", embeds(model))):
+    _check_widths(label, size, scores=width, reads=embeds(model))
+
+
+def _check_widths(label: str, size: int, **widths: int) -> None:
+    for does, count in widths.items():
         if count < size:
             raise PairError(
                 f"{label} {does} {count} token ids, but its tokenizer has {size}",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from baco.calibration import QUICK, CalibrationInfo, Effort
 from baco.engine import Lookahead
+from baco.engine.loop import cannot_look_ahead
 from baco.engine.router import Router
 from baco.errors import InputError
 from baco.methods.base import COLDEST, Setting, Task
@@ -135,6 +136,10 @@ class Service:
         keep: Filter | None = None,
     ) -> None:
         check_pairs(pairs)
+        for pair in pairs.values():
+            able = [side.partner.abilities.rewinds for side in pair.sides]
+            if isinstance(lookahead, int) and not all(able):
+                raise cannot_look_ahead()
         self.pairs = dict(pairs)
         self.settings = settings
         self.lookahead = lookahead

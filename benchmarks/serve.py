@@ -52,34 +52,34 @@ def ballast(pair: Pair, width: int) -> None:
                 getattr(mlp, name).weight = torch.nn.Parameter(new, requires_grad=False)
 
 
-def load(width: int) -> Pair:
-    """Loads the bundled pair, with ballast if a width is given."""
-    pair = baco.load("tiny")
+def load(width: int, name: str = "tiny") -> Pair:
+    """Loads a pair; the bundled one with ballast if a width is given."""
+    pair = baco.load(name)
     if width:
         ballast(pair, width)
     return pair
 
 
-def serve(port: int, width: int, threads: int) -> None:
-    """Runs the server."""
+def serve(port: int, width: int, threads: int, name: str) -> None:
+    """Runs the server; whatever the pair, clients call it tiny."""
     import uvicorn
 
     from baco.serve import Settings, create_app
 
     torch.set_num_threads(threads)
-    app = create_app({"tiny": load(width)}, Settings(max_rows=64, max_waiting=4096))
+    app = create_app({"tiny": load(width, name)}, Settings(max_rows=64, max_waiting=4096))
     uvicorn.run(app, port=port, log_level="warning", access_log=False)
 
 
 class Server:
     """A server in a process of its own."""
 
-    def __init__(self, width: int, threads: int) -> None:
+    def __init__(self, width: int, threads: int, name: str = "tiny") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         context = multiprocessing.get_context("spawn")
-        self._process = context.Process(target=serve, args=(self.port, width, threads))
+        self._process = context.Process(target=serve, args=(self.port, width, threads, name))
 
     def __enter__(self) -> Server:
         self._process.start()
@@ -208,11 +208,11 @@ def mixed(seed: int) -> dict[str, Any]:
 
 def soak(args: argparse.Namespace) -> None:
     """Short requests; memory per 1,000 of them."""
-    with Server(0, args.threads) as server:
+    with Server(0, args.threads, args.pair) as server:
         asyncio.run(ask_all(server.url, [mixed(i) for i in range(args.warmup)], 16))
         sizes = [server.process.memory_info().rss]
-        for start in range(0, args.requests, 1000):
-            numbers = range(start, min(start + 1000, args.requests))
+        for start in range(0, args.requests, args.every):
+            numbers = range(start, min(start + args.every, args.requests))
             bodies = [mixed(args.warmup + i) for i in numbers]
             asyncio.run(ask_all(server.url, bodies, 16))
             sizes.append(server.process.memory_info().rss)
@@ -220,7 +220,7 @@ def soak(args: argparse.Namespace) -> None:
         growth = (sizes[-1] / sizes[0] - 1) / (args.requests / 1000)
         print(f"growth per 1,000 requests {growth:.2%} (target: below 1 %)")
     keep(
-        "serve-soak",
+        named("serve-soak", args.pair),
         {**settings_of(args), "bytes": sizes, "growth_per_1000_requests": growth},
     )
 
@@ -248,7 +248,7 @@ async def vanish(url: str, count: int) -> None:
 
 def disconnects(args: argparse.Namespace) -> None:
     """Counts the rows that are left after many clients have vanished."""
-    with Server(0, args.threads) as server:
+    with Server(0, args.threads, args.pair) as server:
         asyncio.run(vanish(server.url, args.requests))
         until = time.monotonic() + 60
         while server.figure("baco_rows{") and time.monotonic() < until:
@@ -258,8 +258,14 @@ def disconnects(args: argparse.Namespace) -> None:
             f"{args.requests} disconnects, {seen:.0f} in the middle of work; rows left: {left:.0f}"
         )
     keep(
-        "serve-disconnects", {**settings_of(args), "in_the_middle_of_work": seen, "rows_left": left}
+        named("serve-disconnects", args.pair),
+        {**settings_of(args), "in_the_middle_of_work": seen, "rows_left": left},
     )
+
+
+def named(name: str, pair: str) -> str:
+    """The file of a run's figures: one for each pair."""
+    return name if pair == "tiny" else f"{name}-{pair}"
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -271,6 +277,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pair", default="tiny", help="of soak and disconnects, as baco.load's")
     parts = parser.add_subparsers(required=True, metavar="throughput|soak|disconnects")
     part = parts.add_parser("throughput")
     part.add_argument("--width", type=int, default=8192)
@@ -281,6 +288,7 @@ def main() -> None:
     part = parts.add_parser("soak")
     part.add_argument("--requests", type=int, default=5000)
     part.add_argument("--warmup", type=int, default=1000)
+    part.add_argument("--every", type=int, default=1000, help="requests between two readings")
     part.set_defaults(run=soak)
     part = parts.add_parser("disconnects")
     part.add_argument("--requests", type=int, default=500)

@@ -35,8 +35,12 @@ def logits() -> torch.Tensor:
         Warp(temperature=0),
         Warp(temperature=0.7, top_p=1),
         Warp(top_k=40, min_p=0.01),
+        Warp(typical=0.5),
+        Warp(top_n_sigma=1.0),
+        Warp(xtc=0.05, top_p=1),
+        Warp(temperature=0.8, top_n_sigma=2.0, top_k=40, typical=0.9, xtc=0.02, xtc_probability=1),
     ],
-    ids=lambda how: f"{how.temperature}-{how.top_p}-{how.top_k}",
+    ids=str,
 )
 def test_offers_are_one_graph(how: Warp) -> None:
     def offered(raw: torch.Tensor) -> torch.Tensor:

@@ -222,7 +222,9 @@ def _all_filters(log_probs: torch.Tensor, how: Warp) -> torch.Tensor:
     """Applies the filters one after another to log P at temperature 1, over all tokens."""
 
     def plain(log_probs: torch.Tensor, **filters: float) -> torch.Tensor:
-        kept = nucleus(log_probs, Warp(**{"top_p": 1, **filters}))  # type: ignore[arg-type]
+        # Penalties are done with; torch.compile cannot make the default of their argument.
+        only = Warp(**{"top_p": 1, "penalties": how.penalties, **filters})  # type: ignore[arg-type]
+        kept = nucleus(log_probs, only)
         return in_order(*kept, log_probs.shape[-1])[1]
 
     if how.top_n_sigma < math.inf:

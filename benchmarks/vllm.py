@@ -19,7 +19,7 @@ composite without drafts and without any cost of its own would reach:
 vLLM takes the model runner that it takes by default: V2 where Triton is. On a CPU there is none;
 ``BACO_TEST_TRITON=1 TRITON_INTERPRET=1`` lets it find one that interprets its kernels, slowly and
 in every arm alike, so that only passes much more expensive than that tell anything (``--width``).
-V1 does not draft.
+So the time in the models' own passes is told beside the whole. V1 does not draft.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,6 +78,8 @@ class Told(NamedTuple):
         passes: Forward passes of both models; None if they are not counted.
         positions: Tokens fed to both models in them; prompts count in our own engine only.
         runner: The model runner of vLLM that it had.
+        models: Seconds within the models of vLLM, their logits included, by `CLOCK`; None where
+            that is not known.
     """
 
     seconds: float
@@ -84,6 +87,36 @@ class Told(NamedTuple):
     passes: int | None = None
     positions: int | None = None
     runner: str | None = None
+    models: float | None = None
+
+
+def timed_models() -> Callable[[], float]:
+    """Lets vLLM's Llamas tell the time that they take; returns what tells it so far."""
+    from vllm.model_executor.models.llama import LlamaForCausalLM
+
+    took = 0.0
+
+    def timed(plain: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(plain)
+        def run(*args: Any, **more: Any) -> Any:
+            nonlocal took
+            start = CLOCK()
+            out = plain(*args, **more)
+            took += CLOCK() - start
+            return out
+
+        return run
+
+    for name in ("forward", "compute_logits"):
+        setattr(LlamaForCausalLM, name, timed(getattr(LlamaForCausalLM, name)))
+    return lambda: took
+
+
+def with_models(run: Callable[[], Told], took: Callable[[], float]) -> Told:
+    """Adds what the models took; of a card the host's clock does not tell it."""
+    before = took()
+    told = run()
+    return told if torch.cuda.is_available() else told._replace(models=took() - before)
 
 
 def widened(model: Any, width: int) -> Any:
@@ -179,7 +212,10 @@ def in_pair(
         return drained(open_engine(pair.base, pair.aligned, lookahead=lookahead), some)
 
     run([[replace(request, max_new_tokens=4) for request in asked[0]]])
-    return best(run, times)._replace(runner=runner_of(runtime) if inside else None)
+    if not inside:
+        return best(run, times)
+    took = timed_models()
+    return best(lambda: with_models(run, took), times)._replace(runner=runner_of(runtime))
 
 
 def runner_of(engine: Any) -> str:
@@ -236,7 +272,8 @@ def aligned_alone(
         return Told(CLOCK() - start, rows, runner=runner_of(llm.llm_engine))
 
     run(1)
-    return best(run, times)
+    took = timed_models()
+    return best(lambda: with_models(run, took), times)
 
 
 def encoded(both: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -384,6 +421,7 @@ def measure(texts: Sequence[str], options: argparse.Namespace) -> None:
                     "equal": None if arm == "aligned alone" else sum(same) / len(same),
                     "passes_per_token": told.passes and told.passes / longest,
                     "positions_per_token": told.positions and told.positions / fed,
+                    "seconds_in_models": told.models,
                     "runner": told.runner,
                 }
             )
@@ -395,9 +433,16 @@ def measure(texts: Sequence[str], options: argparse.Namespace) -> None:
         for mine in ("composite", DRAFTS)
         if mine in speed
     }
-    for mine, ratios in over.items():
-        for arm, ratio in ratios.items():
-            print(f"{mine} / {arm}: {ratio:.2f}")
+    passes = {each["arm"]: each["seconds_in_models"] for each in arms}
+    models = {
+        mine: {arm: passes[arm] / passes[mine] for arm in over[mine] if passes[arm]}
+        for mine in over
+        if passes[mine]
+    }
+    for what, found in (("", over), (", passes of the models alone", models)):
+        for mine, ratios in found.items():
+            for arm, ratio in ratios.items():
+                print(f"{mine} / {arm}{what}: {ratio:.2f}")
     keep(
         "vllm" if options.together == 1 else f"vllm-{options.together * N}-rows",
         {
@@ -412,6 +457,7 @@ def measure(texts: Sequence[str], options: argparse.Namespace) -> None:
             "triton": "interpreted" if os.environ.get("BACO_TEST_TRITON") == "1" else "as found",
             "arms": arms,
             "over": over,
+            "over_in_models": models,
         },
     )
 

@@ -98,11 +98,15 @@ $(VLLM)/.done: pyproject.toml constraints-vllm.txt
 	$(VLLM_PIP) uninstall -y torchvision torchaudio torchcodec
 	@touch $@
 
-# Twice: vLLM takes its model runner V1 where no Triton is, and V2 where tests let it find one.
+# Twice: vLLM takes its model runner V1 where no Triton is, and V2 where tests let it find one. Servers, and
+# what runs without vLLM, are the same for both.
+ONCE := http labels routers rows
 .PHONY: test-vllm test-vllm-versions test-vllm-gpu bench-gpu
 test-vllm: $(VLLM)/.done
-	for triton in 0 1; do OMP_NUM_THREADS=1 BACO_TEST_TRITON=$$triton TRITON_INTERPRET=$$triton $(VLLM)/bin/python \
-	  -m pytest -q -W default -m "not slow and not gpu" tests/vllm || exit 1; done
+	OMP_NUM_THREADS=1 BACO_TEST_TRITON=1 TRITON_INTERPRET=1 $(VLLM)/bin/python -m pytest -q -W default \
+	  -m "not slow and not gpu" tests/vllm
+	OMP_NUM_THREADS=1 BACO_TEST_TRITON=0 TRITON_INTERPRET=0 $(VLLM)/bin/python -m pytest -q -W default \
+	  -m "not slow and not gpu" tests/vllm $(ONCE:%=--ignore tests/vllm/test_%.py)
 
 # The same with each version that is named in vllm/inside/versions.py, and the newest of PyPI.
 test-vllm-versions: $(VLLM)/.done

@@ -18,6 +18,7 @@ other rows.
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -550,7 +551,8 @@ class Engine:
         broken = [s.broken() for s in self.sides]
         told = torch.cat([*parts, *broken[0], *broken[1]]).cpu().numpy()
         sizes = (sum(map(len, asked)), m * fives, m * fives, len(guessing) * fives, len(broken[0]))
-        said, *offers, own, bad_aligned, bad_base = np.split(told, np.cumsum(sizes))
+        ends = np.cumsum((0, *sizes, len(broken[1]))).tolist()
+        said, *offers, own, bad_aligned, bad_base = (told[a:b] for a, b in pairwise(ends))
         for s, bad in zip(self.sides, (bad_aligned, bad_base), strict=True):
             if bad.any():
                 raise not_finite(s.partner.label)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from baco.engine.lazy import torch
+from baco.engine.lazy import cached_property, torch
 from baco.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Penalties:
             if (value := getattr(self, f.name)) != f.default
         }
 
-    @property
+    @cached_property
     def on(self) -> bool:
         """Whether anything is changed."""
         return bool(self.told.keys() - {"dry_base", "dry_allowed_length"})

@@ -528,7 +528,7 @@ class Engine:
             base = aligned if base is None else base
             assert base is not None
             assert aligned is not None
-            for k in np.unique(places.program):
+            for k in sorted(set(places.program.tolist())):
                 router, mine = self._programs[k].router, places.program == k
                 if self._programs[k].blend:
                     some = self._on_device(np.flatnonzero(mine))[0]
@@ -660,7 +660,7 @@ class Engine:
     ) -> None:
         """Decides what offers are not enough for, in place; which is seldom."""
         rare = choice.decision.stuck | choice.decision.turned
-        for k in np.unique(places.program[at[rare]]):
+        for k in sorted(set(places.program[at[rare]].tolist())):
             some = np.flatnonzero(rare & (places.program[at] == k))
             mine = places.some(at[some])
             program, device = self._programs[k], self.vocabulary.is_end.device

@@ -635,15 +635,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.store:
         print(json.dumps(read_store(options.store), indent=1))
         return 0
+    everything = {**METHODS, **MIXTURES}
+    grids = {name: grid for name, (_, grid) in {**everything, **OPENED}.items()}
+    names = list(everything) if options.curves == "all" else options.curves.split(",")
+    if unknown := [name for name in names if name not in grids]:
+        parser.error(f"unknown curves {', '.join(unknown)}; known are {', '.join(grids)}")
     pair = baco.load(options.pair)
     aligned = options.pair.partition(",")[2] or options.pair
     asked = chosen_prompts(options.prompts)[:: options.every]
-    everything = {**METHODS, **MIXTURES}
-    grids = {name: grid for name, (_, grid) in {**everything, **OPENED}.items()}
     if options.controls:
         controls = tuple(map(float, options.controls.split(",")))
         grids |= {name: controls for name in grids if name not in ENDS}
-    names = list(everything) if options.curves == "all" else options.curves.split(",")
     kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     curves: Curves = kept.get("curves", {})
     for name in dict.fromkeys([*ENDS, *names]):

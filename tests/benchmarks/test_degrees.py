@@ -70,3 +70,9 @@ def test_a_run_is_resumed(
     assert degrees.main(asked) == 0
     assert "slots@0.2" not in capsys.readouterr().out
     assert json.loads(file.read_text())["summary"] == first["summary"]
+
+
+def test_an_unknown_curve_is_named_before_anything_is_made(capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        degrees.main(["--curves", "p-punc,p-topk"])
+    assert "unknown curves p-topk; known are " in capsys.readouterr().err

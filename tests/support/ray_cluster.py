@@ -33,9 +33,10 @@ def main() -> None:
     def watch() -> None:
         killed = False
         while True:
-            for process in psutil.process_iter(["name", "cmdline"]):
+            # Of this Ray alone: there may be others on the machine.
+            for process in psutil.Process().children(recursive=True):
                 try:
-                    if "ray::Remote" in " ".join(process.info["cmdline"] or ()):
+                    if "ray::Remote" in " ".join(process.cmdline()):
                         seen.add(process.pid)
                         with Store(path) as store:
                             begun = sum(store.counts().values()) > 0

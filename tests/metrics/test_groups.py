@@ -100,6 +100,23 @@ def test_samples_are_joined_by_prompt_and_setting(tmp_path: Path) -> None:
         read_groups(write(tmp_path, rows[0], rows[0]))
 
 
+def test_samples_of_several_systems_are_not_joined(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "p", "model": m, "temperature": t, "text": m + t, "kind": "x"}
+        for m in "ab"
+        for t in "12"
+    ]
+    path = write(tmp_path, *rows)
+    found = read_groups(path)
+    assert [g.generations for g in found] == [("a1", "a2"), ("b1", "b2")]
+    assert [g.extra["model"] for g in found] == ["a", "b"]
+    assert "temperature" not in found[0].extra  # neither 1 nor 2
+    assert found[0].extra["kind"] == "x"
+    apart = read_groups(path, by=["temperature"])
+    assert [g.generations for g in apart] == [("a1",), ("a2",), ("b1",), ("b2",)]
+    assert [g.extra["temperature"] for g in apart] == ["1", "2", "1", "2"]
+
+
 def test_parquet(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

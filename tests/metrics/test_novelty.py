@@ -66,6 +66,9 @@ def test_what_is_no_submission_is_refused(tmp_path: Path) -> None:
             write_submission([short], tmp_path / "n", model="x", metric="nb_utility@file")
     with pytest.raises(InputError, match="comes twice"):
         write_submission([one, one], tmp_path / "n", model="x", metric="nb_utility@file")
+    mixed = [{**group, "model": name} for group, name in zip(groups(), "ab", strict=True)]
+    with pytest.raises(InputError, match="model is a and b: a submission holds one system"):
+        write_submission(mixed, tmp_path / "n", model="x", metric="nb_utility@file")
     assert not (tmp_path / "n").exists()
 
 

@@ -63,6 +63,15 @@ def test_marks_by_hand() -> None:
     assert math.isnan(of["dist_1"].low) or of["dist_1"].low <= 2 / 3
 
 
+def test_marks_with_decimals_tie_in_any_order() -> None:
+    labels = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]
+    of_marks = judged(rows([{**ABSOLUTE[i], "human_labels": labels[i]} for i in range(2)]))
+    of_pairs = judged(rows([{**PAIRWISE[0], "human_labels": [0.1, 0.2, -0.3]}]))
+    for found in (of_marks, of_pairs):
+        assert found.pairs[0].people == 0
+        assert agreements(found, score(found.answers, "dist_1", cache=False))["dist_1"].pairs == 0
+
+
 def test_a_metric_that_is_better_when_lower() -> None:
     found = judged(rows([{**PAIRWISE[0], "response_2": LOOP, "human_labels": [2]}] * 2))
     of = agreements(found, score(found.answers, "looping,dist_1", cache=False))

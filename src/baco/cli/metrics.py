@@ -142,7 +142,7 @@ def score_file(
     for path in output or ():
         check_format(path)
     found = _judged(file, asked) if people else None
-    groups = found.answers if found else _groups(file)
+    groups = found.answers if found else _groups(file, _names(by))
     if by != "auto":
         _fields(by, groups)
     judge: Judge | None = None
@@ -226,8 +226,8 @@ def noveltybench(
     print_json(told)
 
 
-def _groups(file: Path) -> list[Generations]:
-    """Reads groups from a file or from a store of the bench."""
+def _groups(file: Path, by: Sequence[str] = ()) -> list[Generations]:
+    """Reads groups from a file or from a store of the bench; samples also differ by some fields."""
     from baco.bench.store import is_store
     from baco.metrics.groups import read_groups
 
@@ -235,7 +235,7 @@ def _groups(file: Path) -> list[Generations]:
         from baco.bench.score import all_generations
 
         return all_generations(file)
-    return read_groups(file)
+    return read_groups(file, by)
 
 
 def _judged(file: Path, metrics: Sequence[Metric]) -> Judged:
@@ -285,11 +285,14 @@ def _print_agreement(found: Judged, scores: Scores, as_json: bool) -> None:
         typer.echo(f"not computed: {name}: {reason}", err=True)
 
 
+def _names(by: str) -> tuple[str, ...]:
+    """The fields that ``--by`` names; none for ``auto`` and ``none``."""
+    return tuple(n.strip() for n in by.split(",") if n.strip() not in ("", "auto", "none"))
+
+
 def _fields(by: str, groups: Sequence[Generations]) -> tuple[str, ...]:
     """Reads the fields of ``--by``."""
-    if by == "none":
-        return ()
-    names = tuple(name.strip() for name in by.split(",") if name.strip())
+    names = _names(by)
     known = dict.fromkeys(name for group in groups for name in group.extra)
     for name in names:
         if name not in known:

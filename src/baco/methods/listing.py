@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROOM = 12
 """Tokens for an item's number and line break, beside the answer."""
 
-_NUMBER = r"\(?\d{1,3}(?:\\?[.):\]]+(?!\d)|[ \t]+[-–—](?=[ \t]))"
+_NUMBER = r"(?:[(（\[]|\#(?=\d))?\d{1,3}(?:\\?[.):\]、．）：]+(?!\d)|[ \t]+[-–—](?=[ \t]))"
 _BULLET = r"[-*+•‣◦–—](?=[ \t])"
 _MARK = re.compile(
     rf"(?P<indent>[ \t]*)(?:>[ \t]*)?(?:\#{{1,6}}[ \t]+)?(?P<bold>\*\*|__)?"
@@ -110,6 +110,7 @@ def _json(text: str) -> list[ListItem] | None:
             said = json.loads(match[0], strict=False)
         except json.JSONDecodeError:
             continue
+        said = said.encode(errors="replace").decode()  # half of a surrogate pair is no text
         items.append(ListItem(*match.span(1), None if said == match[1] else said))
     if value is not None and all(isinstance(one, dict) for one in value):
         # Of objects the first text of each is the answer, what follows describes it.

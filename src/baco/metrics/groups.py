@@ -22,6 +22,7 @@ from baco.reading import (
 
 SAMPLE_KEYS = (
     "prompt",
+    "model",
     "method",
     "router",
     "gamma",
@@ -225,7 +226,7 @@ def _is_conversation(prompt: object) -> bool:
     )
 
 
-def read_groups(path: str | Path) -> list[Generations]:
+def read_groups(path: str | Path, by: Sequence[str] = ()) -> list[Generations]:
     """Reads groups from a file.
 
     Args:
@@ -233,6 +234,7 @@ def read_groups(path: str | Path) -> list[Generations]:
             ``generations``, as NoveltyBench writes them too, or one sample with ``prompt`` and
             ``text``, as ``baco generate --json`` writes them, or an example of a training file;
             samples of one prompt and setting make a group.
+        by: More fields that tell samples of different groups apart.
 
     Returns:
         The groups, in order of first appearance.
@@ -241,7 +243,7 @@ def read_groups(path: str | Path) -> list[Generations]:
         InputError: If the file cannot be read or a row is wrong; the message names the line.
     """
     rows = [(row.where, _as_ours(as_object(row), row.where)) for row in read_rows(path)]
-    return _from_rows(rows, str(path))
+    return _from_rows(rows, str(path), by)
 
 
 def _as_ours(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -270,7 +272,9 @@ def _index(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def _from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> list[Generations]:
+def _from_rows(
+    rows: Sequence[tuple[str, Mapping[str, Any]]], name: str, by: Sequence[str]
+) -> list[Generations]:
     if not rows:
         raise InputError(f"{name} holds no group")
     groups: list[Generations | list[tuple[str, Mapping[str, Any]]]] = []
@@ -279,7 +283,7 @@ def _from_rows(rows: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> list
         if "generations" in row or "text" not in row:
             groups.append(from_mapping(row, where))
             continue
-        key = json.dumps([row.get(k) for k in SAMPLE_KEYS], default=str)
+        key = json.dumps([row.get(k) for k in (*SAMPLE_KEYS, *by)], default=str)
         if key not in samples:
             samples[key] = []
             groups.append(samples[key])
@@ -296,7 +300,12 @@ def _join(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Generations:
     if len(set(indices)) < len(indices):
         raise InputError(f"{where}: two samples of the same group have the same index")
     ordered = [row for _, (_, row) in sorted(zip(indices, rows, strict=True), key=lambda x: x[0])]
-    joined = {k: v for k, v in first.items() if k not in _PER_SAMPLE}
+    # What samples differ in is no field of their group.
+    joined = {
+        k: v
+        for k, v in first.items()
+        if k not in _PER_SAMPLE and all(row.get(k) == v for _, row in rows)
+    }
     joined["generations"] = [row["text"] for row in ordered]
     if all("finish_reason" in row for row in ordered):
         joined["finish_reasons"] = [row["finish_reason"] for row in ordered]

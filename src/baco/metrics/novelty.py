@@ -16,7 +16,7 @@ from typing import Any
 
 from baco.errors import BacoError, InputError
 from baco.metrics.cache import Cache
-from baco.metrics.groups import Generations, as_groups
+from baco.metrics.groups import SYSTEM, Generations, as_groups
 from baco.metrics.partition import utility
 from baco.metrics.passes import Passes, ScoringOptions
 from baco.metrics.quality import classes_and_scores
@@ -39,9 +39,19 @@ def rows(
         metric: ``nb_utility``, or ``nb_utility@tiny`` or ``nb_utility@file``.
 
     Raises:
-        InputError: If a group has no id, not ten answers, or an id comes twice.
+        InputError: If a group has no id, not ten answers, or an id comes twice; if groups are of
+            several systems.
         BacoError: If the models cannot be had.
     """
+    for field in SYSTEM:
+        if (
+            len(named := {str(g.extra[field]) for g in groups if g.extra.get(field) is not None})
+            > 1
+        ):
+            raise InputError(
+                f"{field} is {' and '.join(sorted(named)[:2])}: a submission holds one system",
+                hint="export each method or setting by itself",
+            )
     seen: set[str] = set()
     for number, group in enumerate(groups, 1):
         name = str(group.extra.get("id", "") or group.extra.get("record", ""))

@@ -132,7 +132,7 @@ def judged(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Judged:
     for place, answer in enumerate(answers):
         places.setdefault(answer.question, []).append(place)
     pairs = [
-        _Pair(prompt, i, j, *(means[i] - means[j]))
+        _Pair(prompt, i, j, *np.round(means[i] - means[j], 12))
         for prompt, of in places.items()
         for i, j in itertools.combinations(of, 2)
     ]
@@ -219,11 +219,12 @@ def _is_number(label: Any) -> bool:
 
 def _means(labels: Floats) -> tuple[float, float, float]:
     """Mean of all labels, of every other one, and of the rest; NaN for none."""
-    rest = labels[1::2]
+    half, rest = labels[::2], labels[1::2]
+    # Rounded, so that 0.1 + 0.2 - 0.3 is even and the order of people does not matter.
     return (
-        float(labels.mean()),
-        float(labels[::2].mean()) if rest.size else math.nan,
-        float(rest.mean()) if rest.size else math.nan,
+        round(float(labels.mean()), 12),
+        round(float(half.mean()), 12) if rest.size else math.nan,
+        round(float(rest.mean()), 12) if rest.size else math.nan,
     )
 
 

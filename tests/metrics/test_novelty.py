@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,12 @@ def test_what_is_no_submission_is_refused(tmp_path: Path) -> None:
             write_submission([short], tmp_path / "n", model="x", metric="nb_utility@file")
     with pytest.raises(InputError, match="comes twice"):
         write_submission([one, one], tmp_path / "n", model="x", metric="nb_utility@file")
+    for mark in (math.nan, 50.0):
+        with pytest.raises(InputError, match="marks of curated-0 are not all from 0 to 10"):
+            write_submission(
+                [{**one, "generation_scores": [1.0] * 9 + [mark]}],
+                tmp_path / "n", model="x", metric="nb_utility@file",
+            )  # fmt: skip
     mixed = [{**group, "model": name} for group, name in zip(groups(), "ab", strict=True)]
     with pytest.raises(InputError, match="model is a and b: a submission holds one system"):
         write_submission(mixed, tmp_path / "n", model="x", metric="nb_utility@file")

@@ -27,6 +27,9 @@ from baco.models.folders import cache_folder
 PER_PROMPT = 10
 """Answers that the benchmark asks of each prompt."""
 
+HIGHEST = 10
+"""The best mark of an answer."""
+
 
 def rows(
     groups: Sequence[Generations], options: ScoringOptions, metric: str = "nb_utility"
@@ -40,7 +43,7 @@ def rows(
 
     Raises:
         InputError: If a group has no id, not ten answers, or an id comes twice; if groups are of
-            several systems.
+            several systems; if a mark is missing or above ten.
         BacoError: If the models cannot be had.
     """
     for field in SYSTEM:
@@ -52,7 +55,7 @@ def rows(
                 f"{field} is {' and '.join(sorted(named)[:2])}: a submission holds one system",
                 hint="export each method or setting by itself",
             )
-    seen: set[str] = set()
+    seen: list[str] = []
     for number, group in enumerate(groups, 1):
         name = str(group.extra.get("id", "") or group.extra.get("record", ""))
         if not name:
@@ -65,7 +68,7 @@ def rows(
                 f"the id {name!r} comes twice: a submission holds one system",
                 hint="export each method or setting by itself",
             )
-        seen.add(name)
+        seen.append(name)
         if len(group.generations) != PER_PROMPT:
             raise InputError(
                 f"{name} has {len(group.generations)} answers",
@@ -78,6 +81,12 @@ def rows(
         classes, marks = classes_and_scores(groups, passes, found)
     finally:
         store.close()
+    for name, row in zip(seen, marks, strict=True):
+        if not all(0 <= mark <= HIGHEST for mark in row):
+            raise InputError(
+                f"the marks of {name} are not all from 0 to {HIGHEST}",
+                hint="give each answer its mark, or score again",
+            )
     return [scored(*each) for each in zip(groups, classes, marks, strict=True)]
 
 

@@ -78,6 +78,15 @@ def test_a_known_pair_of_two_tokenizers(
     assert "holds no model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("weights", [["--pair", "tiny~0.3"], ["--base-weights", "0.3"]])
+def test_base_weights_of_a_method_that_asks_no_base_model(
+    weights: list[str], loaded: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["generate", "Hi", "--method", "aligned", *weights]) == 2
+    assert "base weights would do nothing" in capsys.readouterr().err
+    assert not loaded
+
+
 def test_other_commands_refuse_as_soon(
     loaded: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ def read(text: str, **how: bool) -> list[str]:
         "#1: Rome\n#2: Paris\n#3: Oslo",
         "1、Rome\n2、Paris\n3、Oslo",
         "（１）Rome\n（２）Paris\n（３）Oslo",
+        "<think>\n1. Which?\n2. Any.\n</think>\n\n1. Rome\n2. Paris\n3. Oslo",
         "1.Rome\n2.Paris\n3.Oslo",
         r"1\. Rome" "\n" r"2\. Paris" "\n" r"3\. Oslo",
         "- Rome\n- Paris\n- Oslo",
@@ -86,6 +87,7 @@ def test_items_that_are_cut_off_are_left_out():
 def test_json_with_escapes_says_what_it_means():
     assert read(r'["a \"b\"", "c\nd", "\u00e9"]') == ['a "b"', "c\nd", "é"]
     assert read(r'["a", "\ud83d"]') == ["a", "?"]  # half of a pair can be written to no file
+    assert read(r'[{"answer": "\ud83d"}, {"answer": "b"}]') == ["?", "b"]
 
 
 def response(text: str, finish: str = "stop") -> Sample:

@@ -182,7 +182,7 @@ def generate(prompts: list[str] | None, **given: Any) -> None:
     from baco.cli.output import Output
     from baco.group import check_size
     from baco.methods.filters import load_filter
-    from baco.models.known import check_pair_name
+    from baco.models.known import check_pair_name, split_weights
 
     n, dry_run, base_prompt = given["n"], given["dry_run"], given["base_prompt"]
     check_size(n)
@@ -205,7 +205,14 @@ def generate(prompts: list[str] | None, **given: Any) -> None:
 
         judge = ChatJudge(given["judge_url"], given["judge_model"])
     as_it_is = given["engine"] == "baco" and not (given["adapter"] or given["base_weights"])
-    check_settings(settings, given["pair"] if as_it_is else None)
+    method = check_settings(settings, given["pair"] if as_it_is else None).method
+    mixed = given["base_weights"] or split_weights(given["pair"])[1]
+    if mixed and not any(need.startswith("base ") for need in method.needs):
+        raise InputError(
+            f"the method {method.name!r} asks the aligned model alone, so base weights would do "
+            "nothing",
+            hint="leave them out, or name another method",
+        )
     with contextlib.ExitStack() as stack:
         # A dry run leaves no file behind, but asks one that is there what is missing.
         output = given["output"]

@@ -35,6 +35,7 @@ _MARK = re.compile(
     rf"(?:(?P<number>{_NUMBER})|(?P<bullet>{_BULLET}))(?P<end>\*\*|__)?[ \t]*"
 )
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_THOUGHT = "</think>"
 _WRAPS = ("**", "__", "`", '"', "'", "“”", "‘’")
 
 
@@ -68,8 +69,11 @@ def listed(text: str, *, cut_off: bool = False) -> list[ListItem]:
         cut_off: Whether it ended at its limit: the last item is then left out, as it may be half.
 
     Returns:
-        The answers in their order; a text without any list is one answer for each line.
+        The answers in their order; a text without any list is one answer for each line. What a
+        model thought before is no part of it.
     """
+    thought = text.rfind(_THOUGHT) + len(_THOUGHT) if _THOUGHT in text else 0
+    text = "\n" * thought + text[thought:]
     found = _json(text)
     if found is not None:
         return found  # strings that are not closed are not among them
@@ -87,6 +91,11 @@ def listed(text: str, *, cut_off: bool = False) -> list[ListItem]:
             spans = _inline(text, spans)
     items = [item for span in spans if (item := _stripped(text, *span))]
     return items[:-1] if cut_off else items
+
+
+def _whole(said: str) -> str:
+    """A string of JSON as text: half of a surrogate pair is none."""
+    return said.encode(errors="replace").decode()
 
 
 def _json(text: str) -> list[ListItem] | None:
@@ -110,17 +119,15 @@ def _json(text: str) -> list[ListItem] | None:
             said = json.loads(match[0], strict=False)
         except json.JSONDecodeError:
             continue
-        said = said.encode(errors="replace").decode()  # half of a surrogate pair is no text
+        said = _whole(said)
         items.append(ListItem(*match.span(1), None if said == match[1] else said))
     if value is not None and all(isinstance(one, dict) for one in value):
         # Of objects the first text of each is the answer, what follows describes it.
         first = [next((v for v in one.values() if isinstance(v, str)), None) for one in value]
         picked: list[ListItem] = []
         rest = iter(items)
-        for wanted in (v for v in first if v is not None):
-            picked += [
-                next(i for i in rest if (i.said or text[i.start : i.end]) == wanted),
-            ]
+        for wanted in (_whole(v) for v in first if v is not None):
+            picked.append(next(i for i in rest if (i.said or text[i.start : i.end]) == wanted))
         items = picked
     return [item for item in items if (item.said or text[item.start : item.end]).strip()]
 

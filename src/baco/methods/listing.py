@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 ROOM = 12
 """Tokens for an item's number and line break, beside the answer."""
 
-_NUMBER = r"(?:[(（\[]|\#(?=\d))?\d{1,3}(?:\\?[.):\]、．）：]+(?!\d)|[ \t]+[-–—](?=[ \t]))"
-_BULLET = r"[-*+•‣◦–—](?=[ \t])"
+_NUMBER = (
+    r"(?:(?:Answer|Choice|Idea|Item|Option|Response|Suggestion)[ \t]+(?=\d))?"
+    r"(?:[(（\[]|\#(?=\d))?\d{1,3}(?:\\?[.):\]、．）：]+(?!\d)|[ \t]+[-–—](?=[ \t]))"
+    r"|\(?[A-Za-z]\)(?=[ \t])|[①-⑳]"
+)
+_BULLET = r"[-*+•‣◦–—](?=[ \t])(?:[ \t]+\[[ xX]?\](?=[ \t]))?"
 _MARK = re.compile(
     rf"(?P<indent>[ \t]*)(?:>[ \t]*)?(?:\#{{1,6}}[ \t]+)?(?P<bold>\*\*|__)?"
     rf"(?:(?P<number>{_NUMBER})|(?P<bullet>{_BULLET}))(?P<end>\*\*|__)?[ \t]*"
@@ -99,8 +103,11 @@ def _whole(said: str) -> str:
 
 
 def _json(text: str) -> list[ListItem] | None:
-    """The strings of a JSON list, perhaps of one that is cut off; None where there is none."""
-    opened = re.search(r"\[\s*(?:\{[^{}\[\]\"]*)?\"", text)
+    """The strings of a JSON list, perhaps of one that is cut off, or the values of an object.
+
+    None where there is neither.
+    """
+    opened = re.search(r"\[\s*(?:\{[^{}\[\]\"]*)?\"", text) or re.search(r"\{\s*\"", text)
     if opened is None:
         return None
     start = opened.start()
@@ -111,6 +118,10 @@ def _json(text: str) -> list[ListItem] | None:
         end = start + size
     except json.JSONDecodeError:
         value, end = None, len(text)
+    if text[start] == "{" and not (
+        isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+    ):
+        return None  # no numbered answers
     items = []
     for match in _STRING.finditer(text, start, end):
         if text[match.end() : end].lstrip()[:1] == ":":

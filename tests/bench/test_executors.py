@@ -291,6 +291,40 @@ def test_actors_take_gpus_and_their_batches_stay_open(
     assert len(refilled) >= 10  # single groups came in while others were being made
 
 
+@pytest.mark.parametrize("method", ["revision", "exchange"])
+def test_a_first_actor_that_always_dies_leaves_its_work_to_others(
+    store: Path,
+    undisturbed: list[tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class FirstDies(FakeRay):
+        """The first of three actors dies whenever it is asked, and so do those in its place."""
+
+        made = 0
+
+        def remote(self, **options: Any) -> Any:
+            def new(cls: Any, *args: Any) -> Actor:
+                actor = Actor(self, cls(*args))
+                actor.alive = self.made in (1, 2)
+                self.made += 1
+                return actor
+
+            return lambda cls: SimpleNamespace(remote=partial(new, cls))
+
+        def get(self, ref: Ref) -> Any:
+            if ref.method != method:
+                return pickle.loads(
+                    pickle.dumps(getattr(ref.actor.made, ref.method)(*pickle.loads(ref.args)))
+                )
+            return super().get(ref)
+
+    with_ray(store, FirstDies(), monkeypatch)
+    assert content(store) == undisturbed
+    assert f"died {RESTARTS + 1} times: the actor is dead; the others do its work" in caplog.text
+
+
 def test_actors_that_die_are_started_again(
     store: Path,
     undisturbed: list[tuple[Any, ...]],

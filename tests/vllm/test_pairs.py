@@ -78,6 +78,15 @@ def test_a_lora_pair_is_merged(load: Callable[..., Pair]) -> None:
     assert equal >= 5
 
 
+def test_a_lora_pair_on_another_device_is_refused_before_it_is_merged(
+    load: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("baco.vllm.load.load_model", lambda *_: pytest.fail("weights were read"))
+    other = "cpu" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(UnsupportedError, match=f"is made for .*, not for {other}"):
+        load("tiny-lora", device=other)
+
+
 def random_qwen(folder: Path, seed: int, chat: bool) -> None:
     """Saves a small Qwen3 with random weights, the second one near the first."""
     from transformers import Qwen3Config, Qwen3ForCausalLM

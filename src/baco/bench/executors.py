@@ -21,7 +21,7 @@ from baco.bench.places import EnginePlace, found_devices, on_nodes, places
 from baco.bench.plan import Plan
 from baco.bench.run import WHOLE, BenchWorker, Part, load_pair, unmade
 from baco.bench.store import Store
-from baco.errors import BacoError, InputError, missing_extra
+from baco.errors import BacoError, InputError, first_line, missing_extra
 
 if TYPE_CHECKING:
     from baco.pair import Pair
@@ -285,11 +285,12 @@ class RayMaker:
         make_actor: Any = ray.remote(num_cpus=1, num_gpus=gpus)(Remote).remote
         self._new: Callable[[], Any] = lambda: make_actor(name, plan)
         self._hands = [_Hand(self._new(), number, self._rows) for number in range(count)]
-        self.revision = self._revision(self._hands[0])
+        self.revision = self._revision()
 
-    def _revision(self, hand: _Hand) -> str:
-        """Asks an actor for the pair's revision."""
+    def _revision(self) -> str:
+        """Asks the first actor that lives for the pair's revision."""
         while True:
+            hand = self._hands[0]
             told = self._get(hand.actor.revision.remote())
             if not isinstance(told, Exception):
                 return str(told)
@@ -305,25 +306,32 @@ class RayMaker:
                 raise cause from None
             return error
 
-    def _again(self, hand: _Hand, error: Exception) -> None:
+    def _again(self, hand: _Hand, error: Exception) -> bool:
         """Starts an actor again, with all that it has not made.
 
+        Returns:
+            Whether it was; not if it was started too often, and others are left to do its work.
+
         Raises:
-            BacoError: If it was started too often.
+            BacoError: If it was started too often, and no other is left.
         """
-        (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
+        cause = getattr(error, "cause", None) or error  # Ray's own text begins with where it was
+        reason = first_line(cause)
         with contextlib.suppress(Exception):
             self._ray.kill(hand.actor)
         if not hand.lives:
-            raise BacoError(
-                f"Ray worker {hand.number + 1} died {RESTARTS + 1} times: {reason}",
-                hint="finished samples are kept: run the same command again",
-            )
+            self._hands.remove(hand)
+            what = f"Ray worker {hand.number + 1} died {RESTARTS + 1} times: {reason}"
+            if not self._hands:
+                raise BacoError(what, hint="finished samples are kept: run the same command again")
+            logger.warning("%s; the others do its work", what)
+            return False
         hand.lives -= 1
         logger.warning("Ray worker %s died and is started again: %s", hand.number + 1, reason)
         hand.actor = self._new()
         hand.fresh = list(hand.held.values())
         hand.wants = self._rows - sum(len(job.places) for job in hand.fresh)
+        return True
 
     def make(self, pull: Pull) -> Iterator[Made | Failed]:
         """Makes samples for as long as there are jobs.
@@ -345,13 +353,7 @@ class RayMaker:
             hand = busy.pop(ready)
             told = self._get(ready)
             if isinstance(told, Exception):
-                try:
-                    self._again(hand, told)
-                except BacoError as error:
-                    self._hands.remove(hand)
-                    if not self._hands:
-                        raise
-                    logger.warning("%s; the others do its work", error.message)
+                if not self._again(hand, told):
                     spare.extend(hand.held.values())
                     continue
             else:

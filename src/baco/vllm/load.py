@@ -106,6 +106,8 @@ def load_vllm_pair(
         )
     if options:  # to know them, vLLM is imported
         _check_options(options)
+    if device != "auto":
+        _check_device(device)
     revisions = (base_revision or revision, aligned_revision or revision)
     loading = Loading(device="cpu", dtype=dtype, trust_remote_code=trust_remote_code)
     with contextlib.ExitStack() as stack:
@@ -125,7 +127,7 @@ def load_vllm_pair(
             base_prompt,
             plain,
         )
-        runtime = _start(both, revisions, device, dtype, trust_remote_code, options)
+        runtime = _start(both, revisions, dtype, trust_remote_code, options)
         vocabulary = both.vocabulary("cpu")
         pieces = token_bytes(both.aligned.tokenizer)
         boundaries = (plain.boundary if base_prompt == "plain" else "", "")
@@ -186,10 +188,20 @@ def _check_options(options: dict[str, Any]) -> None:
             raise UnknownNameError("option of vLLM", option, known)
 
 
+def _check_device(device: str) -> None:
+    from vllm.platforms import current_platform
+
+    kind = str(current_platform.device_type)
+    if device.partition(":")[0] != kind:
+        raise UnsupportedError(
+            f"the installed vLLM is made for {kind}, not for {device}",
+            hint="install its build for your device, or leave out the device",
+        )
+
+
 def _start(
     both: Checkpoints,
     revisions: tuple[str, str],
-    device: str,
     dtype: str,
     trust_remote_code: bool,
     options: dict[str, Any],
@@ -200,11 +212,6 @@ def _start(
     from vllm.v1.engine.llm_engine import LLMEngine
 
     kind = str(current_platform.device_type)
-    if device != "auto" and device.partition(":")[0] != kind:
-        raise UnsupportedError(
-            f"the installed vLLM is made for {kind}, not for {device}",
-            hint="install its build for your device, or leave out the device",
-        )
     local = Path(both.aligned.source).expanduser().is_dir()
     given: dict[str, Any] = {
         "model": both.aligned.source,

@@ -13,7 +13,7 @@ from baco.metrics.groups import Generations
 from baco.metrics.kernels import branching_factor, hivemind_rate, icl_score
 from baco.metrics.partition import effective_classes
 from baco.metrics.passes import Passes, Values
-from baco.metrics.quality import classes_and_scores
+from baco.metrics.quality import HIGHEST, classes_and_scores
 from baco.metrics.semantic import TINY_JUDGE, embeddings
 from baco.metrics.spec import METRICS, PACKAGES, Item, Metric, one, zero
 
@@ -23,9 +23,6 @@ ALIKE = 0.8
 BAR = 7
 """Quality from which an output counts for `esd`; ``esd_8`` asks for 8. The paper names none that
 fits all tasks."""
-
-HIGHEST = 10
-"""The best mark of the reward model's scale and of the bundled judge."""
 
 ORDERS = 50
 """Orders in which `icl_diversity` shows the answers; ``icl_diversity_8`` takes 8."""

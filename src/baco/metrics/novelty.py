@@ -19,16 +19,13 @@ from baco.metrics.cache import Cache
 from baco.metrics.groups import SYSTEM, Generations, as_groups
 from baco.metrics.partition import utility
 from baco.metrics.passes import Passes, ScoringOptions
-from baco.metrics.quality import classes_and_scores
+from baco.metrics.quality import HIGHEST, classes_and_scores
 from baco.metrics.score import named_after_model
 from baco.metrics.spec import resolve
 from baco.models.folders import cache_folder
 
 PER_PROMPT = 10
 """Answers that the benchmark asks of each prompt."""
-
-HIGHEST = 10
-"""The best mark of an answer."""
 
 
 def rows(
@@ -47,12 +44,10 @@ def rows(
         BacoError: If the models cannot be had.
     """
     for field in SYSTEM:
-        if (
-            len(named := {str(g.extra[field]) for g in groups if g.extra.get(field) is not None})
-            > 1
-        ):
+        named = sorted({str(g.extra[field]) for g in groups if g.extra.get(field) is not None})
+        if len(named) > 1:
             raise InputError(
-                f"{field} is {' and '.join(sorted(named)[:2])}: a submission holds one system",
+                f"{field} is {named[0]} and {named[1]}: a submission holds one system",
                 hint="export each method or setting by itself",
             )
     seen: list[str] = []

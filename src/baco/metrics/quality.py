@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from baco.metrics.groups import Generations
 from baco.metrics.likelihood import means_of, token_likelihoods
@@ -14,11 +13,11 @@ from baco.metrics.partition import mark, utility
 from baco.metrics.passes import NotComputable, Passes, Values
 from baco.metrics.spec import METRICS, Item, Metric
 
-if TYPE_CHECKING:
-    pass
-
 MARKED = DEFAULTS["reward"]
 """The one reward model that the marks from 1 to 10 belong to."""
+
+HIGHEST = 10
+"""The best mark of the reward model's scale, of a judge and of the bundled judge."""
 
 
 def _negative(groups: Sequence[Generations], passes: Passes, metric: Metric) -> list[list[float]]:

@@ -207,6 +207,34 @@ def test_perplexity_scores_the_end_of_turn_unless_cut(make: Make) -> None:
     assert value("ppl", folder, cut) == pytest.approx(np.mean(np.exp(nlls)), rel=1e-4)
 
 
+@pytest.mark.parametrize("keys", [True, False])
+def test_a_prompt_is_read_once_where_the_model_keeps_keys(
+    make: Make, keys: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    import baco.metrics.hf as hf
+
+    folder = make(tiny_models.gemma_chat)
+    read: list[int] = []
+    plain = transformers.Gemma2ForCausalLM.forward
+
+    def counted(self: Any, **inputs: Any) -> Any:
+        read.append(inputs["input_ids"].numel())
+        return plain(self, **inputs)
+
+    monkeypatch.setattr(transformers.Gemma2ForCausalLM, "forward", counted)
+    monkeypatch.setattr(hf, "keeps_keys", lambda model: keys)
+    texts = ["Rome is the capital", "Paris is the capital", "the sun is warm"]
+    prompts = ["the capital of France", "fox" + 79 * " dog"]  # 64 is the window
+    groups = [{"prompt": prompt, "generations": texts} for prompt in prompts]
+    found = baco.metrics.score(groups, f"ppl@{folder}", cache=False).column(f"ppl@{folder}")
+    assert read == ([89, 3 * 7, 12, 3 * 7] if keys else [3 * (89 + 7), 3 * (12 + 7)])
+    for prompt, ppl in zip(prompts, found, strict=True):
+        nlls = [-np.mean(token_logprobs(folder, prompt, t)) for t in texts]
+        assert ppl == pytest.approx(np.mean(np.exp(nlls)), rel=1e-4)
+
+
 def test_conversations_are_prompts_too(make: Make) -> None:
     folder = make(tiny_models.gemma_chat)
     talk = [{"role": "user", "content": GROUP["prompt"]}]

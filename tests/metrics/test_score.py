@@ -86,9 +86,9 @@ class Counter:
         self.seen: list[tuple[str, int]] = []
         plain = Passes._compute
 
-        def counting(passes, kind, missing, run) -> None:
+        def counting(passes, kind, missing, *run) -> None:
             self.seen.append((kind.partition("|")[0], len(missing)))
-            plain(passes, kind, missing, run)
+            plain(passes, kind, missing, *run)
 
         monkeypatch.setattr(Passes, "_compute", counting)
 

@@ -12,7 +12,7 @@ from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
 from baco.engine.partner import feed_tail
 from baco.errors import PairError, UnsupportedError
-from baco.models.hf import HFCache, HFPartner, _cache_argument, _Slots
+from baco.models.hf import HFCache, HFPartner, _Slots, cache_argument
 from baco.models.recompute import RecomputeCache
 from baco.routers import parse
 from support.engines import ARCHITECTURES, random_pair, run, small_vocabulary
@@ -315,7 +315,7 @@ def test_a_cache_goes_by_the_name_that_a_model_has_for_it() -> None:
         def get_base_model(self) -> Newer:
             return Newer()
 
-    names = [_cache_argument(model()) for model in (Older, Newer, Adapted)]
+    names = [cache_argument(model()) for model in (Older, Newer, Adapted)]
     assert names == ["past_key_values", "cache", "cache"]
     slots = _Slots(1)
     slots.aim(torch.tensor([[0]]), 1, 1)

@@ -84,6 +84,7 @@ def branching(groups: Sequence[Generations], passes: Passes, metric: Metric) -> 
             kind,
             items,
             lambda missing: passes.load(kind, lambda: Entropy(model, passes.options))(missing),
+            together=True,
         )
     )
     return [branching_factor([next(found) for _ in group.generations]) for group in groups]

@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress, groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from baco.metrics.passes import ScoringOptions
 from baco.metrics.spec import Item
 from baco.models import checkpoints
 from baco.models.checkpoints import MAIN, Loading, quiet
+from baco.models.hf import cache_argument, context_window, keeps_keys
 from baco.models.load_lock import LOADING
 from baco.models.sides import ChatTemplate
 from baco.prompts import Conversation, Message
@@ -386,32 +388,59 @@ class Likelihood:
         self._model = _load("AutoModelForCausalLM", model, options, large=True)
         self._limit = position_limit(self._model.config, self._tokenizer)
         self._end = end_of_turn(self._tokenizer, model.name)
+        self._shared = (
+            context_window(self._model.config.get_text_config()) if keeps_keys(self._model) else 0
+        )
+        self._cache = cache_argument(self._model)
 
     def __call__(self, items: Sequence[Item]) -> Iterator[Sequence[float]]:
         """Yields (sum of log-probabilities in nats, number of tokens).
 
         The end-of-turn token is scored too where the third part of an item is ``end``. NaN and 0
-        where there is nothing to score or it does not fit the model.
+        where there is nothing to score or it does not fit the model. Items of one
+        conversation are best given one after the other: it is read once for them.
         """
         import torch
 
-        for batch in _batches(items, self._size):
-            rows = [self._ids(*item) for item in batch]
-            fits = [r for r in rows if r[1] and len(r[0]) + len(r[1]) <= self._limit]
-            sums: Iterator[float] = iter(())
-            if fits:
-                ids, mask = _pad([p + t for p, t in fits], 0, str(self._model.device))
+        rows = (self._ids(*item) for item in items)
+        for prompt, same in groupby(rows, key=lambda row: row[0]):
+            for targets in _batches([target for _, target in same], self._size):
+                fits = [t and len(prompt) + len(t) <= self._limit for t in targets]
                 with torch.inference_mode():
-                    logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-                    sums = iter([self._sum(logits[i], *row) for i, row in enumerate(fits)])
-            for row in rows:
-                yield [next(sums), len(row[1])] if row in fits else [math.nan, 0]
+                    steps = self._steps(prompt, list(compress(targets, fits)))
+                    sums = iter([self._sum(*each) for each in steps])
+                for target, good in zip(targets, fits, strict=True):
+                    yield [next(sums), len(target)] if good else [math.nan, 0]
 
-    def _sum(self, logits: Any, prompt: Sequence[int], target: Sequence[int]) -> float:
+    def _steps(
+        self, prompt: list[int], targets: Sequence[list[int]]
+    ) -> Iterator[tuple[Any, list[int]]]:
+        """Yields the logits before each token of a target [tokens, vocabulary], and the target."""
+        import torch
+        import transformers
+
+        if not targets:
+            return
+        known: dict[str, Any] = {"use_cache": False}
+        unread = prompt
+        device = str(self._model.device)
+        if 1 < len(prompt) <= self._shared - max(map(len, targets)):
+            cache = transformers.DynamicCache(config=self._model.config)
+            known = {self._cache: cache}
+            read = torch.tensor([prompt[:-1]], device=device)
+            self._model(input_ids=read, logits_to_keep=1, **known)
+            cache.batch_repeat_interleave(len(targets))
+            unread = prompt[-1:]
+        ids, mask = _pad([[*unread, *target[:-1]] for target in targets], 0, device)
+        mask = torch.nn.functional.pad(mask, (len(prompt) - len(unread), 0), value=1)
+        logits = self._model(input_ids=ids, attention_mask=mask, **known).logits
+        for row, target in zip(logits[:, len(unread) - 1 :], targets, strict=True):
+            yield row[: len(target)], target
+
+    def _sum(self, logits: Any, target: Sequence[int]) -> float:
         import torch
 
-        start = len(prompt) - 1
-        steps = torch.log_softmax(logits[start : start + len(target)].float(), dim=-1)
+        steps = torch.log_softmax(logits.float(), dim=-1)
         picked = steps[torch.arange(len(target)), torch.tensor(target, device=steps.device)]
         return float(picked.double().sum())
 
@@ -429,11 +458,10 @@ class Entropy(Likelihood):
         options: How to run.
     """
 
-    def _sum(self, logits: Any, prompt: Sequence[int], target: Sequence[int]) -> float:
+    def _sum(self, logits: Any, target: Sequence[int]) -> float:
         import torch
 
-        start = len(prompt) - 1
-        steps = torch.log_softmax(logits[start : start + len(target)].double(), dim=-1)
+        steps = torch.log_softmax(logits.double(), dim=-1)
         return float(-torch.xlogy(steps.exp(), steps.exp()).sum())
 
 

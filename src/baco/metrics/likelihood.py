@@ -50,6 +50,7 @@ def token_likelihoods(
             kind,
             items,
             lambda missing: passes.load(kind, lambda: _likelihood(model, passes))(missing),
+            together=True,
         )
     )
     rows = [np.stack([next(found) for _ in group.generations]) for group in groups]

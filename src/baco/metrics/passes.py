@@ -169,7 +169,9 @@ class Passes:
 
     # -- results --------------------------------------------------------------------------------
 
-    def run(self, kind: str, items: Sequence[Item], run: PassFunction) -> list[Values]:
+    def run(
+        self, kind: str, items: Sequence[Item], run: PassFunction, *, together: bool = False
+    ) -> list[Values]:
         """Computes a value for each item, from memory, from disk, or by running the pass.
 
         Items are run from long to short, so that a batch holds texts of like length and memory runs
@@ -180,6 +182,7 @@ class Passes:
             kind: What computes the values: the pass, its settings, the model's revision.
             items: The texts of each value; equal items are computed once.
             run: Yields the values of a list of items, in order.
+            together: Whether items of the same first part are run one after the other.
 
         Returns:
             The values, one per item.
@@ -190,11 +193,18 @@ class Passes:
             self._memory[key] = np.frombuffer(blob, dtype=np.float64)
             del missing[key]
         if missing:
-            self._compute(kind, missing, run)
+            self._compute(kind, missing, run, together)
         return [self._memory[key] for key in keys]
 
-    def _compute(self, kind: str, missing: Mapping[bytes, Item], run: PassFunction) -> None:
-        order = sorted(missing, key=lambda k: -sum(map(len, missing[k])))
+    def _compute(
+        self, kind: str, missing: Mapping[bytes, Item], run: PassFunction, together: bool
+    ) -> None:
+        def place(key: bytes) -> tuple[int, str, int]:
+            item = missing[key]
+            length = sum(map(len, item))
+            return (-len(item[0]), item[0], -length) if together else (-length, "", 0)
+
+        order = sorted(missing, key=place)
         fresh: dict[bytes, bytes] = {}
         stored = time.monotonic()
         with self._progress(kind.partition("|")[0], len(order)) as advance:

@@ -34,7 +34,7 @@ leads to so few logits, most of them of no use; else up to their last token."""
 FEW = 8
 """One further token for so many rows counts as few."""
 
-_LAYER_TYPES = ("full_attention", "sliding_attention")
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 _OWN_WINDOWS = ("window_size", "attention_window", "local_window")
 """How configurations name windows that a model cuts for itself, by the longest row (GPT-Neo)."""
@@ -191,14 +191,20 @@ def _name(model: Any) -> str:
     return str(getattr(model.config, "name_or_path", "")) or type(model).__name__
 
 
-def _cache_argument(model: Any) -> str:
+def cache_argument(model: Any) -> str:
     """What a model calls the cache that it is given: transformers 5.24 renamed it."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT's
     named = inspect.signature(inner.forward).parameters
     return "cache" if "cache" in named else "past_key_values"
 
 
-def _context_window(config: Any) -> int:
+def keeps_keys(model: Any) -> bool:
+    """Whether a model keeps keys and values of a text, and no state that mixes its tokens."""
+    types = getattr(model.config.get_text_config(), "layer_types", None)
+    return not getattr(model, "_is_stateful", False) and set(types or ()) <= _LAYER_TYPES
+
+
+def context_window(config: Any) -> int:
     """The longest sequence whose scores do not depend on the other rows of a batch.
 
     Rotary embeddings of the types ``longrope`` and ``dynamic`` turn by the longest row of a pass,
@@ -265,11 +271,11 @@ class HFPartner(Partner):
         if attention == "sdpa":
             attend_in_groups(model)
         self.model = model
-        self._cache_argument = _cache_argument(model)
+        self._cache_argument = cache_argument(model)
         self.vocabulary = vocabulary
         self.narrow = config.vocab_size < vocabulary.size
         self.label = f"{_name(model)} ({str(model.dtype).removeprefix('torch.')})"
-        self.context_window = _context_window(config)
+        self.context_window = context_window(config)
         self.place: torch.device = model.device
         self.device = device or self.place
         self.parameters = sum(p.numel() for p in model.parameters())
@@ -281,9 +287,7 @@ class HFPartner(Partner):
         # A recurrent state cannot forget a rejected guess.
         self.abilities = Abilities()
         self.runs_on = (self.place.type, model.dtype)
-        if getattr(model, "_is_stateful", False) or not all(
-            t in _LAYER_TYPES for t in self._types or ()
-        ):
+        if not keeps_keys(model):
             self.recompute("its state cannot be set back")
         elif _cuts_windows(config, self.context_window):
             self.recompute("its windows follow the longest row of a batch")

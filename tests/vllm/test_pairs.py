@@ -8,6 +8,7 @@ import runpy
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,6 +86,24 @@ def test_a_lora_pair_on_another_device_is_refused_before_it_is_merged(
     other = "cpu" if torch.cuda.is_available() else "cuda"
     with pytest.raises(UnsupportedError, match=f"is made for .*, not for {other}"):
         load("tiny-lora", device=other)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"pipeline_parallel_size": 2}, "leave out --pipeline-parallel-size"),
+        (
+            {"speculative_config": {"method": "suffix", "num_speculative_tokens": 2}},
+            "leave out|way",
+        ),
+    ],
+)
+def test_what_vllm_refuses_of_a_lora_pair_it_refuses_before_merging(
+    options: dict[str, Any], said: str, load: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("baco.vllm.load.load_model")
+    with pytest.raises(UnsupportedError, match=said):
+        load("tiny-lora", **options)
 
 
 def random_qwen(folder: Path, seed: int, chat: bool) -> None:

@@ -114,6 +114,10 @@ def load_vllm_pair(
         label = ""
         if adapter is not None:
             label = f"{base} with {adapter}"
+            twice = Checkpoints.find(base, base, (revisions[0],) * 2, loading)
+            asked = (dtype, trust_remote_code, options)
+            with _refusals():  # what vLLM refuses, it refuses before weights are read and merged
+                _arguments(twice, revisions, *asked).create_engine_config()
             merged = stack.enter_context(_merged(base, str(adapter), revisions, loading))
             aligned, revisions = merged, (revisions[0], "main")
         assert aligned is not None
@@ -207,11 +211,26 @@ def _start(
     options: dict[str, Any],
 ) -> Runtime:
     """Starts vLLM with both models."""
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.platforms import current_platform
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    kind = str(current_platform.device_type)
+    with _refusals():
+        arguments = _arguments(both, revisions, dtype, trust_remote_code, options)
+        engine = LLMEngine.from_engine_args(arguments)
+    keep_alive(engine)
+    ends = frozenset(i for i in both.ends if i < vocabulary_size(both.aligned.tokenizer))
+    return Runtime(engine, ends, engine.model_config.max_model_len)
+
+
+def _arguments(
+    both: Checkpoints,
+    revisions: tuple[str, str],
+    dtype: str,
+    trust_remote_code: bool,
+    options: dict[str, Any],
+) -> Any:
+    """What vLLM is started with: its `EngineArgs`."""
+    from vllm.engine.arg_utils import EngineArgs
+
     local = Path(both.aligned.source).expanduser().is_dir()
     given: dict[str, Any] = {
         "model": both.aligned.source,
@@ -220,31 +239,35 @@ def _start(
             both.base.source,
             None if Path(both.base.source).expanduser().is_dir() else revisions[0],
         ),
-        "dtype": dtype,
         "trust_remote_code": trust_remote_code,
         "disable_log_stats": True,
         "max_num_seqs": 256,
+        "dtype": dtype,
     }
     windows = [window for side in (both.base, both.aligned) if (window := _window(side))]
     if windows:
         given["max_model_len"] = min(windows)
-    if kind == "cpu":
-        given |= memory() | ({} if dtype == "auto" else {"dtype": dtype})
-    drafting = options.get("speculative_config")
-    if isinstance(drafting, dict):
-        options["speculative_config"] = {"method": CARRIER} | drafting
-    arguments = EngineArgs(**(given | options))
+    given |= memory() | ({} if dtype == "auto" else {"dtype": dtype}) | options
+    if isinstance(drafting := given.get("speculative_config"), dict):
+        given["speculative_config"] = {"method": CARRIER} | drafting
+    return EngineArgs(**given)
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Says in one line what vLLM does not take.
+
+    Raises:
+        UnsupportedError: Instead of what vLLM raises.
+    """
     try:
-        engine = LLMEngine.from_engine_args(arguments)
+        yield
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()
         raise UnsupportedError(
             f"vLLM cannot load this pair: {first[0] if first else type(error).__name__}",
             hint="its log says more (VLLM_LOGGING_LEVEL=INFO)",
         ) from error
-    keep_alive(engine)
-    ends = frozenset(i for i in both.ends if i < vocabulary_size(both.aligned.tokenizer))
-    return Runtime(engine, ends, engine.model_config.max_model_len)
 
 
 def _window(side: Checkpoint) -> int:

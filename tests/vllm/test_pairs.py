@@ -92,10 +92,7 @@ def test_a_lora_pair_on_another_device_is_refused_before_it_is_merged(
     ("options", "said"),
     [
         ({"pipeline_parallel_size": 2}, "leave out --pipeline-parallel-size"),
-        (
-            {"speculative_config": {"method": "suffix", "num_speculative_tokens": 2}},
-            "leave out|way",
-        ),
+        ({"enable_lora": True}, "leave out --enable-lora"),
     ],
 )
 def test_what_vllm_refuses_of_a_lora_pair_it_refuses_before_merging(

@@ -41,10 +41,7 @@ def in_vllm(name: str = "tiny", **options: object) -> Pair:
     need_vllm()
     import baco
 
-    # vLLM 0.33.0 warms V2 up on CPUs too, with kernels that the interpreter cannot run;
-    # `support.oracle.warm_up` runs the others.
-    more = {"kernel_config": {"enable_jit_warmup": False}} if triton_cpu.ASKED else {}
-    return baco.load(name, engine="vllm", **{**SMALL, **more, **options})
+    return baco.load(name, engine="vllm", **{**SMALL, **triton_cpu.COLD, **options})
 
 
 @pytest.fixture(scope="session")

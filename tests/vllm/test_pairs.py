@@ -21,10 +21,12 @@ from baco.errors import InputError, PairError, UnknownNameError, UnsupportedErro
 from baco.metrics import score
 from baco.pair import Pair
 from baco.routers import parse
+from baco.vllm.load import memory
 from conftest import save_tokenizer
 from support import golden
 from support.engines import drain
 from support.oracle import PROMPTS
+from support.triton_cpu import COLD
 
 ASK = PROMPTS[0]
 
@@ -257,8 +259,9 @@ def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
         versions.check()
 
 
-def test_perplexity_by_vllm(eager: Pair, tmp_path: Path) -> None:
+def test_perplexity_by_vllm(eager: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same numbers as by transformers."""
+    monkeypatch.setattr("baco.vllm.likelihood.memory", lambda: {**memory(), **COLD})
     group = eager.generate(ASK, n=4, max_new_tokens=20)
     rows = [{"prompt": ASK, "generations": group.texts}]
     options = {"aligned": "tiny", "cache": False, "dtype": "float32"}

@@ -15,6 +15,10 @@ TESTS = Path(__file__).parents[2]
 ASKED = os.environ.get("BACO_TEST_TRITON") == "1"
 """Whether tests run as where Triton is."""
 
+COLD = {"kernel_config": {"enable_jit_warmup": False}} if ASKED else {}
+"""vLLM 0.33.0 warms V2 up on CPUs too, with kernels that the interpreter cannot run;
+`support.oracle.warm_up` runs the others."""
+
 
 def install(folder: Path, environment: MutableMapping[str, str]) -> None:
     """Lets this process and those that it starts find the emulation.

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from triton.backends.driver import DriverBase
+
+
+def _or_first(pick: Callable[..., Any], worst: float) -> Callable[..., Any]:
+    """Where all are NaN a card picks the first, and NumPy, by which the interpreter picks, raises.
+
+    vLLM measures its memory with scores out of memory that nobody wrote.
+    """
+
+    def picked(values: Any, *args: Any, **more: Any) -> Any:
+        return pick(np.where(np.isnan(values), worst, values), *args, **more)
+
+    return picked
+
+
+np.nanargmax, np.nanargmin = _or_first(np.argmax, -np.inf), _or_first(np.argmin, np.inf)
 
 
 class Driver(DriverBase):  # type: ignore[misc]

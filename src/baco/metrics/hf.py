@@ -428,7 +428,7 @@ class Likelihood:
             cache = transformers.DynamicCache(config=self._model.config)
             known = {self._cache: cache}
             read = torch.tensor([prompt[:-1]], device=device)
-            self._model(input_ids=read, logits_to_keep=1, **known)
+            self._model(input_ids=read, **known)
             cache.batch_repeat_interleave(len(targets))
             unread = prompt[-1:]
         ids, mask = _pad([[*unread, *target[:-1]] for target in targets], 0, device)

@@ -110,12 +110,12 @@ def load_vllm_pair(
         _check_device(device)
     revisions = (base_revision or revision, aligned_revision or revision)
     loading = Loading(device="cpu", dtype=dtype, trust_remote_code=trust_remote_code)
+    asked = (dtype, trust_remote_code, options)
     with contextlib.ExitStack() as stack:
         label = ""
         if adapter is not None:
             label = f"{base} with {adapter}"
             twice = Checkpoints.find(base, base, (revisions[0],) * 2, loading)
-            asked = (dtype, trust_remote_code, options)
             with _refusals():  # what vLLM refuses, it refuses before weights are read and merged
                 _arguments(twice, revisions, *asked).create_engine_config()
             merged = stack.enter_context(_merged(base, str(adapter), revisions, loading))
@@ -131,7 +131,8 @@ def load_vllm_pair(
             base_prompt,
             plain,
         )
-        runtime = _start(both, revisions, dtype, trust_remote_code, options)
+        with _refusals():
+            runtime = _start(both, _arguments(both, revisions, *asked))
         vocabulary = both.vocabulary("cpu")
         pieces = token_bytes(both.aligned.tokenizer)
         boundaries = (plain.boundary if base_prompt == "plain" else "", "")
@@ -203,19 +204,11 @@ def _check_device(device: str) -> None:
         )
 
 
-def _start(
-    both: Checkpoints,
-    revisions: tuple[str, str],
-    dtype: str,
-    trust_remote_code: bool,
-    options: dict[str, Any],
-) -> Runtime:
-    """Starts vLLM with both models."""
+def _start(both: Checkpoints, arguments: Any) -> Runtime:
+    """Starts vLLM with both models, by its `EngineArgs`."""
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    with _refusals():
-        arguments = _arguments(both, revisions, dtype, trust_remote_code, options)
-        engine = LLMEngine.from_engine_args(arguments)
+    engine = LLMEngine.from_engine_args(arguments)
     keep_alive(engine)
     ends = frozenset(i for i in both.ends if i < vocabulary_size(both.aligned.tokenizer))
     return Runtime(engine, ends, engine.model_config.max_model_len)

@@ -264,6 +264,16 @@ class PlainTemplate:
         boundary = rest.partition("\1")[2] + before
         return boundary.rstrip() if boundary.strip() and "\1" not in boundary else ""
 
+    @property
+    def opening(self) -> str:
+        """What stands between an open question and its answer, up to the last word.
+
+        An answer is set off from it by a space. Empty if the template puts nothing there, or ends
+        in white space itself.
+        """
+        opening = self.last.format(user="\0").rpartition("\0")[2]
+        return "" if opening[-1:].isspace() else opening
+
     def write(self, conversation: Conversation) -> str:
         """Writes a conversation as plain text that a base model continues with the answer.
 

@@ -67,6 +67,46 @@ def test_a_growing_unit_is_encoded_anew() -> None:
     assert base.to_own([cat, nt])[:4] == [BASE.index(t) for t in (" ", "i", "s", "n")]
 
 
+def test_an_answer_is_set_off_from_the_opening_by_a_space_for_the_base_side_alone() -> None:
+    dog, stop, nt = ALIGNED.index(" dog"), ALIGNED.index("."), ALIGNED.index("n't")
+    own = {t: BASE.index(t) for t in BASE}
+
+    def read(opening: str, prompt: str, answer: list[int]) -> list[int]:
+        base, aligned = pair(opening)
+        ids = [own[t] for t in prompt]
+        text = base.to_own([*base.to_shared(ids), *answer])
+        assert text[: len(ids)] == ids
+        assert aligned.to_own([*aligned.to_shared((1,)), *answer]) == [1, *answer]
+        return text[len(ids) :]
+
+    space = own[" "]
+    assert read("ct", "ddct", [nt]) == [space, own["n"], own["'"], own["t"]]
+    # A unit that grows keeps its space, and what comes later has none.
+    assert read("ct", "ddct", [nt, nt, stop]) == [
+        *(space, own["n"], own["'"], own["t"]), *(own["n"], own["'"], own["t"]), own["."]
+    ]  # fmt: skip
+    # Not where there is white space, nor in a continued answer, nor where the base side begins.
+    assert read("ct", "ddct", [dog]) == [own[" d"], own["og"]]
+    assert read("ct", "ddctd", [nt]) == read("", "ddct", [nt]) == [own["n"], own["'"], own["t"]]
+    base, _ = pair("ct")
+    begun = base.to_shared([own["c"]])
+    assert base.to_own([*base.to_shared([own["c"], own["t"]]), *begun, nt])[2] == own["c"]
+
+
+@pytest.mark.parametrize("spec", ["rand@0.5", "p-punc@0.7"])
+def test_the_oracle_reads_that_space_too(spec: str) -> None:
+    base, aligned = pair("t")
+    prompt = base.to_shared((1, BASE.index("t")))
+    asked = [
+        replace(r, base_prompt=prompt, aligned_prompt=aligned.to_shared((1, 2 + i % 7)))
+        for i, r in enumerate(requests(base, aligned, spec, 14))
+    ]
+    wanted = [tuple(reference.decode(base, aligned, r)[:4]) for r in asked]
+    assert run(Engine(base, aligned, max_rows=4), asked) == wanted
+    assert {ALIGNED[w[0][0]][0] for w in wanted if w[0][0] < len(ALIGNED)} - {"<", " ", "\n"}
+    assert wanted != [tuple(reference.decode(*pair(), r)[:4]) for r in asked]
+
+
 def test_penalties_count_what_each_side_reads() -> None:
     base, aligned = pair()
     prompt = base.to_shared((1, 2))

@@ -47,8 +47,8 @@ def script(tag: str, size: int):  # type: ignore[no-untyped-def]
     return after
 
 
-def pair() -> tuple[BridgedPartner, BridgedPartner]:
+def pair(opening: str = "") -> tuple[BridgedPartner, BridgedPartner]:
     base = FakePartner(fake_vocabulary(BASE, ends=("<eos>",)), script("b", len(BASE)))
     aligned = FakePartner(fake_vocabulary(ALIGNED), script("a", len(ALIGNED)))
     tokens = ([t.encode() for t in BASE], [t.encode() for t in ALIGNED])
-    return bridge(base, aligned, tokens, (encoder(BASE), encoder(ALIGNED)))
+    return bridge(base, aligned, tokens, (encoder(BASE), encoder(ALIGNED)), opening)

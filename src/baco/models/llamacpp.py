@@ -649,7 +649,8 @@ def load(
     ]
     found = (sides[0], sides[1])
     if not shared:
-        found = bridged(*found, (tokenizers[0], tokenizers[1]))
+        opening = plain.opening if base_prompt == "plain" else ""
+        found = bridged(*found, (tokenizers[0], tokenizers[1]), opening)
     return Models(name or f"{base},{aligned}", found, base_prompt)
 
 

@@ -373,7 +373,8 @@ def load_sides(
     if vocabularies[0] is vocabularies[1]:
         _say_if_in_lock_step(sides)
         return _moved(sides[0], base_weights), sides[1]
-    return bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer))
+    opening = template.opening if base_prompt == "plain" else ""
+    return bridged(sides[0], sides[1], (first.tokenizer, second.tokenizer), opening)
 
 
 def not_to_be_mixed(one: str, other: str) -> InputError:
@@ -461,13 +462,17 @@ def load_draft(source: str, aligned: Side) -> HFPartner:
     return draft
 
 
-def bridged(base: Side, aligned: Side, tokenizers: tuple[Any, Any]) -> tuple[Side, Side]:
+def bridged(
+    base: Side, aligned: Side, tokenizers: tuple[Any, Any], opening: str
+) -> tuple[Side, Side]:
     """Lets two sides with different tokenizers share ids: the aligned side's come first.
 
     Args:
         base: The base side, with its own vocabulary.
         aligned: The aligned side, with its own.
         tokenizers: Their tokenizers.
+        opening: What stands before an answer in the base side's prompts, see
+            `PlainTemplate.opening`; "" for chat prompts.
     """
     tokens = (base.token_bytes, aligned.token_bytes)
     partners = bridge(
@@ -475,6 +480,7 @@ def bridged(base: Side, aligned: Side, tokenizers: tuple[Any, Any]) -> tuple[Sid
         aligned.partner,
         tokens,
         (encoder_of(tokenizers[0], tokens[0]), encoder_of(tokenizers[1], tokens[1])),
+        opening,
     )
     return _over(base, partners[0]), _over(aligned, partners[1])
 

@@ -3,7 +3,9 @@
 Both vocabularies are laid side by side: ids of the aligned side first, then those of the base
 side. Each partner gives probability to its own ids only, so the same step, loop and oracle serve.
 What the other side wrote reaches a partner as text, each unit encoded by itself with the
-partner's own tokenizer; its own tokens stay as they were drawn.
+partner's own tokenizer; its own tokens stay as they were drawn. A plain prompt ends in a word
+(`Answer:`), a chat prompt before a new line: where the aligned side begins the answer, the base
+side reads a space before it, as its template has one there.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ def bridge(
     aligned: Partner,
     tokens: tuple[Sequence[bytes], Sequence[bytes]],
     encode: tuple[Encode, Encode],
+    opening: str = "",
 ) -> tuple[BridgedPartner, BridgedPartner]:
     """Makes two partners with different tokenizers into two that share ids.
 
@@ -39,6 +42,8 @@ def bridge(
         aligned: The aligned partner, with its own.
         tokens: The bytes of each token id, of (base, aligned).
         encode: How text becomes ids, for (base, aligned).
+        opening: What stands before an answer at the end of the base side's prompts, see
+            `PlainTemplate.opening`.
 
     Returns:
         The wrapped (base, aligned). Their prompts must go through `BridgedPartner.to_shared`.
@@ -55,7 +60,7 @@ def bridge(
         is_function_word=torch.cat([v.is_function_word.to(device) for v in sides]),
     )
     return (
-        BridgedPartner(base, vocabulary, joined, aligned.vocabulary.size, encode[0]),
+        BridgedPartner(base, vocabulary, joined, aligned.vocabulary.size, encode[0], opening),
         BridgedPartner(aligned, vocabulary, joined, 0, encode[1]),
     )
 
@@ -96,6 +101,8 @@ class BridgedPartner(Partner):
         tokens: The bytes of each shared id.
         offset: Where this side's own ids begin among the shared ones.
         encode: How this side encodes text.
+        opening: Where this side's prompt ends in this, an answer that the other side begins is
+            read after a space; "" for never.
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class BridgedPartner(Partner):
         tokens: Sequence[bytes],
         offset: int,
         encode: Encode,
+        opening: str = "",
     ) -> None:
         self.partner = partner
         self.vocabulary = vocabulary
@@ -116,6 +124,7 @@ class BridgedPartner(Partner):
         self.parameters = partner.parameters
         self.tokens = tokens
         self._encode = encode
+        self._opening = opening.encode()
         self._read: dict[tuple[int, ...], SideReader] = {}
 
     @property
@@ -134,6 +143,14 @@ class BridgedPartner(Partner):
     def encode(self, unit: bytes) -> list[int]:
         """A unit that the other side wrote, as own ids."""
         return self._encode(unit.decode(errors="replace"))
+
+    def gap(self, prompt: Sequence[int], first: bytes) -> bytes:
+        """What this side reads between a prompt of own ids and an answer that the other begins."""
+        if not self._opening or not first or first[:1].isspace():
+            return b""
+        # Each token that has text has at least a byte; those without stand at the front.
+        end = b"".join(self.tokens[i + self.offset] for i in prompt[-len(self._opening) :])
+        return b" " if end.endswith(self._opening) else b""
 
     def is_own(self, shared: int) -> bool:
         """Whether a shared id is this side's."""
@@ -203,6 +220,8 @@ class SideReader:
         if own and not self._responding:  # the prompt, all of it this side's own
             self._closed.append(i - partner.offset)
             return
+        piece = b"" if own else partner.tokens[i]
+        gap = b"" if self._responding else partner.gap(self._closed, piece)
         self._responding = True
         token = torch.tensor([i], device=partner.device)
         if self._unit and (own or bool(units.begins_token(self._state, token))):
@@ -211,7 +230,7 @@ class SideReader:
         if own:
             self._closed.append(i - partner.offset)
         else:
-            self._unit += partner.tokens[i]
+            self._unit += gap + piece
         self._state = units.advance(self._state, token)
 
     def own(self) -> list[int]:

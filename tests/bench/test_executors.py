@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from baco.bench import executors
 from baco.bench import run as running
@@ -268,6 +269,26 @@ class FakeRay:
 
     def kill(self, actor: Actor) -> None:
         actor.alive = False
+
+
+@pytest.mark.parametrize(("peers", "wanted", "ours"), [(2, 3, True), (9, 1, True), (2, 6, False)])
+def test_processes_share_the_threads_of_one(
+    peers: int, wanted: int, ours: bool, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    had, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(executors, "_follow_parent", lambda: None)
+    monkeypatch.setattr(
+        executors.BenchWorker, "run", lambda _: seen.append(torch.get_num_threads())
+    )
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if not ours:  # what the user says stands
+        monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    try:
+        torch.set_num_threads(6)
+        executors._child(store, running.WHOLE, peers, None)
+    finally:
+        torch.set_num_threads(had)
+    assert seen == [wanted]
 
 
 def with_ray(store: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch, count: int = 3) -> None:

@@ -14,7 +14,7 @@ from baco.engine import ALIGNED, BASE, Cost, Engine, Request, Warp, reference
 from baco.engine.blend import Blend
 from baco.engine.noise import row_key
 from baco.engine.penalties import Penalties
-from baco.engine.router import View
+from baco.engine.router import ALONE, View
 from baco.engine.step import PLAUSIBLE_OPENING
 from baco.errors import BacoError, InputError
 from baco.partners.fake import FakeCache, FakePartner
@@ -315,16 +315,21 @@ def test_a_partner_that_is_not_needed_does_not_run() -> None:
     assert engine.stats.base_passes == 0
 
 
-def test_single_model_is_the_same_partner_twice() -> None:
+def test_single_model_is_the_same_partner_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     _, aligned = fake_pair()
     requests = [
-        Request((1,), (1,), parse("rand@0"), row_key(0, "p", i), end_rule=False, max_new_tokens=20)
+        Request((1,), (1,), router, row_key(0, "p", i), end_rule=False, max_new_tokens=20)
+        for router in (parse("rand@0"), ALONE)
         for i in range(5)
     ]
     wanted = expected((aligned, aligned), requests)
+    assert wanted[5:] == wanted[:5]
     engine = Engine(aligned, aligned)
     assert run(engine, requests) == wanted
     assert engine.stats.base_passes == 0
+    # Where nobody is to be asked, nobody is, and nothing is brought to the device for it.
+    monkeypatch.delattr(Engine, "_asked")
+    assert run(Engine(aligned, aligned), requests[5:]) == wanted[5:]
 
 
 def test_costs_add_up() -> None:

@@ -23,6 +23,15 @@ def test_equals_the_integer_version(key: int, t: int, stream: int) -> None:
     )
 
 
+@given(st.lists(st.tuples(KEYS, st.integers(0, 10_000)), min_size=1, max_size=9))
+def test_the_host_draws_what_the_device_does(rows: list[tuple[int, int]]) -> None:
+    keys, t = np.array(rows, dtype=np.int64).T
+    unit, token = noise.Draws.on_host(keys, t)
+    wanted = noise.Draws.of(torch.from_numpy(keys), torch.from_numpy(t))
+    assert unit.view(np.float64).tolist() == wanted.unit.tolist()
+    assert token.tolist() == wanted.token.tolist()
+
+
 def test_a_number_does_not_depend_on_its_neighbours() -> None:
     keys = torch.tensor([5, -7, 11])
     t = torch.tensor([0, 3, 9])

@@ -18,6 +18,7 @@ other rows.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ from baco.engine.noise import Draws
 from baco.engine.partner import Lookahead, Partner
 from baco.engine.policy import LEADING, RETRYING, SITUATIONS, TAKING_OVER, THIRD, Policy
 from baco.engine.request import ALIGNED, BASE, SOURCE_NAMES, Begun, Cost, Event, Request
-from baco.engine.router import Router, View
+from baco.engine.router import ALONE, Router, View
 from baco.engine.scores import Context, SideScores, blended
 from baco.engine.side import EngineSide, Strand, run_together, score_window
 from baco.engine.step import (
@@ -76,6 +77,32 @@ class Program(NamedTuple):
         """Whether nothing is decided before both sides have scored a place."""
         router = self.router
         return router.needs_history or router.looks_ahead or self.blend is not None
+
+
+class Traits(NamedTuple):
+    """What programs say, as arrays [programs] that rows look up.
+
+    Attributes:
+        both: As of `Program`.
+        in_turn: Whether the router must be asked of one place at a time.
+        reads: Whether the router looks at the scores of (aligned, base), [2, programs].
+        rules: Their `Rules`, [5, programs].
+    """
+
+    both: Flags
+    in_turn: Flags
+    reads: Flags
+    rules: Flags
+
+    @classmethod
+    def of(cls, programs: Sequence[Program]) -> Traits:
+        """Asks all programs."""
+        return cls(
+            np.array([p.both for p in programs]),
+            np.array([p.router.in_turn for p in programs]),
+            np.array([[name in p.router.reads for p in programs] for name in SOURCE_NAMES]),
+            np.array([p.rules for p in programs]).T,
+        )
 
 
 class Places(NamedTuple):
@@ -207,6 +234,7 @@ class Engine:
         self._cancelled: set[int] = set()
         self._rows: list[Row] = []
         self._programs: list[Program] = []
+        self._traits = Traits.of([])
         self._is_end = self.vocabulary.on_host.tables[0]
         self._guessed: tuple[Integers, Decided] | None = None  # rows, and what a side would add
         self._batch = Batch.of([])
@@ -250,6 +278,7 @@ class Engine:
         )
         if program not in self._programs:
             self._programs.append(program)
+            self._traits = Traits.of(self._programs)
         if self.idle:
             self.policy.forget()  # a request makes the same passes whatever came before it
         row = Row(self._numbers, request, limit, self._programs.index(program))
@@ -347,6 +376,7 @@ class Engine:
         used = sorted({row.program for row in rows})
         number = {old: new for new, old in enumerate(used)}
         self._programs = [self._programs[old] for old in used]
+        self._traits = Traits.of(self._programs)
         for row in rows:
             row.program = number[row.program]
         self._batch.program = np.array([row.program for row in self._rows], dtype=np.int64)
@@ -386,9 +416,8 @@ class Engine:
         if self._together:
             return ALIGNED
         opening = tuple(
-            (side.fed < 0)
-            & np.array([name in p.router.reads for p in self._programs])[batch.program]
-            for name, side in zip(SOURCE_NAMES, self.sides, strict=True)
+            (side.fed < 0) & reads[batch.program]
+            for side, reads in zip(self.sides, self._traits.reads, strict=True)
         )
         return self.policy.choose(
             missing,
@@ -494,8 +523,7 @@ class Engine:
         batch, t = self._batch, self._batch.t[rows]
         aligned, base = (side.fed[rows] for side in self.sides)
         program = batch.program[rows]
-        both = np.array([p.both for p in self._programs])[program]
-        in_turn = np.array([p.router.in_turn for p in self._programs])[program]
+        both, in_turn = self._traits.both[program], self._traits.in_turn[program]
         count = np.where(both, np.minimum(aligned, base), np.maximum(aligned, base)) - t + 1
         count = np.where(in_turn, np.minimum(count, 1), count).clip(0)
         begin = np.cumsum(count) - count
@@ -539,6 +567,8 @@ class Engine:
                 if router.opens and first.any():
                     some = self._on_device(np.flatnonzero(first))[0]
                     base = base.index_copy(0, some, self._held(places.some(first)))
+                if router is ALONE:
+                    continue
                 mine &= (places.t > 0) | router.opens
                 mine &= places.have_base | ("base" not in router.reads)
                 mine &= places.have_aligned | ("aligned" not in router.reads)
@@ -640,7 +670,7 @@ class Engine:
         self, base: Any, aligned: Any, says: Flags, from_base: Flags, rows: Integers, t: Integers
     ) -> Decided:
         """Takes the step on the host."""
-        rules = Rules(*np.array([p.rules for p in self._programs])[self._batch.program[rows]].T)
+        rules = Rules(*self._traits.rules[:, self._batch.program[rows]])
         tables = self.vocabulary.on_host.tables
         made = decide(base, aligned, says, from_base, t == 0, rules, tables)
         return Decided(made, self._states_after(rows, t, made.token))

@@ -81,12 +81,20 @@ class Draws(NamedTuple):
     @staticmethod
     def on_host(keys: NDArray[np.int64], t: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same from arrays on the host; U_unit by its bits: int64 [2, n]."""
-        unit = np.where(t == 0, -1, uniform(keys, UNIT, t))
-        return np.stack([unit.view(np.int64), counter(keys, TOKEN, t)])
+        streams = np.array([[_stride(UNIT)], [_stride(TOKEN)]])
+        counters: NDArray[np.int64] = _mix(_mix(keys + streams) + t * _signed(_GOLDEN))
+        unit = _unit_interval(_mix(counters[0]))
+        counters[0] = np.where(t == 0, -1.0, unit).view(np.int64)
+        return counters
 
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _stride(stream: int) -> int:
+    """How far apart the states of a stream begin from those of stream 0."""
+    return _signed(stream * _GOLDEN & (1 << 64) - 1)
 
 
 def _shift(x: Bits, bits: int) -> Bits:
@@ -123,7 +131,7 @@ def counter(keys: Bits, stream: int, t: Bits) -> Bits:
         stream: `UNIT`, `ROUTE`, `TOKEN` or `TURN`.
         t: int64 [n], number of tokens emitted before this step.
     """
-    return _mix(_mix(keys + _signed(stream * _GOLDEN & (1 << 64) - 1)) + t * _signed(_GOLDEN))
+    return _mix(_mix(keys + _stride(stream)) + t * _signed(_GOLDEN))
 
 
 def uniform(keys: Bits, stream: int, t: Bits) -> Bits:

@@ -136,17 +136,16 @@ def offer(
     kinds = vocabulary.kinds(states, ids)
     begins = kinds > 0
     # Rule 1. The ratio is exactly 1 when nothing continues, whatever the rounding of the sums.
-    probs = log_probs.exp()
+    probs, goes_on = log_probs.exp(), ~begins
     inside = (probs * begins).sum(-1)
-    outside = (probs * ~begins).sum(-1)
+    outside = (probs * goes_on).sum(-1)
     ends = draws.unit < inside / (inside + outside)
     # Rules 2 to 4: argmax of log P~ + G over the tokens of each kind.
     value = noise.gumbel_of(draws.token, ids).to(log_probs.dtype).add_(log_probs)
-    best = [value.masked_fill(others, LOG_0).max(-1) for others in (begins, ~begins, kinds != 1)]
-    tokens = ids.gather(-1, torch.stack([place for _, place in best], -1))
-    there = torch.stack([most for most, _ in best], -1) > LOG_0
-    ends, top = ends.long()[:, None], scores.top_token[:, None]
-    return torch.cat([ends, tokens.masked_fill(~there, -1), top], -1)
+    others = torch.stack([begins, goes_on, kinds != 1])
+    most, place = value.masked_fill(others, LOG_0).max(-1)
+    tokens = ids.gather(-1, place.T).masked_fill(most.T == LOG_0, -1)
+    return torch.cat([ends.long()[:, None], tokens, scores.top_token[:, None]], -1)
 
 
 def decide(

@@ -24,7 +24,7 @@ from baco.errors import BacoError, InputError
 from baco.group import Sample
 from baco.methods.accounting import Account
 from baco.methods.base import Done, Method, Sampling, Setting, Task, Update
-from baco.methods.models import ALONE, run_baco
+from baco.methods.models import SINGLES, run_baco
 from baco.methods.running import run
 from baco.prompts import Conversation, Prompt, as_json, conversation_of, question_of
 from baco.registry import number_of
@@ -140,7 +140,7 @@ def ordering(
     ]
     sampling = Sampling(max_new_tokens=max_new_tokens, seed=seed)
     found = []
-    for method in ALONE:
+    for method in SINGLES:
         setting = Setting(method, None, sampling, control=1.0, n=samples, seat=seat)
         found.append((yield from _mean(pair, tasks, setting, measure)))
     swapped = found[1] > found[0]

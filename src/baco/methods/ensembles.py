@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from baco.engine.blend import Blend, BlendKind
+from baco.engine.router import ALONE
 from baco.methods.accounting import Account
 from baco.methods.base import HOTTEST, PAIR_OF_MODELS, Method, Setting, Task, Update
 from baco.methods.models import run_alone
 from baco.methods.needs import ONE_TOKENIZER
 from baco.methods.run import Decoding
-from baco.routers import parse
 
 if TYPE_CHECKING:
     from baco.models.sides import Models
@@ -50,12 +50,11 @@ def blend_of(setting: Setting) -> Blend:
 
 def _run_blend(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterator[Update]:
     """Every token from one distribution made of both models'; it counts as the aligned model's."""
-    router = parse("rand", 0)  # reads nothing: there is only one distribution
     yield from Decoding(
         tasks,
         setting,
         sides=pair.sides,
-        router_for=lambda _: router,
+        router_for=lambda _: ALONE,
         end_rule=False,
         blend=blend_of(setting),
     ).updates()

@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from baco.engine.loop import Stats
+from baco.engine.router import ALONE
 from baco.errors import InputError
 from baco.methods.base import HOTTEST, Done, Method, Setting, Task, Update
 from baco.methods.needs import abilities
 from baco.methods.run import Decoding
 from baco.methods.text_routing import run_text
 from baco.prompts import Conversation
-from baco.routers import parse
 from baco.routers.judge import bind
 from baco.routers.judges import aligned_judge
 from baco.routers.learned import strangers
@@ -79,12 +79,11 @@ def run_side(
     side: Side, name: str, tasks: Sequence[Task], setting: Setting, **how: Any
 ) -> Iterator[Update]:
     """One side alone, as `run_alone`; what it does is booked on the aligned model."""
-    router = parse("rand", 0)  # reads nothing and always goes to the engine's aligned side
     yield from Decoding(
         tasks,
         setting,
         sides=(side, side),
-        router_for=lambda _: router,
+        router_for=lambda _: ALONE,
         source_names=(name, name),
         end_rule=False,
         **how,
@@ -123,7 +122,7 @@ def run_aligned(pair: Models, tasks: Sequence[Task], setting: Setting) -> Iterat
     yield from run_alone(pair, "aligned", tasks, setting)
 
 
-ALONE = (
+SINGLES = (
     Method(
         "base",
         "single model",
@@ -160,5 +159,5 @@ METHODS = (
         alias="gamma",
         needs=frozenset({"base text", "aligned text"}),  # the router may need more
     ),
-    *ALONE,
+    *SINGLES,
 )

@@ -76,9 +76,12 @@ def attention_of(config: Any) -> str:
 def attend_in_groups(model: Any) -> None:
     """Has a model that was loaded with ``sdpa`` attend so, and no other model of the process.
 
-    Models that have their attention built in keep it.
+    Models that have their attention built in keep it, and those whose heads share nothing.
     """
-    if model._can_set_attn_implementation():
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None)
+    shares = getattr(config, "num_key_value_heads", heads) != heads
+    if shares and model._can_set_attn_implementation():
         AttentionInterface.register(GROUPED, grouped_attention)
         AttentionMaskInterface.register(GROUPED, sdpa_mask)
         model.set_attn_implementation(GROUPED)

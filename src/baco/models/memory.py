@@ -316,7 +316,8 @@ def need_of(sides: tuple[Partner, Partner], job: Workload) -> Need | None:
         sides: (base, aligned); the same partner twice for a single model.
         job: What is to be made.
     """
-    base, aligned = (shape_of(side) for side in sides)
+    aligned = shape_of(sides[1])
+    base = aligned if sides[0] is sides[1] else shape_of(sides[0])
     if base is None or aligned is None or not job.prompts:
         return None
     return Need(sides, (base, aligned), job)

@@ -23,7 +23,7 @@ import torch
 from baco.engine.blend import Blend
 from baco.engine.noise import row_key
 from baco.engine.request import Request
-from baco.engine.router import Router, Rule
+from baco.engine.router import ALONE, Router, Rule
 from baco.engine.warp import Warp
 from baco.errors import InputError, UnknownNameError, UnsupportedError
 from baco.methods.settings import DEFAULT_ROUTER
@@ -177,7 +177,8 @@ def _program(
 ) -> ProgramSpec:
     """Makes a program; equal ones are one object."""
     how = Blend(*blend) if blend else None
-    return ProgramSpec(method, _parse(router, contents), _warps(warps), end_rule, turn_rule, how)
+    asked = ALONE if router == ALONE.spec else _parse(router, contents)
+    return ProgramSpec(method, asked, _warps(warps), end_rule, turn_rule, how)
 
 
 def _warps(numbers: Sequence[Sequence[float]]) -> tuple[Warp, Warp]:
@@ -244,7 +245,7 @@ def of_request(request: Request, method: str) -> ResolvedRequest:
     check_router(router)
     contents = _contents(router)
     try:
-        again = _parse(router.spec, contents)
+        again = router if router is ALONE else _parse(router.spec, contents)
     except InputError:
         again = None
     if again is None or _told(again) != _told(router):
@@ -417,7 +418,7 @@ def read(
         name = "ids:" + json.dumps(list(aligned_prompt))
         key = row_key(args.get("baco_seed", seed), name, args.get("baco_index", index))
     warps = args.get("baco_warps") or [_numbers(warp)] * 2
-    asked = parse("rand@0") if alone else router_of(args)
+    asked = ALONE if alone else router_of(args)
     end_rule = args.get("baco_end_rule", not alone)
     # Without a prompt of its own the base model continues the aligned one's: no plain template.
     turn_rule = args.get("baco_turn_rule", end_rule and "baco_base_prompt" in args)

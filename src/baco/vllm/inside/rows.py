@@ -12,12 +12,12 @@ import torch
 
 from baco.engine.blend import blend
 from baco.engine.request import ALIGNED, BASE
+from baco.engine.router import ALONE
 from baco.engine.scores import Context, Look, Nucleus, SideScores, score
 from baco.engine.step import Choice, step
 from baco.engine.units import START
 from baco.engine.vocabulary import Vocabulary
 from baco.engine.warp import nucleus
-from baco.routers import parse
 from baco.vllm.inside.requests import ProgramSpec, ResolvedRequest, codes
 
 
@@ -30,9 +30,6 @@ class Looks(Protocol):
 
 
 SIDES = (ALIGNED, BASE)
-
-ALONE = parse("rand@0")
-"""The router of a side that speaks by itself: it never asks the other."""
 
 
 @dataclass(eq=False)

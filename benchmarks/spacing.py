@@ -3,10 +3,10 @@
     baco bench export real.sqlite --out samples.jsonl
     python -m benchmarks.spacing samples.jsonl --pair real
 
-A plain prompt ends in ``Answer:``, and the aligned model begins its answers without a space, so the
-base model reads ``Answer:Once upon a time,``. Counted: the samples in which a letter follows a
-comma at once; and what the base model gives to tokens that begin with a letter after the first
-comma of an answer by the aligned model alone, as it is and with a space before the answer.
+A plain prompt ends in ``Answer:``, and the aligned model begins its answers without a space: as
+they are, the base model reads ``Answer:Once upon a time,``. Counted: the samples in which a letter
+follows a comma at once; and what the base model gives to tokens that begin with a letter after the
+first comma of an answer by the aligned model alone, as it is and with a space before the answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 import baco
-from baco.partners.bridge import BridgedPartner
+from baco.models.sides import Side, answer_ids
 from baco.prompts import conversation_of
 
 TOP_P = 0.9
@@ -39,28 +39,24 @@ def count_glued(rows: list[dict[str, object]]) -> None:
 
 
 @torch.inference_mode()
-def glue(pair: baco.Pair, answers: dict[str, str], gap: str) -> tuple[float, float]:
+def glue(side: Side, answers: dict[str, str], gap: str) -> tuple[float, float]:
     """The mean probability of a letter after the first comma: of P, and of its top-p nucleus.
 
     Args:
-        pair: A pair with two tokenizers.
+        side: The base side of a pair.
         answers: By prompt, answers that begin with a letter and have a comma.
         gap: What stands before an answer.
     """
-    side = pair.sides[0]
-    partner = side.partner
-    assert isinstance(partner, BridgedPartner)
-    own = partner.tokens[partner.offset :]
-    letters = torch.tensor([token[:1].isalpha() for token in own])
+    letters = torch.tensor([token[:1].isalpha() for token in side.token_bytes])
     found = []
     for prompt, answer in answers.items():
-        start = partner.to_own(side.encode(conversation_of(prompt)))
-        text = gap + answer[: answer.index(",") + 1]
-        probs = partner.inner.logits([*start, *partner.encode(text.encode())]).double().softmax(-1)
+        text = answer_ids(side, gap + answer[: answer.index(",") + 1])
+        logits = side.partner.logits([*side.encode(conversation_of(prompt)), *text])
+        probs = logits[: len(letters)].double().softmax(-1)
         most, order = probs.sort(descending=True)
         kept = most * (most.cumsum(-1) - most < TOP_P)
-        mask = letters[order]
-        found.append((float(most @ mask.double()), float(kept @ mask.double() / kept.sum())))
+        mask = letters[order].double()
+        found.append((float(most @ mask), float(kept @ mask / kept.sum())))
     plain, nucleus = zip(*found, strict=True)
     return sum(plain) / len(plain), sum(nucleus) / len(nucleus)
 
@@ -85,7 +81,7 @@ def main() -> None:
         f"{len(answers)} answers; a letter after the first comma: mean of P, of the top-p nucleus"
     )
     for gap in ("", " "):
-        plain, nucleus = glue(pair, answers, gap)
+        plain, nucleus = glue(pair.sides[0], answers, gap)
         print(f"  'Answer:{gap}Once ...'  {plain:.4f}  {nucleus:.4f}")
 
 

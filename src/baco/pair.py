@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack, overload
 
@@ -442,7 +441,7 @@ def load(name: str, aligned: str | None = None, *, engine: str = OURS, **options
     if known.bundled and backend.in_process:
         options.setdefault("device", "cpu")  # so small that any other device would be slower
     if options.get("base_prompt", known.base_prompt) == "plain":
-        options["template"] = options.get("template") or replace(PlainTemplate(), **known.template)
+        options["template"] = options.get("template") or known.template
     pair = make(
         locate(known.base),
         locate(known.aligned) if known.aligned else None,

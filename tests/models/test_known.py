@@ -9,6 +9,8 @@ import pytest
 from baco.cli import run
 from baco.errors import InputError, PairError
 from baco.models.known import add_pair, bundled_folder, check_pair_name, known_pair, own_file
+from baco.pair import load
+from baco.prompts import conversation_of
 
 
 @pytest.mark.parametrize(
@@ -115,10 +117,30 @@ def test_names_that_cannot_be(home: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["[", "[mine]\nabout = 1", "mine = 3", "[mine]\nbase = 'x'\nz = 1"]
-)
+    "text",
+    [
+        "[", "[mine]\nabout = 1", "mine = 3", "[mine]\nbase = 'x'\nz = 1",
+        *(
+            f"[mine]\nabout = ''\nbase = 'x'\n{line}"
+            for line in (
+                "parameters = 'many'", "base_prompt = 'both'", "template = 'Q: {user}'",
+                "template = {lst = '{user}'}", "template = {last = 3}", "template = {last = 'Q:'}",
+            )
+        ),
+    ],
+)  # fmt: skip
 def test_a_broken_list_is_said(home: Path, text: str) -> None:
     home.mkdir()
     own_file().write_text(text)
     with pytest.raises(InputError, match="cannot read your pairs in"):
         known_pair("tiny")
+
+
+def test_a_pair_of_yours_may_have_its_own_template(home: Path) -> None:
+    folders = [bundled_folder(side) for side in ("base", "aligned")]
+    add_pair("mine", *map(str, folders))
+    with own_file().open("a") as file:
+        file.write('template = {last = "Question: {user}\\nAnswer: "}\n')
+    pair = load("mine")
+    ids = pair.sides[0].encode(conversation_of("Why?"))
+    assert b"".join(pair.sides[0].token_bytes[i] for i in ids).endswith(b"Why?\nAnswer: ")

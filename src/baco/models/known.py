@@ -6,15 +6,16 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from baco.errors import InputError, PairError, UnknownNameError, first_line
 from baco.models.fetched import FETCHED, fetched_folder
 from baco.models.folders import data_folder
+from baco.prompts import PlainTemplate
 
 BUNDLED = "bundled:"
 
@@ -36,7 +37,7 @@ class KnownPair:
         parameters: Weights of each side; 0 if it is not known.
         revision: Branch, tag or commit on the Hub.
         base_prompt: How the base side is prompted.
-        template: Parts of the plain template that differ from the default.
+        template: How the base side's plain prompt is written.
         one_tokenizer: Whether both sides have the same tokenizer.
     """
 
@@ -50,7 +51,7 @@ class KnownPair:
     parameters: int = 0
     revision: str = "main"
     base_prompt: BasePrompt = "plain"
-    template: Mapping[str, str] = field(default_factory=dict)
+    template: PlainTemplate = field(default_factory=PlainTemplate)
     one_tokenizer: bool = True
 
     @property
@@ -177,10 +178,24 @@ def add_pair(name: str, base: str, aligned: str, *, adapter: bool = False) -> Pa
     return path
 
 
+_KINDS = {"str": str, "int": int, "bool": bool, "BasePrompt": str, "PlainTemplate": dict}
+"""How a field's type is written in TOML."""
+
+
 def _read(name: str, entry: dict[str, Any]) -> KnownPair:
-    if not entry.get("parameters"):
-        entry = entry | {"parameters": _bundled_parameters(entry["base"])}
-    return KnownPair(name=name, **entry)
+    kinds = {part.name: _KINDS[str(part.type)] for part in fields(KnownPair)}
+    parts = {part.name: str for part in fields(PlainTemplate)}
+    for given, known in ((entry, kinds), (entry.get("template", {}), parts)):
+        for key, value in given.items():
+            if not isinstance(value, known.get(key, ())):
+                raise ValueError(f"{name} cannot have {key} = {value!r}")
+    if entry.get("base_prompt", "plain") not in get_args(BasePrompt):
+        raise ValueError(f"the base_prompt of {name} is neither plain nor chat")
+    made = {
+        "template": PlainTemplate(**entry.get("template", {})),
+        "parameters": entry.get("parameters") or _bundled_parameters(entry["base"]),
+    }
+    return KnownPair(**{"name": name, **entry, **made})
 
 
 def _bundled_parameters(source: str) -> int:

@@ -18,7 +18,8 @@ from baco.engine import Engine, Request, reference
 from baco.engine.noise import row_key
 from baco.models.known import known_pairs
 from baco.pair import Pair
-from baco.prompts import conversation_of
+from baco.partners.bridge import BridgedPartner
+from baco.prompts import Conversation, Message, PlainTemplate, conversation_of, raw_prompt
 from baco.routers import parse
 from support.engines import run
 
@@ -119,18 +120,55 @@ def test_what_the_tokenizer_puts_before_every_text_is_read(
     assert tokenizer.eos_token_id not in ids[1:]
 
 
+def cut_otherwise(folder: Path) -> None:
+    """Has a tokenizer cut text otherwise, with the same ids."""
+    tokenizer = t.AutoTokenizer.from_pretrained(folder)
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(" ", "isolated"), backend.pre_tokenizer]
+    )
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("last", "conversation", "reads"),
+    [
+        (PlainTemplate.last, conversation_of("Hi"), "Hi\nAnswer: The"),
+        ("{user} =>", conversation_of("Hi"), "Hi => The"),
+        ("{user}\n", conversation_of("Hi"), "Hi\nThe"),
+        ("{user}", conversation_of("Hi"), "HiThe"),
+        (PlainTemplate.last, raw_prompt("Hi"), "HiThe"),
+        (
+            PlainTemplate.last,
+            conversation_of(
+                [Message("user", "Hi")._asdict(), Message("assistant", "In")._asdict()]
+            ),
+            "Hi\nAnswer: InThe",
+        ),
+    ],
+)
+def test_an_answer_is_set_off_from_the_plain_prompt_by_a_space(
+    pair_of: Callable[[str], tuple[Path, Path]], last: str, conversation: Conversation, reads: str
+) -> None:
+    base, aligned = pair_of("qwen3-0.6b")
+    cut_otherwise(aligned)
+    pair = Pair(base, aligned, device="cpu", template=PlainTemplate(last=last))
+    said = pair.sides[1].encode_text("The")
+    for side, ends in zip(pair.sides, (reads, "The"), strict=True):
+        assert isinstance(side.partner, BridgedPartner)
+        own = side.partner.to_own([*side.ids(conversation), *said])
+        text = b"".join(side.token_bytes[i] for i in side.partner.to_shared(own)).decode()
+        assert text.endswith(ends)
+    assert not text.endswith(" The")
+
+
 def test_the_same_tokens_cut_otherwise_are_exchanged_as_text(
     pair_of: Callable[[str], tuple[Path, Path]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Previews and legacy checkpoints of a family may split digits otherwise, with the same ids."""
     base, aligned = pair_of("qwen3-0.6b")
     assert Pair(base, aligned, device="cpu").one_tokenizer
-    tokenizer = t.AutoTokenizer.from_pretrained(aligned)
-    backend = tokenizer.backend_tokenizer
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(" ", "isolated"), backend.pre_tokenizer]
-    )
-    tokenizer.save_pretrained(aligned)
+    cut_otherwise(aligned)
     with caplog.at_level(logging.WARNING, logger="baco"):
         pair = Pair(base, aligned, device="cpu")
     assert not pair.one_tokenizer

@@ -57,7 +57,7 @@ $(NODE_MODULES)/openai: $(VENV)/.core
 	  || echo "no npm package openai: its test will skip"
 
 test: $(VENV)/.dev browser $(NODE_MODULES)/openai
-	OMP_NUM_THREADS=1 BACO_NODE_MODULES=$(NODE_MODULES) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not real"
+	OMP_NUM_THREADS=1 BACO_NODE_MODULES=$(NODE_MODULES) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not real"
 
 # The long ones too: soaks.
 test-all: $(VENV)/.dev browser $(NODE_MODULES)/openai

@@ -18,6 +18,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+LONG = frozenset(
+    f"test_{name}.py"
+    for name in ("readme", "policy", "memory", "writer", "commands", "golden", "documented_plans")
+)
+"""Files that take half a minute and more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long files first, so that no worker is left with one when the others are done."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def wide_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets what share each further token per row adds to a pass, whatever the table says.

@@ -7,16 +7,19 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import re
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from baco.bench.compare import ReportOptions, compare
-from baco.bench.findings import difference, findings
+from baco.bench.findings import _ahead, difference, findings
 from baco.bench.report import headline, make_report, page, read_looks, write_report
 from baco.bench.results import read_results
 from baco.bench.store import Store
@@ -305,6 +308,14 @@ def test_points_can_be_judged_by_tradeoff(report, store_path: Path, tmp_path: Pa
     (analysis,) = analyse(read_points(tmp_path / "points.csv"))
     found = analysis.levels["average", "overall"]["baco p-punc"]["coverage"]
     assert found == pytest.approx(overall_by_hand(means(store_path), "baco p-punc"), abs=1e-4)
+
+
+def test_a_finding_about_a_curve_without_coverage_names_no_difference() -> None:
+    levels = {("average", "overall"): {"a": {"coverage": 0.1}, "b": {"coverage": math.nan}}}
+    analysis: Any = SimpleNamespace(levels=levels, replicates=[levels])
+    found = _ahead(analysis, "overall", "coverage", "a", "b", "a has more", "§5.1")
+    assert found.measured == "Coverage of a 0.100, of b –"
+    assert found.verdict == "cannot be told"
 
 
 @pytest.mark.slow

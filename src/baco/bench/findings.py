@@ -109,7 +109,7 @@ def _judge(found: tuple[float, float, float]) -> FindingVerdict:
 
 def _show(found: tuple[float, float, float], scale: float = 1, digits: int = 3) -> str:
     value, low, high = (scale * v for v in found)
-    return number(value, digits, low, high, sign="+", none="nan")
+    return number(value, digits, low, high, sign="+")
 
 
 def _figure(analysis: Analysis, level: str, measure: str, curve: str) -> str:
@@ -125,8 +125,10 @@ def _ahead(
     word = {"coverage": "Coverage", "dom_share": "share of Dominance"}[measure]
     measured = (
         f"{word} of {a} {_figure(analysis, level, measure, a)}, of {b} "
-        f"{_figure(analysis, level, measure, b)}; difference {_show(found)}"
+        f"{_figure(analysis, level, measure, b)}"
     )
+    if not math.isnan(found[0]):
+        measured += f"; difference {_show(found)}"
     return Finding(claim, place, measured, _judge(found))
 
 

@@ -66,6 +66,11 @@ def main() -> None:
     parser.add_argument("samples", type=Path)
     parser.add_argument("--pair", default="real")
     parser.add_argument("--prompts", type=int, default=60)
+    parser.add_argument(
+        "--last",
+        default=baco.PlainTemplate.last,
+        help="how an open question is written; see PlainTemplate",
+    )
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.samples.open(encoding="utf-8")]
     count_glued(rows)
@@ -76,13 +81,14 @@ def main() -> None:
         and re.match(r"[A-Za-z][^,]*,", row["text"])
     }
     answers = dict(list(answers.items())[: options.prompts])
-    pair = baco.load(options.pair, dtype="float32")
+    template = baco.PlainTemplate(last=options.last.replace("\\n", "\n"))
+    pair = baco.load(options.pair, dtype="float32", template=template)
     print(
         f"{len(answers)} answers; a letter after the first comma: mean of P, of the top-p nucleus"
     )
     for gap in ("", " "):
         plain, nucleus = glue(pair.sides[0], answers, gap)
-        print(f"  'Answer:{gap}Once ...'  {plain:.4f}  {nucleus:.4f}")
+        print(f"  {f'{template.last}{gap}Once ...'!r}  {plain:.4f}  {nucleus:.4f}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from baco.bench.run import WHOLE, BenchWorker, Part, load_pair, unmade
 from baco.bench.store import Store
 from baco.engine.lazy import torch
 from baco.errors import BacoError, InputError, first_line, missing_extra
+from baco.models.engines import use_threads
 
 if TYPE_CHECKING:
     from baco.pair import Pair
@@ -140,9 +141,8 @@ def _visible(spot: EnginePlace) -> Iterator[None]:
 def _child(path: Path, part: Part, peers: int, errors: Any) -> None:
     """What one process does. It ends with the process that started it, however that ended."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    if "OMP_NUM_THREADS" not in os.environ:
-        # Threads of several processes on one core wait for each other most of the time.
-        torch.set_num_threads(max(1, torch.get_num_threads() // peers))
+    # Threads of several processes on one core wait for each other most of the time.
+    use_threads(max(1, torch.get_num_threads() // peers))
     try:
         with Store(path) as store:
             plan = store.plan

@@ -75,9 +75,7 @@ class Failure(NamedTuple):
 
 def load_pair(name: str, plan: Plan) -> Pair:
     """Loads a pair as a plan says."""
-    import torch
-
-    from baco.models.engines import ENGINES
+    from baco.models.engines import ENGINES, use_threads
     from baco.pair import load
 
     options: dict[str, Any] = {
@@ -88,13 +86,8 @@ def load_pair(name: str, plan: Plan) -> Pair:
     if plan.run.device != "auto":
         options["device"] = plan.run.device
     pair = load(name, **options)
-    if (
-        ENGINES[plan.run.engine].in_process
-        and pair.known
-        and pair.known.bundled
-        and "OMP_NUM_THREADS" not in os.environ
-    ):
-        torch.set_num_threads(1)  # on models this small, threads only wait for each other
+    if ENGINES[plan.run.engine].in_process and pair.known and pair.known.bundled:
+        use_threads(1)  # on models this small, threads only wait for each other
     return pair
 
 

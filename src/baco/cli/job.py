@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from baco.cli.output import Output, wanted
 from baco.cli.progress import Bar
 from baco.cli.render import Printer, note, stdout_console, style_for
 from baco.cli.table import print_json
-from baco.engine.lazy import torch
 from baco.errors import InputError
 from baco.group import Group, Sample
 from baco.methods.base import Done, Setting, Task, tasks_for
@@ -24,7 +22,7 @@ from baco.methods.filters import Filter
 from baco.methods.needs import check_tokenizers
 from baco.methods.rollouts import not_whole
 from baco.methods.settings import make_setting
-from baco.models.engines import ENGINES, OURS
+from baco.models.engines import ENGINES, OURS, use_threads
 from baco.models.remote import Uncertain
 from baco.pair import Pair, load
 from baco.prompts import Conversation, in_short, question_of
@@ -68,8 +66,8 @@ def load_pair(
         options["suits"] = suits
     pair = load(name, **options)
     bundled = pair.known is not None and pair.known.bundled
-    if bundled and ours and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # on models this small, threads only wait for each other
+    if bundled and ours:
+        use_threads(1)  # on models this small, threads only wait for each other
     return Loaded(pair, make_setting(**settings, calibration=pair.calibrated))
 
 

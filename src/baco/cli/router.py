@@ -97,20 +97,17 @@ def train(
     _writable(output)
     given = None if input_file is None else read_prompts([], input_file, None)
 
-    import os
-
-    import torch
-
     import baco
     from baco.calibration import prompts_for
     from baco.cli.progress import Bar
     from baco.methods.base import Done
+    from baco.models.engines import use_threads
     from baco.prompts import conversation_of
     from baco.routers.training import train as learn
 
     loaded = baco.load(pair)
-    if bundled and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # on models this small, threads only wait for each other
+    if bundled:
+        use_threads(1)  # on models this small, threads only wait for each other
     conversations = given or [conversation_of(text) for text in prompts_for(pair)]
     settings = settings_of(loaded, conversations, name, plan, tuple(FEATURES))
     part = output.with_name(f".{output.name}.part")

@@ -81,8 +81,7 @@ class Draws(NamedTuple):
     @staticmethod
     def on_host(keys: NDArray[np.int64], t: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same from arrays on the host; U_unit by its bits: int64 [2, n]."""
-        streams = np.array([[_stride(UNIT)], [_stride(TOKEN)]])
-        counters: NDArray[np.int64] = _mix(_mix(keys + streams) + t * _signed(_GOLDEN))
+        counters = _counter(keys, np.array([[_stride(UNIT)], [_stride(TOKEN)]]), t)
         unit = _unit_interval(_mix(counters[0]))
         counters[0] = np.where(t == 0, -1.0, unit).view(np.int64)
         return counters
@@ -131,7 +130,13 @@ def counter(keys: Bits, stream: int, t: Bits) -> Bits:
         stream: `UNIT`, `ROUTE`, `TOKEN` or `TURN`.
         t: int64 [n], number of tokens emitted before this step.
     """
-    return _mix(_mix(keys + _stride(stream)) + t * _signed(_GOLDEN))
+    return _counter(keys, _stride(stream), t)
+
+
+def _counter(keys: Bits, stride: Any, t: Bits) -> Bits:
+    """As `counter`, by the stride of a stream, or strides [streams, 1] of several."""
+    start: Bits = keys + stride
+    return _mix(_mix(start) + t * _signed(_GOLDEN))
 
 
 def uniform(keys: Bits, stream: int, t: Bits) -> Bits:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from baco.engine.lazy import torch
 from baco.models.sides import Models
 from baco.registry import Registry
 
@@ -36,3 +38,9 @@ class Backend:
 
 ENGINES: Registry[Backend] = Registry("engine")
 """Every engine by name, ours included: the entry-point group ``baco.engines``."""
+
+
+def use_threads(count: int) -> None:
+    """Lets this process compute with so many threads, unless OMP_NUM_THREADS says how many."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(count)

@@ -148,7 +148,7 @@ class BridgedPartner(Partner):
         """What this side reads between a prompt of own ids and an answer that the other begins."""
         if not self._opening or not first or first[:1].isspace():
             return b""
-        # Each token that has text has at least a byte; those without stand at the front.
+        # So many tokens hold at least as many bytes: one without text stands only at the front.
         end = b"".join(self.tokens[i + self.offset] for i in prompt[-len(self._opening) :])
         return b" " if end.endswith(self._opening) else b""
 

@@ -177,8 +177,7 @@ def _program(
 ) -> ProgramSpec:
     """Makes a program; equal ones are one object."""
     how = Blend(*blend) if blend else None
-    asked = ALONE if router == ALONE.spec else _parse(router, contents)
-    return ProgramSpec(method, asked, _warps(warps), end_rule, turn_rule, how)
+    return ProgramSpec(method, _made(router, contents), _warps(warps), end_rule, turn_rule, how)
 
 
 def _warps(numbers: Sequence[Sequence[float]]) -> tuple[Warp, Warp]:
@@ -229,6 +228,11 @@ def _parse(spec: str, contents: Sequence[str], gamma: Any = None) -> Router:
     return router
 
 
+def _made(spec: str, contents: Sequence[str]) -> Router:
+    """Makes a router again that was made here, which may be one that no user can name."""
+    return ALONE if spec == ALONE.spec else _parse(spec, contents)
+
+
 def _contents(router: Router) -> tuple[str, ...]:
     """Returns what the files of a router's learned rules hold, in the order of its spec."""
     rules = (rule.decide for rule in router.rules)
@@ -245,7 +249,7 @@ def of_request(request: Request, method: str) -> ResolvedRequest:
     check_router(router)
     contents = _contents(router)
     try:
-        again = router if router is ALONE else _parse(router.spec, contents)
+        again = _made(router.spec, contents)
     except InputError:
         again = None
     if again is None or _told(again) != _told(router):

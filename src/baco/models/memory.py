@@ -55,7 +55,7 @@ class Shape:
     Attributes:
         place: Where its weights and slots are.
         device: Where its scores are.
-        weights: Bytes of its weights.
+        model: Its model.
         slot: Bytes of keys and values per row and token, all layers.
         layers: Number of layers.
         repeats: How often a key is repeated for the query heads that share it.
@@ -68,7 +68,7 @@ class Shape:
 
     place: TorchDevice
     device: TorchDevice
-    weights: int
+    model: Any
     slot: int
     layers: int
     repeats: int
@@ -77,6 +77,11 @@ class Shape:
     scores: int
     number: int
     window: int
+
+    @property
+    def weights(self) -> int:
+        """Bytes of its weights: a walk over all of them, which a run does not need."""
+        return bytes_of(self.model)
 
 
 class Workload(NamedTuple):
@@ -126,7 +131,7 @@ def shape_of(partner: Partner) -> Shape | None:
     return Shape(
         place=inner.place,
         device=partner.device,
-        weights=_weights(inner.model),
+        model=inner.model,
         slot=2 * inner.layers * kept * width * size if inner.abilities.rewinds else 0,
         layers=inner.layers,
         repeats=heads // kept,
@@ -138,7 +143,7 @@ def shape_of(partner: Partner) -> Shape | None:
     )
 
 
-def _weights(model: Any) -> int:
+def bytes_of(model: Any) -> int:
     """Bytes of a model's parameters and buffers; of one that is to be quantised, about that."""
     held = {id(t): t for t in (*model.parameters(), *model.buffers())}
     bits = getattr(model, "planned_bits", None)
@@ -154,11 +159,6 @@ def _weights(model: Any) -> int:
         t.numel() * bits // 8 if i in linear else t.numel() * t.element_size()
         for i, t in held.items()
     )
-
-
-def bytes_of(model: Any) -> int:
-    """Bytes of a model's weights, as `Shape.weights`."""
-    return _weights(model)
 
 
 def _mlp_width(config: Any) -> int:
@@ -337,7 +337,7 @@ def available_memory(device: TorchDevice) -> int | None:
 
 def available_on(need: Need) -> dict[TorchDevice, int]:
     """The available memory of every device that a job needs, as far as it is known."""
-    known = {device: available_memory(device) for device in need.at(1)}
+    known = {device: available_memory(device) for device in need.at(1, weights=False)}
     return {device: size for device, size in known.items() if size is not None}
 
 

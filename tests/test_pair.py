@@ -19,6 +19,7 @@ from transformers import (
 )
 
 import baco
+from baco.bench.cells import pair_revision
 from baco.errors import BacoError, InputError, PairError, UnknownNameError
 from baco.models.checkpoints import Loading
 from baco.models.grouped import attention_of
@@ -98,6 +99,17 @@ def test_revisions_tell_weights_apart(random_pair, random_folders, tmp_path):
     shutil.copytree(aligned, tmp_path / "other")
     save_model(tmp_path / "other", seed=9)
     assert Pair(base, tmp_path / "other", device="cpu").revision != random_pair.revision
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
+def test_revisions_tell_apart_what_models_read(random_folders, tmp_path, file):
+    base, aligned = random_folders
+    shutil.copytree(aligned, tmp_path / "other")
+    names = f"{base},{aligned}", f"{base},{tmp_path / 'other'}"
+    assert len(set(map(pair_revision, names))) == 1
+    with (tmp_path / "other" / file).open("a") as changed:
+        changed.write(" ")
+    assert len(set(map(pair_revision, names))) == 2
 
 
 def test_different_tokenizers_are_found_and_said(random_folders, tmp_path, caplog):

@@ -130,13 +130,13 @@ class Pair(Models):
             base_weights=base_weights,
             suits=suits,
         )
-        super().__init__(name or f"{sides[0].label},{sides[1].label}", sides, base_prompt)
+        super().__init__(name or f"{sides[0].label},{sides[1].label}", sides, base_prompt, template)
 
     @classmethod
     def of(cls, models: Models) -> Pair:
         """Makes a pair of models that an engine has loaded."""
         pair = cls.from_sides(models.name, *models.sides)
-        pair.base_prompt = models.base_prompt
+        pair.base_prompt, pair.template = models.base_prompt, models.template
         return pair
 
     @classmethod

@@ -168,7 +168,7 @@ def test_cells_know_all_that_decides_samples() -> None:
 def test_revisions_without_weights_are_those_with() -> None:
     from baco.pair import load
 
-    for name in ("tiny", "tiny-aligned2"):
+    for name in ("tiny", "tiny-aligned2", "tiny-lora", "tiny~0.3"):
         assert pair_revision(name) == load(name).revision
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from baco.bench.cells import pair_revision
 from baco.cli import run
 from baco.errors import InputError, PairError
 from baco.models.known import add_pair, bundled_folder, check_pair_name, known_pair, own_file
@@ -144,3 +145,16 @@ def test_a_pair_of_yours_may_have_its_own_template(home: Path) -> None:
     pair = load("mine")
     ids = pair.sides[0].encode(conversation_of("Why?"))
     assert b"".join(pair.sides[0].token_bytes[i] for i in ids).endswith(b"Why?\nAnswer: ")
+
+
+def test_the_revision_of_a_pair_tells_how_its_base_side_is_asked(home: Path) -> None:
+    folders = [str(bundled_folder(side)) for side in ("base", "aligned")]
+    lines = ("", 'base_prompt = "chat"\n', 'template = {last = "Q: {user}\\nA:"}\n')
+    for number, line in enumerate(lines):
+        add_pair(f"mine-{number}", *folders)
+        with own_file().open("a") as file:
+            file.write(line)
+    found = [load(f"mine-{number}").revision for number in range(3)]
+    assert len(set(found)) == 3
+    assert found == [pair_revision(f"mine-{number}") for number in range(3)]  # without weights
+    assert found[0] == load("tiny").revision == pair_revision(",".join(folders))

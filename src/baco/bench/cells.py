@@ -13,6 +13,7 @@ from baco.bench.plan import Control, MethodPlan, Plan, controls_of, setting_of
 
 if TYPE_CHECKING:
     from baco.methods.base import Setting
+    from baco.prompts import PlainTemplate
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,10 @@ def pair_revision(name: str) -> str:
     from baco.models.checkpoints import Loading, load_config, local_file
     from baco.models.gguf import is_gguf
     from baco.models.known import known_pair, locate, split_weights
-    from baco.models.revisions import revision_of
+    from baco.models.revisions import pair_revision_of, revision_of
 
     name, weights = split_weights(name)
+    asked: tuple[str, PlainTemplate | None] = ("plain", None)
     if "," in name:
         base, _, aligned = (part.strip() for part in name.partition(","))
         revision, adapter = "main", ""
@@ -180,7 +182,7 @@ def pair_revision(name: str) -> str:
         base, aligned, adapter = (
             locate(s) if s else "" for s in (known.base, known.aligned, known.adapter)
         )
-        revision = known.revision
+        revision, asked = known.revision, (known.base_prompt, known.template)
 
     def word(source: str) -> str:
         if is_gguf(source):
@@ -191,4 +193,4 @@ def pair_revision(name: str) -> str:
 
     second = revision_of(adapter, None) if adapter else word(aligned)
     first = f"{word(base)}~{weights:g}" if weights else word(base)
-    return f"{first}+{second}"
+    return pair_revision_of(first, second, *asked)

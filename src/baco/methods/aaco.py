@@ -181,7 +181,8 @@ def ordered(pair: Models, found: Order) -> Models:
     if not found.swapped:
         return pair
     turned = type(pair).from_sides(pair.name, pair.sides[1], pair.sides[0])
-    turned.base_prompt, turned.judge, turned.known = pair.base_prompt, pair.judge, pair.known
+    turned.base_prompt, turned.template = pair.base_prompt, pair.template
+    turned.judge, turned.known = pair.judge, pair.known
     return turned
 
 

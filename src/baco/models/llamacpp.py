@@ -651,7 +651,7 @@ def load(
     if not shared:
         opening = plain.opening if base_prompt == "plain" else ""
         found = bridged(*found, (tokenizers[0], tokenizers[1]), opening)
-    return Models(name or f"{base},{aligned}", found, base_prompt)
+    return Models(name or f"{base},{aligned}", found, base_prompt, template)
 
 
 def _file(source: str) -> Path:

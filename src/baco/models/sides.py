@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from baco.errors import InputError, PairError
+from baco.models.revisions import pair_revision_of
 from baco.prompts import IDS, RAW, Conversation, Message, PlainTemplate
 
 if TYPE_CHECKING:
@@ -330,6 +331,7 @@ class Models:
         name: What to call the pair.
         sides: The base and the aligned side.
         base_prompt: How the base side is prompted.
+        template: How its plain prompt is written; None as by default.
 
     Attributes:
         name: The pair's name.
@@ -337,18 +339,24 @@ class Models:
         judge: Makes the judge of a prompt, for the router ``judge``; None for the aligned model.
         known: The entry of `pairs.toml` it was loaded by, or None.
         base_prompt: How the base side is prompted: ``plain``, or ``chat`` (two aligned models).
+        template: How its plain prompt is written; None as by default.
         drafts: Draft models that were loaded for it, by name.
         shelf: Models whose weights lie between the two, see `baco.models.interpolate`.
     """
 
     def __init__(
-        self, name: str, sides: tuple[Side, Side], base_prompt: BasePrompt = "plain"
+        self,
+        name: str,
+        sides: tuple[Side, Side],
+        base_prompt: BasePrompt = "plain",
+        template: PlainTemplate | None = None,
     ) -> None:
         self.name = name
         self.sides = sides
         self.judge: Callable[[Conversation], WordJudge] | None = None
         self.known: KnownPair | None = None
         self.base_prompt = base_prompt
+        self.template = template
         self.drafts: dict[str, Partner] = {}
         self.shelf = Shelf()
 
@@ -387,8 +395,9 @@ class Models:
 
     @property
     def revision(self) -> str:
-        """A word that changes when either model does."""
-        return "+".join(side.revision for side in self.sides)
+        """A word that changes when either model does, or how the base model is asked."""
+        base, aligned = (side.revision for side in self.sides)
+        return pair_revision_of(base, aligned, self.base_prompt, self.template)
 
     def prompt_ids(self, conversation: Conversation) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns the token ids of a prompt for (base, aligned).

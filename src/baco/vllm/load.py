@@ -151,7 +151,8 @@ def load_vllm_pair(
                     boundary,
                 )
             )
-    return Models(name or f"{sides[0].label},{sides[1].label}", (sides[0], sides[1]), base_prompt)
+    name = name or f"{sides[0].label},{sides[1].label}"
+    return Models(name, (sides[0], sides[1]), base_prompt, template)
 
 
 def environment() -> None:

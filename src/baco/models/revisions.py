@@ -14,7 +14,7 @@ _SAMPLE = 1 << 20
 _DECISIVE = (
     "*.safetensors", "*.bin", "config.json", "adapter_config.json", "generation_config.json",
     "tokenizer*", "chat_template*", "special_tokens_map.json", "added_tokens.json", "vocab*",
-    "merges.txt",
+    "merges.txt", "*.py",
 )  # fmt: skip
 """Files of a folder on which it depends what a model reads and writes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -174,6 +175,17 @@ def test_a_full_disk_behind_stdout_is_said():
     assert out.returncode == 2
     assert out.stderr.startswith("baco: cannot write the output: No space left on device")
     assert out.stderr.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_opened_is_named(monkeypatch, capsys):
+    def fail() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "some.file")
+
+    monkeypatch.setattr("baco.cli._mute", lambda: None)
+    monkeypatch.setattr("baco.cli.pairs.known_pairs", fail)
+    assert run(["pairs"]) == 2
+    said = capsys.readouterr().err
+    assert said == "baco: some.file: Permission denied (baco --debug ... shows where)\n"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

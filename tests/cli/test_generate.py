@@ -185,6 +185,8 @@ def test_other_settings_are_not_mixed_in(tmp_path, capsys):
     assert generate("Hi", "-n", "2", "--output", str(path), "--temperature", "0.5") == 2
     err = capsys.readouterr().err
     assert f"baco: {path} was written with temperature 1.0, not 0.5" in err
+    assert generate("Hi", "-n", "2", "--output", str(path), "--dtype", "bfloat16") == 2
+    assert "was written with dtype 'auto', not 'bfloat16'" in capsys.readouterr().err
     assert len(rows(path.read_text())) == 1
 
 

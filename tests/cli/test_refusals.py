@@ -70,12 +70,14 @@ def test_a_known_pair_of_two_tokenizers(
     monkeypatch.setenv("BACO_HOME", str(tmp_path))
     for folder in ("gemma-3-270m", "smollm2-135m-instruct"):  # as if they were fetched
         (tmp_path / "models" / folder).mkdir(parents=True)
+        for file in ("config.json", "tokenizer.json", "model.safetensors"):
+            (tmp_path / "models" / folder / file).touch()
     assert run(["generate", "Hi", "--pair", "real", *options]) == 2
     assert words in capsys.readouterr().err
     assert not loaded
     # What is not refused goes on to load: the count counts.
     assert run(["generate", "Hi", "--pair", "real"]) == 2
-    assert "holds no model" in capsys.readouterr().err
+    assert "config.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("weights", [["--pair", "tiny~0.3"], ["--base-weights", "0.3"]])

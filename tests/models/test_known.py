@@ -22,7 +22,7 @@ from baco.prompts import conversation_of
             "{}",
             "is a LoRA adapter, not a pair (--pair BASE --adapter {})",
         ),
-        (("adapter_config.json",), "my/base,{}", "not a model (--pair my/base --adapter {})"),
+        (("adapter_config.json",), "my/base,{}", "not a model (--pair my/base --adapter {}, or"),
         (("adapter_config.json",), "{},my/other", "name the model that it adapts first"),
         (("config.json",), "{}", "is one model, and a pair is two (name both with a comma"),
         (("notes.txt",), "{}", "is no model, and a pair is two"),
@@ -100,12 +100,20 @@ def test_paths_are_kept_whole_and_names_of_the_hub_as_they_are(
     assert known_pair("mine").parameters == 0
 
 
-@pytest.mark.parametrize("source", ["nowhere", "./nowhere/at-all", "/nowhere/base.gguf", ""])
+@pytest.mark.parametrize(
+    "source", ["nowhere", "./nowhere/at-all", "/nowhere/base.gguf", "nowhere/base.gguf", ""]
+)
 def test_models_that_are_not_there_are_not_kept(home: Path, source: str) -> None:
     for sides in ((source, "my/aligned"), ("my/base", source)):
         with pytest.raises(PairError, match="there is no model"):
             add_pair("mine", *sides)
     assert not home.exists()
+
+
+def test_a_side_without_a_name() -> None:
+    for name in ("my/base,", ",my/aligned", ","):
+        with pytest.raises(PairError, match="names one model, and a pair is two"):
+            check_pair_name(name)
 
 
 def test_names_that_cannot_be(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,11 +128,12 @@ def test_names_that_cannot_be(home: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     "text",
     [
-        "[", "[mine]\nabout = 1", "mine = 3", "[mine]\nbase = 'x'\nz = 1",
+        "[", "mine = 3", "[mine]\nabout = ''\naligned = 'y'", "[mine]\nbase = 'x'",
+        "[mine]\nbase = 'x'\naligned = 'y'\nadapter = 'z'",
         *(
-            f"[mine]\nabout = ''\nbase = 'x'\n{line}"
+            f"[mine]\nabout = ''\nbase = 'x'\naligned = 'y'\n{line}"
             for line in (
-                "parameters = 'many'", "base_prompt = 'both'", "template = 'Q: {user}'",
+                "parameters = 'many'", "z = 1", "base_prompt = 'both'", "template = 'Q: {user}'",
                 "template = {lst = '{user}'}", "template = {last = 3}", "template = {last = 'Q:'}",
             )
         ),
@@ -135,6 +144,32 @@ def test_a_broken_list_is_said(home: Path, text: str) -> None:
     own_file().write_text(text)
     with pytest.raises(InputError, match="cannot read your pairs in"):
         known_pair("tiny")
+
+
+def test_a_list_says_what_it_lacks(home: Path) -> None:
+    home.mkdir()
+    for text, says in (
+        ("[mine]\nbase = 'x'", "mine needs a base, and an aligned model or an adapter"),
+        ("base = 'x'", "base = 'x' stands outside of a pair"),
+        ("[mine]\nbase = 'x'\naligned = 'y'\nz = 1", r"cannot have z = 1 \(there are name, about"),
+    ):
+        own_file().write_text(text)
+        with pytest.raises(InputError, match=says):
+            known_pair("tiny")
+
+
+def test_a_list_of_yours_is_never_broken(home: Path) -> None:
+    home.mkdir()
+    own_file().write_text("[m]\nbase = 'x/b'\naligned = 'x/a'")  # no new line at the end
+    add_pair("mine", "my/base", "my/aligned")
+    assert known_pair("m").about == known_pair("mine").about == "yours"
+    before = own_file().read_text()
+    with pytest.raises(InputError, match="cannot stand in a file"):
+        add_pair("odd", "my/base\x7f", "my/aligned")
+    own_file().with_name(".pairs.toml.part").mkdir()
+    with pytest.raises(InputError, match=r"cannot be written.*set BACO_HOME"):
+        add_pair("more", "my/base", "my/aligned")
+    assert own_file().read_text() == before
 
 
 def test_a_pair_of_yours_may_have_its_own_template(home: Path) -> None:

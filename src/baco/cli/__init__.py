@@ -5,6 +5,7 @@ A command lives in ``baco/cli/NAME.py`` and offers a Typer app called ``app``.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import sys
@@ -142,7 +143,12 @@ def run(arguments: list[str] | None = None) -> int:
         return 141
     except OSError as error:
         _mute()
-        return _complain(f"cannot write the output: {error.strerror} (make room and run it again)")
+        what = error.filename or "cannot write the output"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "make room and run it again" if full else "baco --debug ... shows where"
+        if debug:
+            traceback.print_exc()
+        return _complain(f"{what}: {error.strerror or first_line(error)} ({hint})")
     except Exception as error:
         if debug:
             traceback.print_exc()

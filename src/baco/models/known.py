@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from baco.errors import InputError, PairError, UnknownNameError, first_line
-from baco.models.fetched import FETCHED, fetched_folder
+from baco.models.fetched import FETCHED, fetched_folder, is_whole
 from baco.models.folders import data_folder
 from baco.prompts import PlainTemplate
 
@@ -78,9 +78,9 @@ def locate(source: str) -> str:
     """
     if source.startswith(FETCHED):
         folder = fetched_folder(source)
-        if not folder.is_dir():
+        if not is_whole(folder):
             raise PairError(
-                f"{folder.name} has not been fetched to this machine yet",
+                f"{folder.name} has not been fetched to this machine yet, or not whole",
                 hint="fetch it once: baco pairs fetch PAIR (pip install 'baco[gguf]')",
             )
         return str(folder)
@@ -159,7 +159,8 @@ def add_pair(name: str, base: str, aligned: str, *, adapter: bool = False) -> Pa
         raise InputError(f"there is a pair {name!r} already", hint="choose another name")
     places = [Path(source).expanduser() for source in (base, aligned)]
     for source, place in zip((base, aligned), places, strict=True):
-        somewhere = "/" in source and not source.startswith(("/", ".", "~"))
+        parts = 2 if source.lower().endswith(".gguf") else 1
+        somewhere = source.count("/") >= parts and not source.startswith(("/", ".", "~"))
         if not source or not (place.exists() or somewhere):
             raise PairError(
                 f"there is no model {source!r}",
@@ -172,9 +173,24 @@ def add_pair(name: str, base: str, aligned: str, *, adapter: bool = False) -> Pa
     entry = {"about": "yours", "base": base, "adapter" if adapter else "aligned": aligned}
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]
     path = own_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\n".join([f"[{json.dumps(name)}]", *lines, "", ""]))
+    try:
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        after = "\n".join([before.rstrip(), f"[{json.dumps(name)}]", *lines, ""]).lstrip()
+        tomllib.loads(after)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(after, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="set BACO_HOME to a folder of yours",
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"{base!r} or {aligned!r} cannot stand in a file: {first_line(error)}",
+            hint="give the model a name of plain letters",
+        ) from error
     return path
 
 
@@ -183,19 +199,24 @@ _KINDS = {"str": str, "int": int, "bool": bool, "BasePrompt": str, "PlainTemplat
 
 
 def _read(name: str, entry: dict[str, Any]) -> KnownPair:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{name} = {entry!r} stands outside of a pair: begin with [NAME]")
+    if not entry.get("base") or bool(entry.get("aligned")) == bool(entry.get("adapter")):
+        raise ValueError(f"{name} needs a base, and an aligned model or an adapter")
     kinds = {part.name: _KINDS[str(part.type)] for part in fields(KnownPair)}
     parts = {part.name: str for part in fields(PlainTemplate)}
     for given, known in ((entry, kinds), (entry.get("template", {}), parts)):
         for key, value in given.items():
             if not isinstance(value, known.get(key, ())):
-                raise ValueError(f"{name} cannot have {key} = {value!r}")
+                there = "" if key in known else f" (there are {', '.join(known)})"
+                raise ValueError(f"{name} cannot have {key} = {value!r}{there}")
     if entry.get("base_prompt", "plain") not in get_args(BasePrompt):
         raise ValueError(f"the base_prompt of {name} is neither plain nor chat")
     made = {
         "template": PlainTemplate(**entry.get("template", {})),
         "parameters": entry.get("parameters") or _bundled_parameters(entry["base"]),
     }
-    return KnownPair(**{"name": name, **entry, **made})
+    return KnownPair(**{"name": name, "about": "yours", **entry, **made})
 
 
 def _bundled_parameters(source: str) -> int:
@@ -246,9 +267,13 @@ def check_pair_name(name: str, *, adapter: bool = False) -> None:
             )
     elif not comma:
         known_pair(name)
+    elif not (base and aligned):
+        raise PairError(f"{name!r} names one model, and a pair is two", hint="--pair BASE,ALIGNED")
     elif _is_adapter(aligned):
         raise PairError(
-            f"{aligned!r} is a LoRA adapter, not a model", hint=f"--pair {base} --adapter {aligned}"
+            f"{aligned!r} is a LoRA adapter, not a model",
+            hint=f"--pair {base} --adapter {aligned}, or keep both under a name: "
+            f"baco pairs add NAME {base} --adapter {aligned}",
         )
     elif _is_adapter(base):
         raise PairError(
@@ -274,7 +299,8 @@ def known_pair(name: str) -> KnownPair:
             raise PairError(
                 f"{name!r} is a LoRA adapter, not a pair", hint=f"--pair BASE --adapter {name}"
             )
-        one = path.suffix == ".gguf" or (path / "config.json").is_file()
+        one = path.suffix.lower() == ".gguf" or (path / "config.json").is_file()
+        one = one or len([*path.glob("*.gguf")]) == 1
         raise PairError(
             f"{name!r} is {'one model' if one else 'no model'}, and a pair is two",
             hint="name both with a comma between: --pair BASE,ALIGNED",

@@ -224,6 +224,7 @@ def test_known_pairs_are_described():
         "smollm2-360m",
         "gemma-3-270m",
         "granite-4.0-350m",
+        "lfm2.5-230m",
         "lfm2.5-350m",
         "falcon-h1-tiny-90m",
         "qwen2.5-0.5b",

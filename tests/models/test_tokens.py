@@ -17,6 +17,7 @@ from baco.engine.request import BASE
 from baco.errors import PairError
 from baco.models.tokens import (
     Tables,
+    cuts_alike,
     read_tables,
     shares_ids,
     tables_of,
@@ -366,3 +367,11 @@ def test_small_vocabularies_are_not_kept(kept: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("baco.models.tokens.LARGE", 8192)
     assert tables_of(byte_level()).tokens
     assert not kept.exists()
+
+
+@pytest.mark.parametrize("form", [normalizers.NFC, normalizers.NFKC])
+def test_tokenizers_that_read_the_same_letters_differently_do_not_cut_alike(form: type) -> None:
+    one, other = byte_level(), byte_level()
+    assert cuts_alike(one, other)
+    other.backend_tokenizer.normalizer = form()
+    assert not cuts_alike(one, other)

@@ -227,6 +227,7 @@ _CUTS = (
     "\n\n\n    two  spaces\tand a tab   \r\n",
     "naïve Straße: 東京 is not 서울 👍🏽 (__init__);",
     "ONE OneTwo one_two http://a.b/c?d=1&e=22 50% x^2",
+    "e\u0301 decomposed, \uff11\uff12 \uff41 wide, \ufb01 and \u00bd composed",
 )
 """What tokenizers are known to cut in different ways."""
 

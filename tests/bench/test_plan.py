@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from baco.bench.cells import cells_of, pair_revision
+from baco.bench.cells import cells_of, make_bench_setting, pair_revision
 from baco.bench.estimate import duration, estimate
 from baco.bench.plan import SamplingPlan, make_cell_setting, parse_plan, read_plan
+from baco.bench.run import prepare
 from baco.bench.shipped import plan_text, shipped
 from baco.engine.penalties import Penalties
 from baco.errors import InputError
+from baco.methods.needs import check_tokenizers
+from baco.models.known import known_pair
 
 from .test_store import PLAN
 
@@ -54,10 +57,14 @@ def test_plans_of_fetched_pairs(name: str) -> None:
     assert plan.datasets[0].limit == (12 if name.endswith("-12") else None)
     assert plan.sampling.max_new_tokens == 64
     curves = {entry.curve for entry in plan.methods}
-    ensembles = {"response-ensemble"}  # that of logits needs one tokenizer
-    if plan.pairs == ["real-plain"]:
+    ensembles = {"response-ensemble"}
+    routers = {f"baco {router}" for router in ("p-punc", "p", "h-punc", "rand")}
+    if plan.pairs == ["real-plain"]:  # these need one tokenizer
         ensembles.add("logit-ensemble")
-    routers = {f"baco {router}" for router in ("p-punc", "p-punc-open", "p", "h-punc", "rand")}
+        routers.add("baco p-punc-open")
+    known = known_pair(plan.pairs[0])
+    for cell in cells_of(plan, {known.name: "r"}, {"NoveltyBench": "f"}):
+        check_tokenizers(known.name, known.one_tokenizer, make_bench_setting(plan, cell))
     assert curves == {"base", "aligned", "nudging", "min-p"} | ensembles | routers
     for reference in (plan.report.base, plan.report.aligned):
         curve, _, control = reference.partition("@")
@@ -163,6 +170,13 @@ def test_cells_know_all_that_decides_samples() -> None:
         keys(PLAN.replace("[metrics]", '[run]\ndtype = "float64"\n[metrics]')),
     ):
         assert not set(changed) & set(same)
+
+
+def test_what_two_tokenizers_cannot_do_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    text = PLAN.replace('pairs = ["tiny"]', 'pairs = ["real"]').replace('"p-punc"', '"p-punc-open"')
+    with pytest.raises(InputError, match="the router 'p-punc-open' needs one tokenizer"):
+        prepare(parse_plan(text, "test", "test"), tmp_path / "s.sqlite", lambda _: "r")
+    assert not list(tmp_path.iterdir())
 
 
 def test_revisions_without_weights_are_those_with() -> None:

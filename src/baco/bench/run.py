@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from baco.bench.beside import beside
-from baco.bench.cells import Cell, cells_of, pair_revision
+from baco.bench.cells import Cell, cells_of, make_bench_setting, pair_revision
 from baco.bench.datasets import load_dataset
 from baco.bench.generate import Failed, GroupJob, Made, Pull, cost_of, make
 from baco.bench.plan import Plan
 from baco.bench.records import Dataset, Record
 from baco.bench.store import SampleKey, Span, Store
 from baco.errors import BacoError
+from baco.methods.needs import check_tokenizers
+from baco.models.known import known_pairs, split_weights
 
 if TYPE_CHECKING:
     from baco.pair import Pair
@@ -140,6 +142,10 @@ def _work_of(plan: Plan, revision: Callable[[str], str]) -> tuple[list[Cell], di
     datasets = {entry.title: load_dataset(entry.where) for entry in plan.datasets}
     revisions = {name: revision(name) for name in plan.all_pairs}
     cells = cells_of(plan, revisions, {k: d.fingerprint for k, d in datasets.items()})
+    for cell in cells:
+        known = known_pairs().get(split_weights(cell.pair)[0])
+        if known and not known.one_tokenizer:
+            check_tokenizers(cell.pair, False, make_bench_setting(plan, cell))
     return cells, datasets
 
 

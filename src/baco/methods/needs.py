@@ -150,6 +150,10 @@ def check_tokenizers(pair: str, one_tokenizer: bool, setting: Setting) -> None:
         others = [name for name, other in METHODS.items() if ONE_TOKENIZER not in other.needs]
         what = f"the method {setting.method.name!r}"
         raise _lacks(what, [ONE_TOKENIZER], pair, "methods", others)
+    if setting.router and setting.router.opens:
+        able = [name for name in names() if not parse(name).opens]
+        what = f"the router {setting.router.name!r}"
+        raise _lacks(what, [ONE_TOKENIZER], pair, "routers", able)
     if setting.sampling.warp.penalties.logit_bias:
         raise _bias_needs_one()
     if setting.router and (setting.draft is not None or isinstance(setting.lookahead, int)):

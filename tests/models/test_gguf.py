@@ -197,6 +197,13 @@ def test_stretched_positions(tmp_path: Path) -> None:
     assert "rope_freqs" in refused(path)
 
 
+@pytest.mark.parametrize("name", ["blk.0.attn_q.bias", "blk.9.attn_norm.weight", "strange"])
+def test_tensors_that_the_reader_leaves_out(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    write_model(bundled_folder("base"), path, further={name: np.ones(128, np.float32)})
+    assert f"{path} holds {name}, which transformers' GGUF reader leaves out" in refused(path)
+
+
 def test_an_unknown_type_of_weights(tmp_path: Path) -> None:
     path = write_gguf(
         tmp_path / "m.gguf",

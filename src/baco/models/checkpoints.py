@@ -21,6 +21,7 @@ from baco.errors import BacoError, InputError, PairError, first_line
 from baco.models.folders import cache_folder
 from baco.models.gguf import (
     SUFFIX,
+    check_whole,
     gguf_path,
     hub_file,
     is_gguf,
@@ -430,6 +431,8 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
     model, report = loaded
     _check_report(source, report)
     if is_gguf(source):
+        with refusals(source, revision):
+            check_whole(local_file(source, revision), model)
         model.config.name_or_path = source  # transformers notes the folder
     if not loading.quantised:
         model = model.to(loading.torch_device)

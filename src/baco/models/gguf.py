@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from baco.errors import PairError, UnsupportedError, first_line, missing_extra
 
@@ -47,11 +47,13 @@ class Header(NamedTuple):
     Attributes:
         architecture: llama.cpp's name of the architecture.
         metadata: Every key; arrays of strings are their lengths.
+        tensors: The names of all its tensors.
         state: A hash of all bytes before the weights, and of the version of what reads them.
     """
 
     architecture: str
     metadata: Mapping[str, Any]
+    tensors: tuple[str, ...]
     state: str
 
     @property
@@ -159,6 +161,32 @@ def check_ids(source: str | Path, named: Iterable[int], size: int) -> None:
         )
 
 
+def check_whole(path: Path, model: Any) -> None:
+    """Raises PairError if a file holds tensors that transformers' reader left out of the model.
+
+    Args:
+        path: The file.
+        model: What it was read as.
+    """
+    from transformers import modeling_gguf_pytorch_utils
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
+
+    header, reader = read_header(path), cast(Any, modeling_gguf_pytorch_utils)
+    if is_gguf_arch_supported(header.architecture):
+        return  # of these architectures transformers' own report names them
+    kind = reader.TENSOR_PROCESSORS.get(header.architecture, reader.TensorProcessor)
+    taken = reader.get_gguf_hf_weights_map(model, kind())
+    # Those of experts are named without the ending.
+    left = [n for n in header.tensors if n not in taken and n.removesuffix(".weight") not in taken]
+    if left:
+        more = f" and {len(left) - 1} more tensors" if len(left) > 1 else ""
+        raise PairError(
+            f"{path} holds {left[0]}{more}, which transformers' GGUF reader leaves out: it would "
+            "write worse text",
+            hint=_ANOTHER,
+        )
+
+
 @lru_cache(maxsize=16)
 def _read_header(path: Path, size: int, modified: int) -> Header:
     need_reader()
@@ -180,7 +208,7 @@ def _read_header(path: Path, size: int, modified: int) -> Header:
     with path.open("rb") as file:
         state = hashlib.blake2b(file.read(weights), digest_size=16)
     state.update(f"{transformers.__version__} {_VERSION}".encode())
-    return Header(architecture, metadata, state.hexdigest())
+    return Header(architecture, metadata, names, state.hexdigest())
 
 
 def kept(

@@ -177,7 +177,17 @@ def test_the_second_file_is_looked_at_before_the_first_is_read(
             {"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.eos_token_id": 1},
             "names the special token 1, and has 1 tokens",
         ),
-        ("llama", {"tokenizer.ggml.tokens": ["a"], "llama.rope.scaling.type": "yarn"}, "(yarn)"),
+        ("llama", {"tokenizer.ggml.tokens": ["a"], "llama.rope.scaling.type": "yarn"}, "yarn"),
+        (
+            "phi3",
+            {"tokenizer.ggml.tokens": ["a"], "phi3.rope.scaling.attn_factor": 1.25},
+            "(rope.scaling.attn_factor is 1.25)",
+        ),
+        (
+            "llama",
+            {"tokenizer.ggml.tokens": ["a"], "llama.rope.scale_linear": 4.0},
+            "(rope.scale_linear is 4.0)",
+        ),
     ],
 )
 def test_files_of_another_kind(
@@ -187,14 +197,15 @@ def test_files_of_another_kind(
     assert said in refused(path)
 
 
-def test_stretched_positions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["rope_freqs.weight", "rope_factors_long.weight"])
+def test_stretched_positions(name: str, tmp_path: Path) -> None:
     path = write_gguf(
         tmp_path / "m.gguf",
         "llama",
         {"tokenizer.ggml.tokens": ["a"]},
-        {"rope_freqs.weight": np.ones(4, np.float32)},
+        {name: np.ones(4, np.float32)},
     )
-    assert "rope_freqs" in refused(path)
+    assert f"({name}, as " in refused(path)
 
 
 @pytest.mark.parametrize("name", ["blk.0.attn_q.bias", "blk.9.attn_norm.weight", "strange"])

@@ -332,18 +332,29 @@ def _check_kind(
             path,
             way,
         )
-    if "rope_freqs.weight" in names and architecture != "gpt-oss":
+    if architecture == "gpt-oss":
+        return  # the reader takes over how it scales its positions
+    stretched = [name for name in names if name.startswith(("rope_freqs.", "rope_factors_"))]
+    if stretched:
         raise UnsupportedError(
-            f"{path} stretches its positions by factors of its own (rope_freqs, as Llama 3.1 and "
-            "later), which transformers' GGUF reader leaves out: it would write worse text",
+            f"{path} stretches its positions by factors of its own ({stretched[0]}, as Llama 3.1 "
+            "and Phi-3 for long texts), which transformers' GGUF reader leaves out: it would write "
+            "worse text",
             hint=_ANOTHER,
         )
-    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
-    if scaling not in ("none", "") and architecture != "gpt-oss":
-        raise UnsupportedError(
-            f"{path} scales its positions ({scaling}), which transformers' GGUF reader leaves out",
-            hint=_ANOTHER,
-        )
+    harmless: dict[str, tuple[Any, ...]] = {
+        "scaling.type": ("none", ""),
+        "scaling.attn_factor": (1,),
+        "scale_linear": (0, 1),  # 0 is none
+    }
+    for key, values in harmless.items():
+        value = metadata.get(f"{architecture}.rope.{key}", values[0])
+        if value not in values:
+            raise UnsupportedError(
+                f"{path} scales its positions (rope.{key} is {value}), which transformers' GGUF "
+                "reader leaves out",
+                hint=_ANOTHER,
+            )
 
 
 def _check_tensors(path: Path, size: int) -> int:

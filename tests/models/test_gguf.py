@@ -170,6 +170,9 @@ def test_the_second_file_is_looked_at_before_the_first_is_read(
         ("rwkv7", {}, "the architecture 'rwkv7' of"),
         ("t5", {}, "the architecture 't5' of"),
         ("general", {}, "the architecture 'general' of"),
+        ("llama", {"llama.attention.causal": False}, "no model that writes text token by token"),
+        ("llama", {"llama.block_count": 0}, "has no layers"),
+        ("llama", {"llama.expert_count": 8}, "is a mixture of experts"),
         ("llama", {"split.count": 3}, "is one of 3 parts"),
         ("llama", {}, "holds no tokenizer"),
         (

@@ -305,6 +305,19 @@ def _check_kind(
             f"{path} is an embedding model ({architecture})",
             hint="BaCo needs decoder-only language models",
         )
+    if metadata.get(f"{architecture}.attention.causal", True) is False:
+        raise PairError(
+            f"{path} is no model that writes text token by token ({architecture})",
+            hint="BaCo needs decoder-only language models",
+        )
+    if metadata.get(f"{architecture}.block_count") == 0:
+        raise PairError(f"{path} has no layers (its block_count is 0)", hint="get another copy")
+    if architecture == "llama" and metadata.get("llama.expert_count", 0) > 0:
+        raise UnsupportedError(
+            f"{path} is a mixture of experts of the architecture 'llama' (as Mixtral), whose "
+            "experts transformers' GGUF reader leaves out",
+            hint=_ANOTHER,
+        )
     parts = metadata.get("split.count", 0)
     if parts > 1:
         raise PairError(

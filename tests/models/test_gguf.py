@@ -276,6 +276,14 @@ def test_a_metric_s_model_from_a_file(tiny_files: tuple[Path, Path]) -> None:
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
+def test_a_metric_s_model_from_a_link(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
+    """The Hub's cache holds links to files without an ending."""
+    blob, link = tmp_path / "blob", tmp_path / "aligned.gguf"
+    blob.write_bytes(tiny_files[1].read_bytes())
+    link.symlink_to(blob)
+    assert metric_tokenizer(find_model(str(link), offline=True))(ASK).input_ids
+
+
 def test_a_plan_s_pair_from_files(tiny_files: tuple[Path, Path], tiny_gguf: Pair) -> None:
     from baco.bench.cells import pair_revision
 

@@ -98,7 +98,7 @@ def find_model(name: str, offline: bool) -> FoundModel:
     if is_gguf(name):
         from baco.models.checkpoints import local_file
 
-        path = local_file(name, "main").resolve()
+        path = local_file(name, "main").absolute()  # the Hub's files are links to other names
         _ = read_header(path)
         return FoundModel(name, str(path.parent), revision_of(str(path), None), True, path.name)
     folder = Path(name).expanduser()

@@ -92,6 +92,7 @@ def find_model(name: str, offline: bool) -> FoundModel:
 
     Raises:
         ModelUnavailable: If it is not to be had, with the reason.
+        InputError: If it cannot be a model.
     """
     if name == BUNDLED:
         return _bundled()
@@ -110,6 +111,7 @@ def find_model(name: str, offline: bool) -> FoundModel:
         return FoundModel(name, str(folder.resolve()), _digest(folder.resolve()), local=True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"there is no folder {name}")
+    _check_id(name)
     if not offline:
         found = _ask_hub(name)
         if isinstance(found, FoundModel):
@@ -122,6 +124,20 @@ def find_model(name: str, offline: bool) -> FoundModel:
         f"the model {name} is not on this machine ({found})",
         hint="give a local folder, or run where the hub can be reached",
     )
+
+
+def _check_id(name: str) -> None:
+    """Raises InputError for what cannot be a model's name on the hub."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise InputError(
+            f"{name!r} is no folder, and no name that a model on the hub can have",
+            hint="give a folder, a .gguf file, or a hub id such as Qwen/Qwen2.5-0.5B",
+        ) from error
 
 
 def _bundled() -> FoundModel:

@@ -333,6 +333,9 @@ def test_what_a_header_was_read_as_is_kept(
     assert made, "what is damaged is made again"
     read()
     assert made == [], "and kept in place of it"
+    next((tmp_path / "cache").rglob("chat_template.jinja")).unlink()
+    assert read()[1].chat_template == first[1].chat_template
+    assert made, "nor is a part of it trusted"
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("BACO_CACHE", str(tmp_path / "file"))
     assert read()[1](ASK).input_ids == first[1](ASK).input_ids

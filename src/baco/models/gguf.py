@@ -35,6 +35,9 @@ _PRE = {"default", "gpt-2", "gpt2", "smollm"}
 """Ways to split text before byte-pair encoding for which GPT-2's does. (SmolLM's also takes digits
 one by one, and so do its merges.)"""
 
+_LIST = "baco-files.json"
+"""Names and sizes of all files of a folder that is kept."""
+
 _VERSION = 1
 """Raised when the same header is read as something else."""
 
@@ -224,8 +227,8 @@ def kept(
     """
     if folder is None:
         return make()
-    if folder.is_dir():
-        with contextlib.suppress(Exception):  # cut off, or somebody else's: it is made again
+    with contextlib.suppress(Exception):  # not there, cut off, or somebody else's: made again
+        if json.loads((folder / _LIST).read_text()) == _sizes(folder):
             return reader.from_pretrained(folder, local_files_only=True)
     found = make()
     with contextlib.suppress(Exception):  # no room, or no right to write: made again next time
@@ -234,9 +237,15 @@ def kept(
             new = Path(work) / "new"
             found.save_pretrained(new)
             if same(found, reader.from_pretrained(new, local_files_only=True)):
+                (new / _LIST).write_text(json.dumps(_sizes(new)))
                 shutil.rmtree(folder, ignore_errors=True)
                 new.rename(folder)
     return found
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != _LIST)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 @contextlib.contextmanager

@@ -200,6 +200,36 @@ def test_files_of_another_kind(
     assert said in refused(path)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"general.alignment": 0},
+        {"general.alignment": "wide"},
+        {"split.count": "two"},
+        {"tokenizer.ggml.eos_token_id": "</s>"},
+        {"tokenizer.ggml.tokens": "text"},
+        {"tokenizer.ggml.tokens": [1, 2]},
+    ],
+)
+def test_values_of_another_kind(fields: dict[str, object], tmp_path: Path) -> None:
+    fields = {"tokenizer.ggml.tokens": ["a"], **fields}
+    path = write_gguf(tmp_path / "m.gguf", "llama", fields)
+    assert "its header was written wrongly" in refused(path)
+
+
+def test_the_second_part_of_a_model(tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "m.gguf", "")
+    writer.kv_data[0].clear()
+    writer.add_uint16("split.no", 1)
+    writer.add_uint16("split.count", 2)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert "is one of 2 parts of a model" in refused(tmp_path / "m.gguf")
+
+
 @pytest.mark.parametrize("name", ["rope_freqs.weight", "rope_factors_long.weight"])
 def test_stretched_positions(name: str, tmp_path: Path) -> None:
     path = write_gguf(

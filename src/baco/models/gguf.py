@@ -202,12 +202,21 @@ def _read_header(path: Path, size: int, modified: int) -> Header:
     except UnicodeDecodeError as error:
         raise _cut(path) from error
     except ValueError as error:
+        if parts := _parts(path):
+            raise _part(path, parts) from error
         raise PairError(f"{path} cannot be read: {first_line(error)}", hint=_ANOTHER) from error
     except Exception as error:  # whatever a reader meets behind the end of a file
         raise _cut(path) from error
     architecture = str(metadata["general.architecture"])
-    _check_kind(path, architecture, metadata, names)
-    weights = _check_tensors(path, size)
+    try:
+        _check_kind(path, architecture, metadata, names)
+        weights = _check_tensors(path, size)
+        int(metadata["tokenizer.ggml.tokens"])
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise PairError(
+            f"a value in the header of {path} is of a kind that it cannot be: {first_line(error)}",
+            hint="its header was written wrongly: get another copy",
+        ) from error
     with path.open("rb") as file:
         state = hashlib.blake2b(file.read(weights), digest_size=16)
     state.update(f"{transformers.__version__} {_VERSION}".encode())
@@ -289,6 +298,25 @@ def _cut(path: Path) -> PairError:
     return PairError(f"{path} is damaged or cut off", hint="download it again")
 
 
+def _part(path: Path, parts: int) -> PairError:
+    return PairError(
+        f"{path} is one of {parts} parts of a model",
+        hint="join them: llama-gguf-split --merge FIRST_PART WHOLE.gguf",
+    )
+
+
+def _parts(path: Path) -> int:
+    """How many parts a model was split into; 0 if the file does not say.
+
+    Later parts say little else, and transformers does not read them.
+    """
+    from gguf import GGUFReader
+
+    with contextlib.suppress(Exception):
+        return int(GGUFReader(path).fields["split.count"].parts[-1][0])
+    return 0
+
+
 def _check_kind(
     path: Path, architecture: str, metadata: Mapping[str, Any], names: tuple[str, ...]
 ) -> None:
@@ -329,10 +357,7 @@ def _check_kind(
         )
     parts = metadata.get("split.count", 0)
     if parts > 1:
-        raise PairError(
-            f"{path} is one of {parts} parts of a model",
-            hint="join them: llama-gguf-split --merge FIRST_PART WHOLE.gguf",
-        )
+        raise _part(path, parts)
     # transformers knows some under other names than llama.cpp.
     known = {*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS} - {"general", "tokenizer"}
     plain = {name.replace("_", "").replace("-", "") for name in known}

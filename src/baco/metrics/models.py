@@ -111,33 +111,19 @@ def find_model(name: str, offline: bool) -> FoundModel:
         return FoundModel(name, str(folder.resolve()), _digest(folder.resolve()), local=True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"there is no folder {name}")
-    _check_id(name)
+    cached = _cached(name)
     if not offline:
         found = _ask_hub(name)
         if isinstance(found, FoundModel):
             return found
     else:
         found = "offline"
-    if cached := _cached(name):
+    if cached:
         return cached
     raise ModelUnavailable(
         f"the model {name} is not on this machine ({found})",
         hint="give a local folder, or run where the hub can be reached",
     )
-
-
-def _check_id(name: str) -> None:
-    """Raises InputError for what cannot be a model's name on the hub."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise InputError(
-            f"{name!r} is no folder, and no name that a model on the hub can have",
-            hint="give a folder, a .gguf file, or a hub id such as Qwen/Qwen2.5-0.5B",
-        ) from error
 
 
 def _bundled() -> FoundModel:
@@ -197,9 +183,17 @@ _unreachable: list[tuple[float, str]] = []
 
 
 def _cached(name: str) -> FoundModel | None:
+    """A model of the hub that was downloaded before; InputError for what is no name there."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    file = try_to_load_from_cache(name, "config.json")
+    try:
+        file = try_to_load_from_cache(name, "config.json")
+    except HFValidationError as error:
+        raise InputError(
+            f"{name!r} is no folder, and no name that a model on the hub can have",
+            hint="give a folder, a .gguf file, or a hub id such as Qwen/Qwen2.5-0.5B",
+        ) from error
     if not isinstance(file, str):
         return None
     folder = Path(file).parent

@@ -12,7 +12,7 @@ import pytest
 import transformers
 
 from baco.cli import run
-from baco.errors import BacoError, InputError, UnsupportedError
+from baco.errors import BacoError, InputError, PairError, UnsupportedError
 from baco.metrics.hf import load_tokenizer as metric_tokenizer
 from baco.metrics.models import find_model
 from baco.models import checkpoints
@@ -293,6 +293,11 @@ def test_an_adapter_folder_as_a_model(tmp_path: Path) -> None:
     said = refused(bundled_folder("lora"))
     assert "holds an adapter, and no model" in said
     assert "--adapter" in said
+
+
+def test_a_file_as_an_adapter(tiny_files: tuple[Path, Path]) -> None:
+    with pytest.raises(PairError, match="is a GGUF file, and an adapter is a folder"):
+        Pair(base=bundled_folder("base"), adapter=tiny_files[1], device="cpu")
 
 
 def test_a_metric_s_model_from_a_file(tiny_files: tuple[Path, Path]) -> None:

@@ -269,9 +269,11 @@ def test_no_package(
     assert "pip install 'baco[gguf]'" in refused(path)
 
 
-def test_not_quantised_twice(tiny_files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("shapes_only", [False, True])
+def test_not_quantised_twice(shapes_only: bool, tiny_files: tuple[Path, Path]) -> None:
+    how: dict[str, Any] = {"load_in_8bit": True, "shapes_only": shapes_only}
     with pytest.raises(InputError, match="cannot be quantised again"):
-        Pair(base=tiny_files[0], aligned=tiny_files[1], load_in_8bit=True, device="cpu")
+        Pair(base=tiny_files[0], aligned=tiny_files[1], device="cpu", **how)
 
 
 def test_a_base_model_as_aligned_side(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:

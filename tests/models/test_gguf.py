@@ -313,6 +313,24 @@ def test_a_metric_s_model_from_a_file(tiny_files: tuple[Path, Path]) -> None:
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
+def test_a_metric_s_encoder_is_no_file(tiny_files: tuple[Path, Path]) -> None:
+    from baco.metrics import score
+
+    group = {"prompt": ASK, "generations": ["Go to the sea.", "Visit the mountains."]}
+    with pytest.raises(InputError, match="no model for the role 'encoder' comes as one"):
+        score([group], "emb_cos", models={"encoder": str(tiny_files[1])}, offline=True)
+
+
+def test_folders_that_are_no_metric_s_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds a LoRA adapter, and no model"):
+        find_model(str(bundled_folder("lora")), offline=True)
+    with pytest.raises(PairError, match="holds no model"):
+        find_model(str(tmp_path), offline=True)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(PairError, match=r"name the file: .*m\.gguf"):
+        find_model(str(tmp_path), offline=True)
+
+
 def test_a_metric_s_model_from_a_link(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
     """The Hub's cache holds links to files without an ending."""
     blob, link = tmp_path / "blob", tmp_path / "aligned.gguf"

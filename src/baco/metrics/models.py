@@ -104,10 +104,16 @@ def find_model(name: str, offline: bool) -> FoundModel:
         return FoundModel(name, str(path.parent), revision_of(str(path), None), True, path.name)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not any(
-            (folder / f).is_file() for f in ("config.json", "modules.json", "tokenizer.json")
-        ):
-            raise InputError(f"the folder {name} holds no model (no config.json)")
+        there = {path.name for path in folder.iterdir()}
+        if "adapter_config.json" in there and "config.json" not in there:
+            raise InputError(
+                f"the folder {name} holds a LoRA adapter, and no model",
+                hint="merge it into a copy of its base model, and name that",
+            )
+        if not there & {"config.json", "modules.json", "tokenizer.json"}:
+            from baco.models.checkpoints import check_source
+
+            check_source(name)  # says so, and names a GGUF file if one is there
         return FoundModel(name, str(folder.resolve()), _digest(folder.resolve()), local=True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"there is no folder {name}")

@@ -72,6 +72,15 @@ def test_plans_of_fetched_pairs(name: str) -> None:
         assert float(control) in grid
 
 
+@pytest.mark.parametrize(
+    ("pair", "aligned"),
+    [("tiny~0.3", "tiny"), ("a/base,b/chat~0.5", "b/chat"), ("a/base,b/chat", "b/chat")],
+)
+def test_base_weights_leave_the_model_that_scores(pair: str, aligned: str) -> None:
+    plan = read_plan("tiny").model_copy(update={"pairs": [pair]})
+    assert plan.aligned_of(pair) == aligned
+
+
 def test_a_first_look_is_part_of_the_whole(tmp_path: Path) -> None:
     """The store keeps what was made for the first look: the same cells, some of the prompts."""
     whole, first = (read_plan(name) for name in FETCHED[:2])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,6 +106,43 @@ def test_options_reach_llama_cpp(sides: tuple[Path, Path]) -> None:
         load(*sides, n_ctx=1)
     with pytest.raises(InputError, match="is not a number"):
         load(*sides, n_threads="many")
+
+
+class Params(ctypes.Structure):
+    """Some of llama.cpp's parameters: this needs no llama-cpp-python."""
+
+    _fields_ = (
+        ("n_threads", ctypes.c_int32),
+        ("n_ubatch", ctypes.c_uint32),
+        ("flash", ctypes.c_bool),
+        ("yarn", ctypes.c_float),
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("n_threads", 4, ""),
+        ("n_threads", 2.5, "a whole number that fits into 32 bits"),
+        ("n_threads", 2**31, "a whole number that fits into 32 bits"),
+        ("n_ubatch", -1, "a whole number that fits into 32 bits"),
+        ("flash", True, ""),
+        ("flash", 2, "true or false"),
+        ("yarn", -1, ""),
+        ("yarn", 1e300, "a finite number"),
+    ],
+)
+def test_options_are_of_their_kind(
+    option: str, value: float, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lib = SimpleNamespace(llama_model_params=Params, llama_context_params=Params)
+    monkeypatch.setattr(llamacpp, "_llama", lambda: lib)
+    if not hint:
+        llamacpp._check_options({option: value})
+        assert getattr(llamacpp._with(Params(), {option: value}), option) == value
+        return
+    with pytest.raises(InputError, match=f"is not what llama.cpp takes there .give {hint}"):
+        llamacpp._check_options({option: value})
 
 
 @pytest.mark.parametrize(

@@ -361,3 +361,9 @@ def test_a_copy_of_a_model_has_its_revision(tmp_path: Path) -> None:
             file.seek(place)
             file.write(bytes([byte ^ 1]))
         assert find_model(str(changed), offline=True).revision != whole
+
+
+def test_what_no_model_can_be_named_is_refused() -> None:
+    for offline in (True, False):
+        with pytest.raises(InputError, match="no name that a model on the hub can have"):
+            find_model("tiny~0.3", offline)

@@ -12,7 +12,7 @@ import pytest
 import transformers
 
 from baco.cli import run
-from baco.errors import BacoError, InputError, UnsupportedError
+from baco.errors import BacoError, InputError, PairError, UnsupportedError
 from baco.metrics.hf import load_tokenizer as metric_tokenizer
 from baco.metrics.models import find_model
 from baco.models import checkpoints
@@ -170,6 +170,9 @@ def test_the_second_file_is_looked_at_before_the_first_is_read(
         ("rwkv7", {}, "the architecture 'rwkv7' of"),
         ("t5", {}, "the architecture 't5' of"),
         ("general", {}, "the architecture 'general' of"),
+        ("llama", {"llama.attention.causal": False}, "no model that writes text token by token"),
+        ("llama", {"llama.block_count": 0}, "has no layers"),
+        ("llama", {"llama.expert_count": 8}, "is a mixture of experts"),
         ("llama", {"split.count": 3}, "is one of 3 parts"),
         ("llama", {}, "holds no tokenizer"),
         (
@@ -177,7 +180,17 @@ def test_the_second_file_is_looked_at_before_the_first_is_read(
             {"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.eos_token_id": 1},
             "names the special token 1, and has 1 tokens",
         ),
-        ("llama", {"tokenizer.ggml.tokens": ["a"], "llama.rope.scaling.type": "yarn"}, "(yarn)"),
+        ("llama", {"tokenizer.ggml.tokens": ["a"], "llama.rope.scaling.type": "yarn"}, "yarn"),
+        (
+            "phi3",
+            {"tokenizer.ggml.tokens": ["a"], "phi3.rope.scaling.attn_factor": 1.25},
+            "(rope.scaling.attn_factor is 1.25)",
+        ),
+        (
+            "llama",
+            {"tokenizer.ggml.tokens": ["a"], "llama.rope.scale_linear": 4.0},
+            "(rope.scale_linear is 4.0)",
+        ),
     ],
 )
 def test_files_of_another_kind(
@@ -187,14 +200,52 @@ def test_files_of_another_kind(
     assert said in refused(path)
 
 
-def test_stretched_positions(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"general.alignment": 0},
+        {"general.alignment": "wide"},
+        {"split.count": "two"},
+        {"tokenizer.ggml.eos_token_id": "</s>"},
+        {"tokenizer.ggml.tokens": "text"},
+        {"tokenizer.ggml.tokens": [1, 2]},
+    ],
+)
+def test_values_of_another_kind(fields: dict[str, object], tmp_path: Path) -> None:
+    fields = {"tokenizer.ggml.tokens": ["a"], **fields}
+    path = write_gguf(tmp_path / "m.gguf", "llama", fields)
+    assert "its header was written wrongly" in refused(path)
+
+
+def test_the_second_part_of_a_model(tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "m.gguf", "")
+    writer.kv_data[0].clear()
+    writer.add_uint16("split.no", 1)
+    writer.add_uint16("split.count", 2)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert "is one of 2 parts of a model" in refused(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("name", ["rope_freqs.weight", "rope_factors_long.weight"])
+def test_stretched_positions(name: str, tmp_path: Path) -> None:
     path = write_gguf(
         tmp_path / "m.gguf",
         "llama",
         {"tokenizer.ggml.tokens": ["a"]},
-        {"rope_freqs.weight": np.ones(4, np.float32)},
+        {name: np.ones(4, np.float32)},
     )
-    assert "rope_freqs" in refused(path)
+    assert f"({name}, as " in refused(path)
+
+
+@pytest.mark.parametrize("name", ["blk.0.attn_q.bias", "blk.9.attn_norm.weight", "strange"])
+def test_tensors_that_the_reader_leaves_out(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    write_model(bundled_folder("base"), path, further={name: np.ones(128, np.float32)})
+    assert f"{path} holds {name}, which transformers' GGUF reader leaves out" in refused(path)
 
 
 def test_an_unknown_type_of_weights(tmp_path: Path) -> None:
@@ -218,9 +269,11 @@ def test_no_package(
     assert "pip install 'baco[gguf]'" in refused(path)
 
 
-def test_not_quantised_twice(tiny_files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("shapes_only", [False, True])
+def test_not_quantised_twice(shapes_only: bool, tiny_files: tuple[Path, Path]) -> None:
+    how: dict[str, Any] = {"load_in_8bit": True, "shapes_only": shapes_only}
     with pytest.raises(InputError, match="cannot be quantised again"):
-        Pair(base=tiny_files[0], aligned=tiny_files[1], load_in_8bit=True, device="cpu")
+        Pair(base=tiny_files[0], aligned=tiny_files[1], device="cpu", **how)
 
 
 def test_a_base_model_as_aligned_side(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -244,6 +297,11 @@ def test_an_adapter_folder_as_a_model(tmp_path: Path) -> None:
     assert "--adapter" in said
 
 
+def test_a_file_as_an_adapter(tiny_files: tuple[Path, Path]) -> None:
+    with pytest.raises(PairError, match="is a GGUF file, and an adapter is a folder"):
+        Pair(base=bundled_folder("base"), adapter=tiny_files[1], device="cpu")
+
+
 def test_a_metric_s_model_from_a_file(tiny_files: tuple[Path, Path]) -> None:
     from baco.metrics import score
 
@@ -253,6 +311,32 @@ def test_a_metric_s_model_from_a_file(tiny_files: tuple[Path, Path]) -> None:
         for model in (tiny_files[1], bundled_folder("aligned"))
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_a_metric_s_encoder_is_no_file(tiny_files: tuple[Path, Path]) -> None:
+    from baco.metrics import score
+
+    group = {"prompt": ASK, "generations": ["Go to the sea.", "Visit the mountains."]}
+    with pytest.raises(InputError, match="no model for the role 'encoder' comes as one"):
+        score([group], "emb_cos", models={"encoder": str(tiny_files[1])}, offline=True)
+
+
+def test_folders_that_are_no_metric_s_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds a LoRA adapter, and no model"):
+        find_model(str(bundled_folder("lora")), offline=True)
+    with pytest.raises(PairError, match="holds no model"):
+        find_model(str(tmp_path), offline=True)
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(PairError, match=r"name the file: .*m\.gguf"):
+        find_model(str(tmp_path), offline=True)
+
+
+def test_a_metric_s_model_from_a_link(tiny_files: tuple[Path, Path], tmp_path: Path) -> None:
+    """The Hub's cache holds links to files without an ending."""
+    blob, link = tmp_path / "blob", tmp_path / "aligned.gguf"
+    blob.write_bytes(tiny_files[1].read_bytes())
+    link.symlink_to(blob)
+    assert metric_tokenizer(find_model(str(link), offline=True))(ASK).input_ids
 
 
 def test_a_plan_s_pair_from_files(tiny_files: tuple[Path, Path], tiny_gguf: Pair) -> None:
@@ -304,6 +388,9 @@ def test_what_a_header_was_read_as_is_kept(
     assert made, "what is damaged is made again"
     read()
     assert made == [], "and kept in place of it"
+    next((tmp_path / "cache").rglob("chat_template.jinja")).unlink()
+    assert read()[1].chat_template == first[1].chat_template
+    assert made, "nor is a part of it trusted"
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("BACO_CACHE", str(tmp_path / "file"))
     assert read()[1](ASK).input_ids == first[1](ASK).input_ids

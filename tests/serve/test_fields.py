@@ -197,3 +197,13 @@ def test_an_unknown_model_is_told_the_presets(client: Client) -> None:
     message = client.post(CHAT, json=ASK | {"model": "gpt-4o"}).json()["error"]["message"]
     for name in ("toy", "toy:diverse", "toy:0.6"):
         assert name in message
+
+
+def test_ids_may_hold_two_paths(client: Client) -> None:
+    """A pair that was named by two folders is listed by their paths."""
+    for length, status in ((4000, 404), (6000, 400)):
+        name = "/" + "x" * length
+        for path, body in ((CHAT, ASK), (COMPLETIONS, TEXT), ("/tokenize", {"prompt": "a"})):
+            assert client.post(path, json=body | {"model": name}).status_code == status
+        found = client.get("/baco/calibration", params={"pair": name, "router": "p"})
+        assert found.status_code == status

@@ -59,13 +59,20 @@ def write_gguf(
     return path
 
 
-def write_model(folder: Path, path: Path, *, template: str | None = None) -> Path:
+def write_model(
+    folder: Path,
+    path: Path,
+    *,
+    template: str | None = None,
+    further: Mapping[str, np.ndarray] | None = None,
+) -> Path:
     """Writes a Llama with a byte-level tokenizer as a file, its weights in float32.
 
     Args:
         folder: The model's folder.
         path: The file.
         template: The chat template; None for the tokenizer's own.
+        further: Tensors beside the model's own, by llama.cpp's names.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -102,7 +109,7 @@ def write_model(folder: Path, path: Path, *, template: str | None = None) -> Pat
     }
     if chat:
         fields["tokenizer.chat_template"] = chat
-    tensors = {}
+    tensors = dict(further or {})
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight":
             continue

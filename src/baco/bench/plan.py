@@ -250,10 +250,15 @@ class Plan(PlanTable):
         return self.pairs if entry.pairs is None else entry.pairs
 
     def aligned_of(self, pair: str) -> str:
-        """The model whose likelihoods score a pair's samples: a folder, Hub id or known pair."""
+        """The model whose likelihoods score a pair's samples: a folder, Hub id or known pair.
+
+        Base weights, such as ``~0.3`` after a pair's name, leave its aligned side as it is.
+        """
+        from baco.models.known import split_weights
+
         if self.metrics.aligned:
             return self.metrics.aligned
-        name = pair if pair in self.pairs else self.pairs[0]
+        name, _ = split_weights(pair if pair in self.pairs else self.pairs[0])
         return name.partition(",")[2].strip() or name
 
 

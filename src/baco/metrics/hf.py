@@ -22,6 +22,7 @@ from baco.metrics.passes import ScoringOptions
 from baco.metrics.spec import Item
 from baco.models import checkpoints
 from baco.models.checkpoints import MAIN, Loading, quiet
+from baco.models.gguf import check_whole
 from baco.models.hf import cache_argument, context_window, keeps_keys
 from baco.models.load_lock import LOADING
 from baco.models.sides import ChatTemplate
@@ -114,6 +115,8 @@ def _load(auto: str, model: FoundModel, options: ScoringOptions, large: bool) ->
             f"the model {model.name} is of another kind than {auto}: it lacks {missing[0]}",
             hint="name a model that was trained for this metric",
         )
+    if model.file:
+        check_whole(Path(model.location, model.file), made)
     return made.to(device_of(options)).eval()
 
 

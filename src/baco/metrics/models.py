@@ -92,31 +92,39 @@ def find_model(name: str, offline: bool) -> FoundModel:
 
     Raises:
         ModelUnavailable: If it is not to be had, with the reason.
+        InputError: If it cannot be a model.
     """
     if name == BUNDLED:
         return _bundled()
     if is_gguf(name):
         from baco.models.checkpoints import local_file
 
-        path = local_file(name, "main").resolve()
+        path = local_file(name, "main").absolute()  # the Hub's files are links to other names
         _ = read_header(path)
         return FoundModel(name, str(path.parent), revision_of(str(path), None), True, path.name)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not any(
-            (folder / f).is_file() for f in ("config.json", "modules.json", "tokenizer.json")
-        ):
-            raise InputError(f"the folder {name} holds no model (no config.json)")
+        there = {path.name for path in folder.iterdir()}
+        if "adapter_config.json" in there and "config.json" not in there:
+            raise InputError(
+                f"the folder {name} holds a LoRA adapter, and no model",
+                hint="merge it into a copy of its base model, and name that",
+            )
+        if not there & {"config.json", "modules.json", "tokenizer.json"}:
+            from baco.models.checkpoints import check_source
+
+            check_source(name)  # says so, and names a GGUF file if one is there
         return FoundModel(name, str(folder.resolve()), _digest(folder.resolve()), local=True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"there is no folder {name}")
+    cached = _cached(name)
     if not offline:
         found = _ask_hub(name)
         if isinstance(found, FoundModel):
             return found
     else:
         found = "offline"
-    if cached := _cached(name):
+    if cached:
         return cached
     raise ModelUnavailable(
         f"the model {name} is not on this machine ({found})",
@@ -181,9 +189,17 @@ _unreachable: list[tuple[float, str]] = []
 
 
 def _cached(name: str) -> FoundModel | None:
+    """A model of the hub that was downloaded before; InputError for what is no name there."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    file = try_to_load_from_cache(name, "config.json")
+    try:
+        file = try_to_load_from_cache(name, "config.json")
+    except HFValidationError as error:
+        raise InputError(
+            f"{name!r} is no folder, and no name that a model on the hub can have",
+            hint="give a folder, a .gguf file, or a hub id such as Qwen/Qwen2.5-0.5B",
+        ) from error
     if not isinstance(file, str):
         return None
     folder = Path(file).parent

@@ -19,6 +19,7 @@ from baco.metrics.cache import Cache, content_key
 from baco.metrics.models import BUNDLED, DEFAULTS, FoundModel, ModelUnavailable, find_model
 from baco.metrics.spec import Item, Metric
 from baco.models.engines import ENGINES, OURS
+from baco.models.gguf import is_gguf
 from baco.models.known import known_pair, known_pairs, locate
 
 if TYPE_CHECKING:
@@ -140,6 +141,11 @@ class Passes:
             named = options.aligned
         if metric.role in ("aligned", "base") and named in known_pairs():
             return _side_of(named, metric.role, options.offline)
+        if metric.role not in ("aligned", "base") and is_gguf(named):
+            raise InputError(
+                f"{named} is a GGUF file, and no model for the role {metric.role!r} comes as one",
+                hint="give a model's folder or Hub id",
+            )
         try:
             return find_model(named or DEFAULTS[metric.role], options.offline)
         except ModelUnavailable:

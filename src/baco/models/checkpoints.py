@@ -21,6 +21,7 @@ from baco.errors import BacoError, InputError, PairError, first_line
 from baco.models.folders import cache_folder
 from baco.models.gguf import (
     SUFFIX,
+    check_whole,
     gguf_path,
     hub_file,
     is_gguf,
@@ -389,16 +390,16 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils.quantization_config import GgufConfig
 
+    if is_gguf(source) and loading.quantised:
+        raise InputError(
+            f"{source} is quantised, and its weights are unpacked: they cannot be quantised "
+            "again while loading",
+            hint="leave out 8-bit and 4-bit loading, or give the original checkpoint",
+        )
     if loading.shapes_only:
         return _hollow_model(source, revision, loading)
     options: dict[str, Any] = {}
     if is_gguf(source):
-        if loading.quantised:
-            raise InputError(
-                f"{source} is quantised, and its weights are unpacked: they cannot be quantised "
-                "again while loading",
-                hint="leave out 8-bit and 4-bit loading, or give the original checkpoint",
-            )
         options["quantization_config"] = GgufConfig(dequantize=True)
         options["config"] = load_config(source, revision, loading)
     else:
@@ -430,6 +431,8 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
     model, report = loaded
     _check_report(source, report)
     if is_gguf(source):
+        with refusals(source, revision):
+            check_whole(local_file(source, revision), model)
         model.config.name_or_path = source  # transformers notes the folder
     if not loading.quantised:
         model = model.to(loading.torch_device)

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from baco.errors import PairError, UnsupportedError, first_line, missing_extra
 
@@ -35,6 +35,9 @@ _PRE = {"default", "gpt-2", "gpt2", "smollm"}
 """Ways to split text before byte-pair encoding for which GPT-2's does. (SmolLM's also takes digits
 one by one, and so do its merges.)"""
 
+_LIST = "baco-files.json"
+"""Names and sizes of all files of a folder that is kept."""
+
 _VERSION = 1
 """Raised when the same header is read as something else."""
 
@@ -47,11 +50,13 @@ class Header(NamedTuple):
     Attributes:
         architecture: llama.cpp's name of the architecture.
         metadata: Every key; arrays of strings are their lengths.
+        tensors: The names of all its tensors.
         state: A hash of all bytes before the weights, and of the version of what reads them.
     """
 
     architecture: str
     metadata: Mapping[str, Any]
+    tensors: tuple[str, ...]
     state: str
 
     @property
@@ -159,6 +164,32 @@ def check_ids(source: str | Path, named: Iterable[int], size: int) -> None:
         )
 
 
+def check_whole(path: Path, model: Any) -> None:
+    """Raises PairError if a file holds tensors that transformers' reader left out of the model.
+
+    Args:
+        path: The file.
+        model: What it was read as.
+    """
+    from transformers import modeling_gguf_pytorch_utils
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
+
+    header, reader = read_header(path), cast(Any, modeling_gguf_pytorch_utils)
+    if is_gguf_arch_supported(header.architecture):
+        return  # of these architectures transformers' own report names them
+    kind = reader.TENSOR_PROCESSORS.get(header.architecture, reader.TensorProcessor)
+    taken = reader.get_gguf_hf_weights_map(model, kind())
+    # Those of experts are named without the ending.
+    left = [n for n in header.tensors if n not in taken and n.removesuffix(".weight") not in taken]
+    if left:
+        more = f" and {len(left) - 1} more tensors" if len(left) > 1 else ""
+        raise PairError(
+            f"{path} holds {left[0]}{more}, which transformers' GGUF reader leaves out: it would "
+            "write worse text",
+            hint=_ANOTHER,
+        )
+
+
 @lru_cache(maxsize=16)
 def _read_header(path: Path, size: int, modified: int) -> Header:
     need_reader()
@@ -171,16 +202,25 @@ def _read_header(path: Path, size: int, modified: int) -> Header:
     except UnicodeDecodeError as error:
         raise _cut(path) from error
     except ValueError as error:
+        if parts := _parts(path):
+            raise _part(path, parts) from error
         raise PairError(f"{path} cannot be read: {first_line(error)}", hint=_ANOTHER) from error
     except Exception as error:  # whatever a reader meets behind the end of a file
         raise _cut(path) from error
     architecture = str(metadata["general.architecture"])
-    _check_kind(path, architecture, metadata, names)
-    weights = _check_tensors(path, size)
+    try:
+        _check_kind(path, architecture, metadata, names)
+        weights = _check_tensors(path, size)
+        int(metadata["tokenizer.ggml.tokens"])
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise PairError(
+            f"a value in the header of {path} is of a kind that it cannot be: {first_line(error)}",
+            hint="its header was written wrongly: get another copy",
+        ) from error
     with path.open("rb") as file:
         state = hashlib.blake2b(file.read(weights), digest_size=16)
     state.update(f"{transformers.__version__} {_VERSION}".encode())
-    return Header(architecture, metadata, state.hexdigest())
+    return Header(architecture, metadata, names, state.hexdigest())
 
 
 def kept(
@@ -196,8 +236,8 @@ def kept(
     """
     if folder is None:
         return make()
-    if folder.is_dir():
-        with contextlib.suppress(Exception):  # cut off, or somebody else's: it is made again
+    with contextlib.suppress(Exception):  # not there, cut off, or somebody else's: made again
+        if json.loads((folder / _LIST).read_text()) == _sizes(folder):
             return reader.from_pretrained(folder, local_files_only=True)
     found = make()
     with contextlib.suppress(Exception):  # no room, or no right to write: made again next time
@@ -206,9 +246,15 @@ def kept(
             new = Path(work) / "new"
             found.save_pretrained(new)
             if same(found, reader.from_pretrained(new, local_files_only=True)):
+                (new / _LIST).write_text(json.dumps(_sizes(new)))
                 shutil.rmtree(folder, ignore_errors=True)
                 new.rename(folder)
     return found
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != _LIST)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 @contextlib.contextmanager
@@ -252,6 +298,25 @@ def _cut(path: Path) -> PairError:
     return PairError(f"{path} is damaged or cut off", hint="download it again")
 
 
+def _part(path: Path, parts: int) -> PairError:
+    return PairError(
+        f"{path} is one of {parts} parts of a model",
+        hint="join them: llama-gguf-split --merge FIRST_PART WHOLE.gguf",
+    )
+
+
+def _parts(path: Path) -> int:
+    """How many parts a model was split into; 0 if the file does not say.
+
+    Later parts say little else, and transformers does not read them.
+    """
+    from gguf import GGUFReader
+
+    with contextlib.suppress(Exception):
+        return int(GGUFReader(path).fields["split.count"].parts[-1][0])
+    return 0
+
+
 def _check_kind(
     path: Path, architecture: str, metadata: Mapping[str, Any], names: tuple[str, ...]
 ) -> None:
@@ -277,12 +342,22 @@ def _check_kind(
             f"{path} is an embedding model ({architecture})",
             hint="BaCo needs decoder-only language models",
         )
+    if metadata.get(f"{architecture}.attention.causal", True) is False:
+        raise PairError(
+            f"{path} is no model that writes text token by token ({architecture})",
+            hint="BaCo needs decoder-only language models",
+        )
+    if metadata.get(f"{architecture}.block_count") == 0:
+        raise PairError(f"{path} has no layers (its block_count is 0)", hint="get another copy")
+    if architecture == "llama" and metadata.get("llama.expert_count", 0) > 0:
+        raise UnsupportedError(
+            f"{path} is a mixture of experts of the architecture 'llama' (as Mixtral), whose "
+            "experts transformers' GGUF reader leaves out",
+            hint=_ANOTHER,
+        )
     parts = metadata.get("split.count", 0)
     if parts > 1:
-        raise PairError(
-            f"{path} is one of {parts} parts of a model",
-            hint="join them: llama-gguf-split --merge FIRST_PART WHOLE.gguf",
-        )
+        raise _part(path, parts)
     # transformers knows some under other names than llama.cpp.
     known = {*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS} - {"general", "tokenizer"}
     plain = {name.replace("_", "").replace("-", "") for name in known}
@@ -304,18 +379,29 @@ def _check_kind(
             path,
             way,
         )
-    if "rope_freqs.weight" in names and architecture != "gpt-oss":
+    if architecture == "gpt-oss":
+        return  # the reader takes over how it scales its positions
+    stretched = [name for name in names if name.startswith(("rope_freqs.", "rope_factors_"))]
+    if stretched:
         raise UnsupportedError(
-            f"{path} stretches its positions by factors of its own (rope_freqs, as Llama 3.1 and "
-            "later), which transformers' GGUF reader leaves out: it would write worse text",
+            f"{path} stretches its positions by factors of its own ({stretched[0]}, as Llama 3.1 "
+            "and Phi-3 for long texts), which transformers' GGUF reader leaves out: it would write "
+            "worse text",
             hint=_ANOTHER,
         )
-    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
-    if scaling not in ("none", "") and architecture != "gpt-oss":
-        raise UnsupportedError(
-            f"{path} scales its positions ({scaling}), which transformers' GGUF reader leaves out",
-            hint=_ANOTHER,
-        )
+    harmless: dict[str, tuple[Any, ...]] = {
+        "scaling.type": ("none", ""),
+        "scaling.attn_factor": (1,),
+        "scale_linear": (0, 1),  # 0 is none
+    }
+    for key, values in harmless.items():
+        value = metadata.get(f"{architecture}.rope.{key}", values[0])
+        if value not in values:
+            raise UnsupportedError(
+                f"{path} scales its positions (rope.{key} is {value}), which transformers' GGUF "
+                "reader leaves out",
+                hint=_ANOTHER,
+            )
 
 
 def _check_tensors(path: Path, size: int) -> int:

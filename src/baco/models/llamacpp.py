@@ -25,6 +25,7 @@ from baco.errors import (
     PairError,
     UnknownNameError,
     UnsupportedError,
+    clipped,
     first_line,
     missing_extra,
 )
@@ -692,6 +693,18 @@ def _check_options(options: dict[str, Any]) -> None:
         if not isinstance(value, int | float):
             raise InputError(
                 f"{option}={value!r} is not a number", hint="options of llama.cpp are numbers"
+            )
+        kind = known[option]
+        if kind is ctypes.c_float:
+            fits = abs(value) < 1e38
+        else:  # ctypes cuts off what is too large
+            fits = not isinstance(value, float) and kind(value).value == value
+        if not fits:
+            whole = f"a whole number that fits into {8 * ctypes.sizeof(kind)} bits"
+            takes = {ctypes.c_float: "a finite number", ctypes.c_bool: "true or false"}
+            raise InputError(
+                f"{option}={clipped(repr(value))} is not what llama.cpp takes there",
+                hint=f"give {takes.get(kind, whole)}",
             )
 
 

@@ -290,6 +290,11 @@ def load_sides(
             "an adapter needs its base model's weights, and the base model is remote",
             hint="give the server's name of the adapted model as the aligned side",
         )
+    if is_gguf(adapter):
+        raise PairError(
+            f"the adapter {adapter} is a GGUF file, and an adapter is a folder",
+            hint="give the adapter's original folder or Hub id",
+        )
     for side, revision in zip((base, aligned), revisions, strict=True):
         if isinstance(side, str | Path):  # both before either tokenizer is read
             check_head(str(side), revision)

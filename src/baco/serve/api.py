@@ -22,7 +22,14 @@ from baco.serve.groups import relevance
 from baco.serve.openai import ChatFormat, CompletionFormat, Format, collect, stream
 from baco.serve.pairs import DEFAULT_ROUTER, PRESETS, model_named
 from baco.serve.quality import fault, judged, surprise, world_ends
-from baco.serve.schemas import Bool, ChatMessage, ChatRequest, CompletionRequest, TokenizeRequest
+from baco.serve.schemas import (
+    Bool,
+    ChatMessage,
+    ChatRequest,
+    CompletionRequest,
+    ModelName,
+    TokenizeRequest,
+)
 from baco.serve.scoring import Echo, Score, read
 from baco.serve.service import Host, Prepared, Running, Service, finite
 from baco.serve.strict import StrictRoute
@@ -433,7 +440,6 @@ def _curve(host: Host, router: str) -> dict[str, Any]:
     return {"ready": True, "reach": {"low": low, "high": high}}
 
 
-_Name = Annotated[str, Field(max_length=300)]
 _Router = Annotated[str, Field(max_length=200)]
 
 
@@ -443,7 +449,7 @@ _Router = Annotated[str, Field(max_length=200)]
     tags=["playground"],
 )
 async def calibration(
-    request: Request, pair: Annotated[_Name, Query()], router: Annotated[_Router, Query()]
+    request: Request, pair: Annotated[ModelName, Query()], router: Annotated[_Router, Query()]
 ) -> dict[str, Any]:
     """The curve of a pair and router, or how far its calibration has come; starts nothing."""
     return _curve(*_calibrated(request, pair, router))
@@ -454,7 +460,7 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    pair: _Name
+    pair: ModelName
     router: _Router
 
 
@@ -485,10 +491,8 @@ class Texts(BaseModel):
         False
     )
     pair: Annotated[
-        str | None,
-        Field(
-            max_length=300, description="Also say how good each answer is, by this pair's means."
-        ),
+        ModelName | None,
+        Field(description="Also say how good each answer is, by this pair's means."),
     ] = None
     messages: Annotated[
         list[ChatMessage] | None,

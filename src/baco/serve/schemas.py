@@ -35,6 +35,9 @@ Int = Annotated[int, Strict(), BeforeValidator(_whole)]
 Float = Annotated[float, Strict()]
 Bool = Annotated[bool, Strict()]
 
+ModelName = Annotated[str, Field(max_length=5000)]
+"""The id of a model; one that is served from two folders holds both their paths."""
+
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 Seed = Annotated[Int, Field(ge=-(2**63), lt=2**63)]
 TokenId = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
@@ -61,10 +64,9 @@ class SamplingFields(BaseModel):
     neutral: ClassVar[Mapping[str, Any]] = {}
     _unmet: tuple[str, ...] = PrivateAttr(())
 
-    model: str = Field(
+    model: ModelName = Field(
         description="A pair, with or without a preset: `tiny`, `tiny:diverse`, `tiny:0.6`.",
         min_length=1,
-        max_length=300,
     )
     n: Int = Field(1, ge=1, description="Number of answers; the server has a limit.")
     temperature: Float | None = Field(
@@ -440,7 +442,7 @@ class TokenizeRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str = Field(min_length=1, max_length=300)
+    model: ModelName = Field(min_length=1)
     prompt: str | None = None
     messages: list[ChatMessage] | None = Field(None, fail_fast=True, min_length=1, max_length=1000)
     side: Literal["aligned", "base"] = Field("aligned", description="Whose tokens.")

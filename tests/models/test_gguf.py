@@ -41,6 +41,13 @@ def tiny_gguf(tiny_files: tuple[Path, Path]) -> Pair:
     return load(",".join(map(str, tiny_files)), device="cpu")
 
 
+def test_an_adapter_made_of_files_names_the_file(
+    tiny_files: tuple[Path, Path], tiny_gguf: Pair
+) -> None:
+    """PEFT notes the model's own name, which transformers sets to the file's folder."""
+    assert tiny_gguf.base.inner.model.name_or_path == str(tiny_files[0])
+
+
 def test_a_file_is_the_model_it_was_made_of(tiny_gguf: Pair) -> None:
     """Weights, tokenizer, chat template and ends: the same samples as from the folders."""
     bundled = load("tiny")

@@ -433,7 +433,7 @@ def load_model(source: str, revision: str, loading: Loading) -> Any:
     if is_gguf(source):
         with refusals(source, revision):
             check_whole(local_file(source, revision), model)
-        model.config.name_or_path = source  # transformers notes the folder
+        model.name_or_path = model.config.name_or_path = source  # transformers notes the folder
     if not loading.quantised:
         model = model.to(loading.torch_device)
         use_onednn(model)

@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Container, Iterator
 from functools import partial
@@ -24,7 +26,7 @@ from baco.bench import run as running
 from baco.bench.executors import RESTARTS, RayMaker, execute
 from baco.bench.generate import Failed, Made, Pull
 from baco.bench.plan import read_plan
-from baco.bench.run import BenchWorker, Local, prepare
+from baco.bench.run import BenchWorker, Local, Part, prepare
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from support import workers
@@ -175,6 +177,52 @@ def test_if_all_always_die_what_is_made_is_kept(store: Path, four_devices: None)
         execute(store, "processes", 1)
     assert "finished samples are kept" in (error.value.hint or "")
     assert started(store) == ["0 1"] * (RESTARTS + 1)
+
+
+def test_an_error_counts_only_if_something_is_left(
+    store: Path,
+    undisturbed: list[tuple[Any, ...]],
+    four_devices: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def child(path: Path, part: Part, peers: int, errors: Any) -> None:
+        if os.environ["CUDA_VISIBLE_DEVICES"] == "0":
+            errors.put(("no memory", "make room"))
+        else:
+            workers.child(path, part, peers, errors)
+
+    monkeypatch.setattr(executors, "_child", child)
+    with pytest.raises(BacoError, match="no memory"):
+        execute(store, "processes", 1)
+    execute(store, "processes", 2)
+    assert content(store) == undisturbed
+    assert "no memory; nothing is left to make" in caplog.text
+
+
+def test_what_a_worker_did_not_foresee_is_one_line(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise TypeError("no such option\nand more")
+
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr(executors, "_follow_parent", lambda: None)
+    monkeypatch.setattr(executors.BenchWorker, "run", fail)
+    with pytest.raises(SystemExit):  # so that it is started again, without a traceback
+        executors._child(store, running.WHOLE, 1, SimpleNamespace(put=said.append))
+    assert [message for message, _ in said] == ["a worker failed: TypeError: no such option"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of threads are POSIX")
+def test_an_interrupt_waits_until_a_worker_can_end_quietly(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "_follow_parent", lambda: None)
+    monkeypatch.setattr(executors.BenchWorker, "run", lambda _: pytest.fail("it went on"))
+    executors._hold_interrupts(True)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    executors._child(store, running.WHOLE, 1, None)
 
 
 @pytest.mark.slow
@@ -390,6 +438,18 @@ def test_an_actor_that_always_dies_leaves_its_work_to_others(
 def test_if_all_actors_always_die_it_is_said(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BacoError, match=r"Ray worker . died 4 times: the actor is dead"):
         with_ray(store, FakeRay(deaths=range(1000)), monkeypatch, 2)
+
+
+def test_a_cluster_that_cannot_be_joined_is_one_line(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("no Ray at HEAD:6379\nand more")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(BacoError, match=r"cannot join the Ray cluster: no Ray at .*:6379 \(start"):
+        execute(store, "ray")
 
 
 def test_mistakes(tmp_path: Path) -> None:

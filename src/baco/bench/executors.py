@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -81,8 +83,12 @@ def _processes(path: Path, part: Part, spots: Sequence[EnginePlace]) -> None:
     def start(spot: EnginePlace) -> Any:
         # Not daemons: an engine of several devices has processes of its own.
         child = context.Process(target=_child, args=(path, part, len(spots), errors))
-        with _visible(spot):
-            child.start()
+        _hold_interrupts(True)  # until the child can end without a traceback
+        try:
+            with _visible(spot):
+                child.start()
+        finally:
+            _hold_interrupts(False)
         return child
 
     lives = [RESTARTS] * len(spots)
@@ -105,20 +111,26 @@ def _processes(path: Path, part: Part, spots: Sequence[EnginePlace]) -> None:
                     logger.warning("%s, for the %s. time", what, RESTARTS + 1)
                     lost.append(what)
     except BaseException:
+        until = time.monotonic() + _GRACE
         for child in running:
-            child.join(_GRACE)  # an interrupt reaches them too; they give their claims back
+            # An interrupt reaches them too; they give their claims back.
+            child.join(max(0.0, until - time.monotonic()))
             child.kill()
         raise
+    if errors.empty() and not lost:
+        return
+    with Store(path) as store:
+        left = unmade(store, part)
     if not errors.empty():
         message, hint = errors.get()
-        raise BacoError(message, hint=hint)
-    if lost:
-        with Store(path) as store:
-            if unmade(store, part):
-                raise BacoError(
-                    f"{lost[0]} more than {RESTARTS} times",
-                    hint="finished samples are kept: run the same command again",
-                )
+        if left:
+            raise BacoError(message, hint=hint)
+        logger.warning("%s; nothing is left to make", message)
+    elif left:
+        raise BacoError(
+            f"{lost[0]} more than {RESTARTS} times",
+            hint="finished samples are kept: run the same command again",
+        )
 
 
 @contextlib.contextmanager
@@ -140,10 +152,11 @@ def _visible(spot: EnginePlace) -> Iterator[None]:
 
 def _child(path: Path, part: Part, peers: int, errors: Any) -> None:
     """What one process does. It ends with the process that started it, however that ended."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    # Threads of several processes on one core wait for each other most of the time.
-    use_threads(max(1, torch.get_num_threads() // peers))
     try:
+        _hold_interrupts(False)
+        threading.Thread(target=_follow_parent, daemon=True).start()
+        # Threads of several processes on one core wait for each other most of the time.
+        use_threads(max(1, torch.get_num_threads() // peers))
         with Store(path) as store:
             plan = store.plan
         BenchWorker(plan, path, part=part, peers=peers).run()
@@ -151,6 +164,21 @@ def _child(path: Path, part: Part, peers: int, errors: Any) -> None:
         errors.put((error.message, error.hint))
     except KeyboardInterrupt:
         return
+    except Exception as error:  # it is started again, as if it had died
+        errors.put(
+            (
+                f"a worker failed: {type(error).__name__}: {first_line(error)}",
+                "run it with --executor local, where baco --debug shows where",
+            )
+        )
+        sys.exit(1)
+
+
+def _hold_interrupts(held: bool) -> None:
+    """Holds interrupts back or lets them through, where that can be; new processes inherit it."""
+    if hasattr(signal, "pthread_sigmask"):
+        how = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(how, {signal.SIGINT})
 
 
 def _follow_parent() -> None:
@@ -168,7 +196,13 @@ def _ray(plan: Plan, path: Path, part: Part, workers: int | None) -> None:
         raise missing_extra("ray", "ray") from error
     ours = not ray.is_initialized()
     if ours:  # joins the cluster that RAY_ADDRESS names, if it does
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            raise BacoError(
+                f"cannot join the Ray cluster: {first_line(error)}",
+                hint="start it with ray start, or check RAY_ADDRESS",
+            ) from error
     try:
         count, gpus = on_nodes(plan, ray.nodes(), workers)
 

@@ -25,13 +25,13 @@ from baco.bench import executors
 from baco.bench import run as running
 from baco.bench.executors import RESTARTS, RayMaker, execute
 from baco.bench.generate import Failed, Made, Pull
-from baco.bench.plan import read_plan
+from baco.bench.plan import Plan, read_plan
 from baco.bench.run import BenchWorker, Local, Part, prepare
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from support import workers
 
-from .fake import begin, content, fake_pair, plan, work
+from .fake import begin, content, fake_pair, load, plan, work
 
 PLAN = """
 pairs = ["tiny"]
@@ -241,8 +241,11 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     assert len(gone) == 3
 
 
-def test_towards_the_end_nobody_takes_more_than_a_share(store: Path) -> None:
+@pytest.mark.parametrize(("part", "half"), [(running.WHOLE, 72), (Part(1, 2), 36)])
+def test_towards_the_end_nobody_takes_more_than_a_share(store: Path, part: Part, half: int) -> None:
     """Two workers, one of which has not begun: it is left half of what there is."""
+    if part.first:  # others have made theirs
+        BenchWorker(plan(), store, load, part=Part(0, part.of)).run()
     claimed = []
 
     class Greedy(Local):
@@ -252,8 +255,11 @@ def test_towards_the_end_nobody_takes_more_than_a_share(store: Path) -> None:
             given = iter([jobs])
             return super().make(lambda rows: next(given, ()) or pull(rows))
 
-    BenchWorker(plan(), store, lambda name, wanted: Greedy(fake_pair(), wanted), peers=2).run()
-    assert claimed[0] == 72  # of 144
+    def greedy(name: str, wanted: Plan) -> Greedy:
+        return Greedy(fake_pair(), wanted)
+
+    BenchWorker(plan(), store, greedy, part=part, peers=2).run()
+    assert claimed[0] == half  # of 144, or of 72
 
 
 # --- Ray -----------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ class BenchWorker:
         self._part = part
         self._peers = peers
         self._mine = 0
-        self._wanted: list[Cell] = []
+        self._wanted: Sequence[tuple[Cell, Record]] = ()
         self._share = (0.0, 0)
 
     def run(self) -> list[Failure]:
@@ -243,7 +243,7 @@ class BenchWorker:
         done = self._store.counts()
         self._held = deque()
         self._mine, self._share = 0, (0.0, 0)
-        self._wanted = [cell for cell, _ in groups]
+        self._wanted = groups
         self._todo = deque(
             (cell, record) for cell, record in groups if done.get((cell.key, record.id), 0) < cell.n
         )
@@ -321,8 +321,10 @@ class BenchWorker:
         """How many samples one of those that share the rest may hold."""
         now = time.monotonic()
         if not self._share[1] or now - self._share[0] > POLL_SECONDS:
-            made = self._store.count({cell.key for cell in self._wanted})
-            left = sum(cell.n for cell in self._wanted) - made
+            made = self._store.counts()
+            left = sum(
+                max(0, cell.n - made.get((cell.key, record.id), 0)) for cell, record in self._wanted
+            )
             self._share = (now, max(1, -(-left // self._peers)))
         return self._share[1]
 

@@ -319,13 +319,6 @@ class Store:
         rows = self._db.execute("SELECT cell, record, count(*) FROM samples GROUP BY cell, record")
         return {(cell, record): count for cell, record, count in rows}
 
-    def count(self, cells: Iterable[str]) -> int:
-        """How many samples there are of some cells."""
-        keys = list(cells)
-        marks = ",".join("?" * len(keys))
-        found = self._db.execute(f"SELECT count(*) FROM samples WHERE cell IN ({marks})", keys)
-        return int(found.fetchone()[0])
-
     def missing(self, cell: str, record: str, n: int) -> list[int]:
         """Indices below n of which a group has no sample."""
         rows = self._db.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import socket
 import threading
@@ -20,7 +21,7 @@ from baco.bench.generate import Failed, GroupJob, Made, Pull, cost_of, make
 from baco.bench.plan import Plan
 from baco.bench.records import Dataset, Record
 from baco.bench.store import SampleKey, Span, Store
-from baco.errors import BacoError
+from baco.errors import BacoError, UnknownNameError
 
 if TYPE_CHECKING:
     from baco.pair import Pair
@@ -73,11 +74,29 @@ class Failure(NamedTuple):
     message: str
 
 
+_NOT_FOR_PLANS = {
+    "name",
+    "adapter",
+    "base_tokenizer",
+    "aligned_tokenizer",
+    "template",
+    "shapes_only",
+    "suits",
+}
+"""Arguments of `baco.Pair` that the pair's name decides, or that no TOML can hold."""
+
+
 def load_pair(name: str, plan: Plan) -> Pair:
-    """Loads a pair as a plan says."""
+    """Loads a pair as a plan says.
+
+    Raises:
+        UnknownNameError: If the engine has no such option.
+        PairError: If the pair cannot be had.
+    """
     from baco.models.engines import ENGINES, use_threads
     from baco.pair import load
 
+    _check_options(plan)
     options: dict[str, Any] = {
         "dtype": plan.run.dtype,
         "engine": plan.run.engine,
@@ -89,6 +108,19 @@ def load_pair(name: str, plan: Plan) -> Pair:
     if ENGINES[plan.run.engine].in_process and pair.known and pair.known.bundled:
         use_threads(1)  # on models this small, threads only wait for each other
     return pair
+
+
+def _check_options(plan: Plan) -> None:
+    """Checks the options of an engine that names them all, as ours; others check their own."""
+    from baco.models.engines import ENGINES
+
+    parameters = inspect.signature(ENGINES[plan.run.engine].load).parameters.values()
+    if any(each.kind == each.VAR_KEYWORD for each in parameters):
+        return
+    known = {each.name for each in parameters if each.kind == each.KEYWORD_ONLY} - _NOT_FOR_PLANS
+    for option in plan.run.engine_options:
+        if option not in known:
+            raise UnknownNameError(f"option of the engine {plan.run.engine}", option, known)
 
 
 def load_local(name: str, plan: Plan) -> Maker:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from baco import cli
+from baco.bench.plan import read_plan
+from baco.bench.run import prepare
 from baco.bench.shipped import plan_text
 from baco.bench.store import Store
 
@@ -117,6 +119,20 @@ def test_a_dry_run_says_what_is_left(tmp_path: Path, baco: Baco) -> None:
     assert said(larger) == ("24, 8 are there", "16 samples, 256 tokens expected")
     with Store(tmp_path / "s.sqlite") as store:
         assert store.plan.n == 2  # nothing was changed by asking
+
+
+def test_merge_says_what_the_plan_does_not_ask_for(tmp_path: Path, baco: Baco) -> None:
+    (tmp_path / "mine.toml").write_text(PLAN)
+    assert baco("run", "mine.toml").returncode == 0
+    (tmp_path / "mine.toml").write_text("seed = 1" + PLAN)
+    prepare(read_plan("mine.toml"), tmp_path / "other.sqlite")
+    merged = baco("merge", "other.sqlite", "mine.sqlite")
+    assert merged.returncode == 0, merged.stderr
+    assert merged.stderr.splitlines() == [
+        "mine.sqlite: 12 new samples and 0 new scores in other.sqlite",
+        "baco: the plan of other.sqlite does not ask for 12 samples of mine.sqlite, as of another "
+        "seed, sampling or model; they are kept, but not reported",
+    ]
 
 
 def test_init_takes_the_file_to_write(tmp_path: Path, baco: Baco) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from baco.bench.run import groups_of
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 
@@ -18,11 +19,13 @@ class Merged(NamedTuple):
         samples: New samples.
         scores: New scores.
         different: Samples that were there already, with another text or end.
+        unasked: Its samples that the plan of the store does not ask for.
     """
 
     samples: int
     scores: int
     different: int
+    unasked: int
 
 
 _KEPT = """
@@ -74,6 +77,8 @@ def merge_stores(into: Path, others: Sequence[Path]) -> list[Merged]:
     if len({path.resolve() for path in places}) < len(places):
         raise InputError("a store is named twice", hint="name each of them once")
     for path in others:
+        if path.is_file() and not path.stat().st_size:
+            raise InputError(f"{path} is empty, and no bench store", hint="leave it out")
         Store(path).close()  # brings it to the newest version, or says what is wrong
     with Store(into, create=True):
         pass
@@ -107,4 +112,11 @@ def _merge(into: Path, other: Path) -> Merged:
         ) from error
     finally:
         db.close()
-    return Merged(samples, scores, different)
+    return Merged(samples, scores, different, _unasked(into, other))
+
+
+def _unasked(into: Path, other: Path) -> int:
+    """How many samples of a store the plan of another does not ask for."""
+    with Store(into) as store, Store(other) as source:
+        wanted = {(cell.key, record.id): cell.n for cell, record in groups_of(store)}
+        return sum(max(0, count - wanted.get(group, 0)) for group, count in source.counts().items())

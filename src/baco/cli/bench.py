@@ -150,6 +150,12 @@ def merge(
                 "as of another device or version; those that were there first stay",
                 err=True,
             )
+        if merged.unasked:
+            typer.echo(
+                f"baco: the plan of {into} does not ask for {merged.unasked:,} samples of {other}, "
+                "as of another seed, sampling or model; they are kept, but not reported",
+                err=True,
+            )
 
 
 def _say_failures(store: Store, path: Path) -> None:

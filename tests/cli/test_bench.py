@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -133,6 +134,32 @@ def test_merge_says_what_the_plan_does_not_ask_for(tmp_path: Path, baco: Baco) -
         "baco: the plan of other.sqlite does not ask for 12 samples of mine.sqlite, as of another "
         "seed, sampling or model; they are kept, but not reported",
     ]
+
+
+def test_a_damaged_store_is_one_line(tmp_path: Path, baco: Baco) -> None:
+    (tmp_path / "mine.toml").write_text(PLAN)
+    assert baco("run", "mine.toml").returncode == 0
+    path = tmp_path / "mine.sqlite"
+    db = sqlite3.connect(path)
+    pages = db.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'samples'").fetchall()
+    db.close()
+    with path.open("r+b") as file:
+        for (page,) in pages:
+            file.seek((page - 1) * 4096)
+            file.write(b"\x5a" * 4096)
+    for command in (
+        ["status", "mine.sqlite"],
+        ["run", "mine.toml"],
+        ["run", "mine.toml", "--executor", "processes"],
+        ["export", "mine.sqlite", "--out", "x.jsonl"],
+        ["merge", "new.sqlite", "mine.sqlite"],
+    ):
+        result = baco(*command)
+        assert result.returncode == 2
+        assert result.stderr == (
+            "baco: mine.sqlite is damaged "
+            "(restore a copy, or merge the other parts and run the plan again)\n"
+        )
 
 
 def test_init_takes_the_file_to_write(tmp_path: Path, baco: Baco) -> None:

@@ -149,6 +149,13 @@ def test_every_process_sees_its_own_device(
         assert opened.owners() == []
 
 
+def test_no_more_processes_than_groups(store: Path, four_devices: None) -> None:
+    BenchWorker(plan(), store, load, part=Part(0, 2)).run()
+    execute(store, "processes", part=Part(0, 24))  # all are there
+    execute(store, "processes", part=Part(1, 24))  # two are not
+    assert started(store) == ["0 1", "0 2", "1 2"]
+
+
 def test_processes_that_die_are_started_again(
     store: Path,
     undisturbed: list[tuple[Any, ...]],
@@ -463,3 +470,5 @@ def test_mistakes(tmp_path: Path) -> None:
         execute(tmp_path / "s.sqlite", "slurm")
     with pytest.raises(InputError, match="0 workers are too few"):
         execute(tmp_path / "s.sqlite", "ray", 0)
+    with pytest.raises(InputError, match="--workers is for --executor processes or ray"):
+        execute(tmp_path / "s.sqlite", "local", 2)

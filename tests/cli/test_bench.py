@@ -186,6 +186,7 @@ def test_init(tmp_path: Path, baco: Baco) -> None:
         (["run", "tinny"], "unknown plan 'tinny' (did you mean 'tiny'?"),
         (["run", "tiny", "--executor", "rays"], "unknown executor 'rays' (use local"),
         (["run", "tiny", "--workers", "0"], "0 workers are too few"),
+        (["run", "tiny", "--workers", "2"], "--workers is for --executor processes or ray"),
         (["run", "narrative-olmo-2-7b"], "cannot read narrative-discourse: No such file"),
         (["score", "tiny"], "there is no store tiny.sqlite (baco bench run makes one)"),
         (["status", "none.sqlite"], "there is no store none.sqlite"),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from baco.bench.generate import Failed, GroupJob, Made, Pull, make
 from baco.bench.places import EnginePlace, found_devices, on_nodes, places
 from baco.bench.plan import Plan
-from baco.bench.run import WHOLE, BenchWorker, Part, load_pair, unmade
+from baco.bench.run import WHOLE, BenchWorker, Part, incomplete, load_pair, unmade
 from baco.bench.store import Store
 from baco.engine.lazy import torch
 from baco.errors import BacoError, InputError, first_line, missing_extra
@@ -43,6 +43,22 @@ SPELL = 1.0
 _GRACE = 5.0
 
 
+def check(executor: str, workers: int | None) -> None:
+    """Checks how a plan is to be run, as of `execute`.
+
+    Raises:
+        InputError: If there is no such executor, or it does not run so many workers.
+    """
+    if executor not in EXECUTORS:
+        raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
+    if workers is not None and workers < 1:
+        raise InputError(f"{workers} workers are too few", hint="use at least 1")
+    if workers is not None and executor == "local":
+        raise InputError(
+            "--workers is for --executor processes or ray", hint="name one of them, or leave it out"
+        )
+
+
 def execute(
     path: Path, executor: str = "local", workers: int | None = None, part: Part = WHOLE
 ) -> None:
@@ -51,25 +67,23 @@ def execute(
     Args:
         path: The store; it knows the plan (`baco.bench.run.prepare`).
         executor: One of `EXECUTORS`.
-        workers: Processes, or Ray actors; None for one on each device, or group of devices.
+        workers: Processes, or Ray actors, but no more than there are groups to be made; None for
+            one on each device, or group of devices.
         part: The part of the plan that is made.
 
     Raises:
         InputError: If there is no such executor, or the number is out of range.
         BacoError: If a pair cannot be had, the store cannot be written, or workers die too often.
     """
-    if executor not in EXECUTORS:
-        raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
-    if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers are too few", hint="use at least 1")
+    check(executor, workers)
     with Store(path) as store:
-        plan = store.plan
+        plan, groups = store.plan, max(1, len(incomplete(store, part)))
     if executor == "local":
         BenchWorker(plan, path, part=part).run()
     elif executor == "processes":
-        _processes(path, part, places(plan, found_devices(), workers))
+        _processes(path, part, places(plan, found_devices(), workers)[:groups])
     else:
-        _ray(plan, path, part, workers)
+        _ray(plan, path, part, workers, groups)
 
 
 def _processes(path: Path, part: Part, spots: Sequence[EnginePlace]) -> None:
@@ -188,7 +202,7 @@ def _follow_parent() -> None:
     os._exit(1)
 
 
-def _ray(plan: Plan, path: Path, part: Part, workers: int | None) -> None:
+def _ray(plan: Plan, path: Path, part: Part, workers: int | None, groups: int) -> None:
     """Actors that each hold the pair; this process alone reads and writes the store."""
     try:
         ray: Any = importlib.import_module("ray")
@@ -207,7 +221,7 @@ def _ray(plan: Plan, path: Path, part: Part, workers: int | None) -> None:
         count, gpus = on_nodes(plan, ray.nodes(), workers)
 
         def load(name: str, wanted: Plan) -> RayMaker:
-            return RayMaker(ray, name, wanted, count, gpus)
+            return RayMaker(ray, name, wanted, min(count, groups), gpus)
 
         BenchWorker(plan, path, load, part=part).run()
     finally:

@@ -194,13 +194,23 @@ def groups_of(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
     return every[part.first :: part.of]
 
 
-def unmade(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
-    """Returns the groups that lack samples, but for those that could not be made."""
-    done, failed = store.counts(), store.failures()
+def incomplete(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
+    """Returns the groups that lack samples."""
+    done = store.counts()
     return [
         (cell, record)
         for cell, record in groups_of(store, part)
-        if done.get((cell.key, record.id), 0) < cell.n and (cell.key, record.id) not in failed
+        if done.get((cell.key, record.id), 0) < cell.n
+    ]
+
+
+def unmade(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
+    """Returns the groups that lack samples, but for those that could not be made."""
+    failed = store.failures()
+    return [
+        (cell, record)
+        for cell, record in incomplete(store, part)
+        if (cell.key, record.id) not in failed
     ]
 
 

@@ -99,15 +99,12 @@ def run(
         return
     from rich.console import Console
 
-    from baco.bench.executors import EXECUTORS, execute
+    from baco.bench.executors import check, execute
     from baco.bench.run import prepare
     from baco.bench.store import Store
     from baco.bench.watch import watching
 
-    if executor not in EXECUTORS:
-        raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
-    if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers are too few", hint="use at least 1")
+    check(executor, workers)
     prepare(plan, path)
     with watching(path, Console(stderr=True), lambda line: typer.echo(line, err=True)):
         execute(path, executor, workers, chosen)

@@ -112,12 +112,18 @@ test-vllm: $(VLLM)/.done
 test-vllm-versions: $(VLLM)/.done
 	$(VLLM)/bin/python tests/vllm/versions.py build/vllm
 
-# On a machine with a CUDA device, in an environment with `pip install -e ".[vllm,lora]" --group vllm`.
+# On a machine with a CUDA device, in an environment of yours that PYTHON names.
+NEED_VLLM = @$(PYTHON) -c "import sys; from importlib.util import find_spec as f; \
+  sys.exit(not all(map(f, ('baco', 'pytest', 'torch', 'vllm'))))" \
+  || { echo "$(PYTHON) lacks vLLM or what tests need: name another with PYTHON=.../bin/python, of an" \
+  "environment with pip install -e '.[vllm,lora]' --group vllm" >&2; exit 2; }
 test-vllm-gpu:
+	$(NEED_VLLM)
 	$(PYTHON) -m pytest -q -W default -m gpu tests/vllm
 
 # What a card does, in the same environment: about ten minutes.
 bench-gpu:
+	$(NEED_VLLM)
 	@$(PYTHON) -c "import sys, torch; sys.exit(None if torch.cuda.is_available() else 'no CUDA device: nothing to measure here')"
 	$(PYTHON) -m benchmarks.engine --quick
 	$(PYTHON) -m benchmarks.vllm --prompts 8 --width 524288

@@ -195,3 +195,78 @@ def test_what_a_page_would_load_from_elsewhere_is_found(text: str) -> None:
 
     assert len(hooks.loads(text)) == 1
     assert not hooks.loads('<a href="https://a.b">a</a><script src="x.js"></script>')
+
+
+PLAN = """
+name = "small"
+pairs = ["tiny"]
+n = 1
+[[datasets]]
+dataset = "tiny"
+limit = 8
+[sampling]
+max_new_tokens = 8
+[[methods]]
+method = "aligned"
+[metrics]
+quality = ["reward@tiny"]
+diversity = ["dist_1"]
+"""
+
+
+def on_cluster(folder: Path, sign: str) -> str:
+    """Runs the block of docs/cluster.md that holds a sign, in a folder with a plan."""
+    (script,) = (content for _, _, content in blocks(PAGES["cluster.md"]) if sign in content)
+    script = re.sub(r"^(source|export|sbatch) .*\n", "", script, flags=re.MULTILINE)
+    (folder / "plan.toml").write_text(PLAN)
+    (folder / "disk").mkdir(exist_ok=True)
+    more = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "TMPDIR": str(folder / "disk"),
+        "SLURM_JOB_NAME": "baco",
+        "SLURM_ARRAY_TASK_ID": "1",
+    }
+    done = subprocess.run(
+        ["bash", "-c", script.replace("PLAN", "plan.toml")],
+        cwd=folder,
+        env=os.environ | more,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_slurm_task_goes_on_beside_what_a_killed_one_left(tmp_path: Path) -> None:
+    """The node's store has samples in its log alone; the shared folder's is older."""
+    from baco.bench.plan import read_plan
+    from baco.bench.run import BenchWorker, Part, prepare
+    from baco.bench.store import Store
+
+    (tmp_path / "plan.toml").write_text(PLAN)
+    (tmp_path / "disk").mkdir()
+    plan = read_plan(str(tmp_path / "plan.toml"))
+    part, here = tmp_path / "baco-1.sqlite", tmp_path / "disk" / "baco-1.sqlite"
+    for number, path in ((2, part), (3, here)):  # neither has what the task is to make
+        prepare(plan, path)
+        with Store(path):
+            BenchWorker(plan, path, part=Part(number, 8)).run()
+            if path == here:
+                for end in ("", "-wal", "-shm"):
+                    shutil.copy(f"{here}{end}", f"{here}.killed{end}")
+    for end in ("", "-wal", "-shm"):
+        shutil.move(f"{here}.killed{end}", f"{here}{end}")
+    on_cluster(tmp_path, "#SBATCH")
+    with Store(part) as store:
+        assert store.counts().keys() == {
+            (cell.key, store.records(cell)[i].id) for cell in store.cells() for i in (0, 2, 3)
+        }
+    assert not list(tmp_path.glob("baco-1.sqlite?*"))
+    on_cluster(tmp_path, "sbatch baco.sbatch")
+    with Store(tmp_path / "all.sqlite") as store:
+        assert len(store.counts()) == 8
+    assert not list((tmp_path / "disk").glob("tmp*/all.sqlite-*"))
+
+
+def test_the_prompts_of_a_plan_can_be_fetched(tmp_path: Path) -> None:
+    assert re.fullmatch(r"tiny \d+\n", on_cluster(tmp_path, "load_dataset"))

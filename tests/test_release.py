@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -46,6 +49,16 @@ def test_workflows_run_targets_that_exist():
     for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
         wanted = set(re.findall(r"run: make ([\w-]+)", workflow.read_text(encoding="utf-8")))
         assert wanted <= targets, workflow.name
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize("target", ["test-vllm-gpu", "bench-gpu"])
+def test_targets_that_need_an_environment_say_which(target: str) -> None:
+    bare = f"PYTHON={sys.executable} -I -S"  # finds no packages
+    done = subprocess.run(["make", target, bare], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install -e '.[vllm,lora]' --group vllm" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_site_is_built_strictly():

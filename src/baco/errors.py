@@ -51,6 +51,11 @@ class UnknownNameError(InputError, KeyError):
         )
         self.kind = kind
         self.name = name
+        self._known = names
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
+        """Lets it pass between processes."""
+        return type(self), (self.kind, self.name, self._known)
 
 
 class PairError(BacoError):

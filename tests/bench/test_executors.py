@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Container, Iterator
 from functools import partial
@@ -23,13 +25,13 @@ from baco.bench import executors
 from baco.bench import run as running
 from baco.bench.executors import RESTARTS, RayMaker, execute
 from baco.bench.generate import Failed, Made, Pull
-from baco.bench.plan import read_plan
-from baco.bench.run import BenchWorker, Local, prepare
+from baco.bench.plan import Plan, read_plan
+from baco.bench.run import BenchWorker, Local, Part, prepare
 from baco.bench.store import Store
 from baco.errors import BacoError, InputError
 from support import workers
 
-from .fake import begin, content, fake_pair, plan, work
+from .fake import begin, content, fake_pair, load, plan, work
 
 PLAN = """
 pairs = ["tiny"]
@@ -147,6 +149,13 @@ def test_every_process_sees_its_own_device(
         assert opened.owners() == []
 
 
+def test_no_more_processes_than_groups(store: Path, four_devices: None) -> None:
+    BenchWorker(plan(), store, load, part=Part(0, 2)).run()
+    execute(store, "processes", part=Part(0, 24))  # all are there
+    execute(store, "processes", part=Part(1, 24))  # two are not
+    assert started(store) == ["0 1", "0 2", "1 2"]
+
+
 def test_processes_that_die_are_started_again(
     store: Path,
     undisturbed: list[tuple[Any, ...]],
@@ -177,6 +186,52 @@ def test_if_all_always_die_what_is_made_is_kept(store: Path, four_devices: None)
     assert started(store) == ["0 1"] * (RESTARTS + 1)
 
 
+def test_an_error_counts_only_if_something_is_left(
+    store: Path,
+    undisturbed: list[tuple[Any, ...]],
+    four_devices: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def child(path: Path, part: Part, peers: int, errors: Any) -> None:
+        if os.environ["CUDA_VISIBLE_DEVICES"] == "0":
+            errors.put(("no memory", "make room"))
+        else:
+            workers.child(path, part, peers, errors)
+
+    monkeypatch.setattr(executors, "_child", child)
+    with pytest.raises(BacoError, match="no memory"):
+        execute(store, "processes", 1)
+    execute(store, "processes", 2)
+    assert content(store) == undisturbed
+    assert "no memory; nothing is left to make" in caplog.text
+
+
+def test_what_a_worker_did_not_foresee_is_one_line(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise TypeError("no such option\nand more")
+
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr(executors, "_follow_parent", lambda: None)
+    monkeypatch.setattr(executors.BenchWorker, "run", fail)
+    with pytest.raises(SystemExit):  # so that it is started again, without a traceback
+        executors._child(store, running.WHOLE, 1, SimpleNamespace(put=said.append))
+    assert [message for message, _ in said] == ["a worker failed: TypeError: no such option"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of threads are POSIX")
+def test_an_interrupt_waits_until_a_worker_can_end_quietly(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "_follow_parent", lambda: None)
+    monkeypatch.setattr(executors.BenchWorker, "run", lambda _: pytest.fail("it went on"))
+    executors._hold_interrupts(True)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    executors._child(store, running.WHOLE, 1, None)
+
+
 @pytest.mark.slow
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     psutil = pytest.importorskip("psutil")
@@ -193,8 +248,11 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     assert len(gone) == 3
 
 
-def test_towards_the_end_nobody_takes_more_than_a_share(store: Path) -> None:
+@pytest.mark.parametrize(("part", "half"), [(running.WHOLE, 72), (Part(1, 2), 36)])
+def test_towards_the_end_nobody_takes_more_than_a_share(store: Path, part: Part, half: int) -> None:
     """Two workers, one of which has not begun: it is left half of what there is."""
+    if part.first:  # others have made theirs
+        BenchWorker(plan(), store, load, part=Part(0, part.of)).run()
     claimed = []
 
     class Greedy(Local):
@@ -204,8 +262,11 @@ def test_towards_the_end_nobody_takes_more_than_a_share(store: Path) -> None:
             given = iter([jobs])
             return super().make(lambda rows: next(given, ()) or pull(rows))
 
-    BenchWorker(plan(), store, lambda name, wanted: Greedy(fake_pair(), wanted), peers=2).run()
-    assert claimed[0] == 72  # of 144
+    def greedy(name: str, wanted: Plan) -> Greedy:
+        return Greedy(fake_pair(), wanted)
+
+    BenchWorker(plan(), store, greedy, part=part, peers=2).run()
+    assert claimed[0] == half  # of 144, or of 72
 
 
 # --- Ray -----------------------------------------------------------------------------------------
@@ -392,8 +453,22 @@ def test_if_all_actors_always_die_it_is_said(store: Path, monkeypatch: pytest.Mo
         with_ray(store, FakeRay(deaths=range(1000)), monkeypatch, 2)
 
 
+def test_a_cluster_that_cannot_be_joined_is_one_line(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("no Ray at HEAD:6379\nand more")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(BacoError, match=r"cannot join the Ray cluster: no Ray at .*:6379 \(start"):
+        execute(store, "ray")
+
+
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown executor 'slurm'"):
         execute(tmp_path / "s.sqlite", "slurm")
     with pytest.raises(InputError, match="0 workers are too few"):
         execute(tmp_path / "s.sqlite", "ray", 0)
+    with pytest.raises(InputError, match="--workers is for --executor processes or ray"):
+        execute(tmp_path / "s.sqlite", "local", 2)

@@ -73,6 +73,14 @@ def test_other_words_for_the_same_sample_are_counted(tmp_path: Path) -> None:
     assert content(paths[0]) == before
 
 
+def test_samples_that_the_plan_does_not_ask_for_are_counted(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.sqlite", filled(tmp_path / "b.sqlite", Part(0, 1))]
+    begin(paths[0], plan(n=2))  # of 3
+    assert [(m.samples, m.unasked) for m in merge_stores(paths[0], paths[1:])] == [(144, 48)]
+    begin(paths[0], plan(seed=1))
+    assert [(m.samples, m.unasked) for m in merge_stores(paths[0], paths[1:])] == [(0, 144)]
+
+
 def test_failures_go_where_samples_come(tmp_path: Path) -> None:
     paths = [tmp_path / "a.sqlite", filled(tmp_path / "b.sqlite", Part(0, 1))]
     begin(paths[0], plan())
@@ -90,4 +98,8 @@ def test_mistakes(tmp_path: Path) -> None:
         merge_stores(path, [path])
     with pytest.raises(InputError, match="there is no store"):
         merge_stores(tmp_path / "new.sqlite", [tmp_path / "none.sqlite"])
+    (tmp_path / "empty.sqlite").touch()
+    with pytest.raises(InputError, match=r"empty.sqlite is empty, and no bench store"):
+        merge_stores(tmp_path / "new.sqlite", [tmp_path / "empty.sqlite"])
     assert not (tmp_path / "new.sqlite").exists()
+    assert not (tmp_path / "empty.sqlite").stat().st_size

@@ -49,6 +49,12 @@ def test_what_does_not_fit_is_said() -> None:
         places(run(device="cuda"), [], None)
 
 
+@pytest.mark.parametrize("size", ["two", 0, -1, 2.0, True])
+def test_a_group_is_of_a_whole_number_of_devices(size: object) -> None:
+    with pytest.raises(InputError, match=r"tensor_parallel_size = .* is no number of devices"):
+        places(run(engine="vllm", engine_options={"tensor_parallel_size": size}), EIGHT, None)
+
+
 def test_nodes_of_a_cluster() -> None:
     nodes = [node(8), node(4), node(0), node(8, alive=False)]
     assert on_nodes(run(), nodes, None) == (12, 1)

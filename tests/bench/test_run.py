@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import sqlite3
@@ -22,7 +23,7 @@ from baco.bench import run as running
 from baco.bench import store as storing
 from baco.bench.datasets import load_dataset
 from baco.bench.generate import Failed, GroupJob, Made, Pull
-from baco.bench.run import BenchWorker, Local, prepare
+from baco.bench.run import BenchWorker, Local, load_pair, prepare
 from baco.bench.store import Store
 from baco.engine.loop import Engine
 from baco.errors import BacoError, InputError
@@ -62,6 +63,14 @@ def test_samples_are_those_that_generate_makes(undisturbed: list[tuple[Any, ...]
     ):
         for group in pair.generate(prompts, 3, max_new_tokens=24, **settings):
             assert next(found) == [sample.text for sample in group]
+
+
+@pytest.mark.parametrize("option", ["foo", "name"])
+def test_options_that_the_engine_does_not_have_are_refused(option: str) -> None:
+    with pytest.raises(InputError, match=f"unknown option of the engine baco '{option}'") as error:
+        load_pair("tiny", plan(run={"engine_options": {option: 1}}))
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)  # as actors raise it
+    load_pair("tiny", plan(run={"engine_options": {"attn_implementation": "sdpa"}}))
 
 
 def die(path: Path, statements: int) -> None:

@@ -186,5 +186,50 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
         assert store.add([(SampleKey(cell, "a", 0), big, None)]) == 1
 
 
+def test_a_disk_that_is_full_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_two_pages(db: sqlite3.Connection, path: Path) -> None:
+        db.execute("PRAGMA max_page_count=2")
+        migrate(db, path)
+
+    migrate = stores.migrate
+    monkeypatch.setattr(stores, "migrate", on_two_pages)
+    with pytest.raises(InputError, match=r"cannot use the store .*full \(make room\)"):
+        Store(tmp_path / "s.sqlite", create=True)
+
+
+def damage(path: Path, start: int) -> None:
+    """Overwrites a store from some page on."""
+    with path.open("r+b") as file:
+        file.seek(start * 4096)
+        file.write(b"\x5a" * (path.stat().st_size - start * 4096))
+
+
+def test_a_damaged_store_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with planned(path, PLAN) as store:
+        cell = store.cells()[0].key
+    damage(path, 1)
+    with pytest.raises(BacoError, match=r"s.sqlite is damaged \(restore"), Store(path) as store:
+        store.counts()
+    with Store(path) as store, pytest.raises(BacoError, match="is damaged"):
+        store.add([(SampleKey(cell, "a", 0), row(0), None)])
+    damage(path, 0)
+    with pytest.raises(InputError, match="is no bench store"):
+        Store(path)
+
+
+def test_a_damaged_sample_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with planned(path, PLAN) as store:
+        cell = store.cells()[0]
+        first = store.records(cell)[0].id
+        store.add([(SampleKey(cell.key, first, i), row(i), None) for i in (0, 1)])
+        store._db.execute("UPDATE samples SET detail = substr(detail, 9)")
+    with pytest.raises(BacoError, match="is damaged"), Store(path) as store:
+        list(store.groups(cell))
+
+
 def _pages(store: Store) -> int:
     return int(store._db.execute("PRAGMA page_count").fetchone()[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from baco import cli
+from baco.bench.plan import read_plan
+from baco.bench.run import prepare
 from baco.bench.shipped import plan_text
 from baco.bench.store import Store
 
@@ -119,6 +122,46 @@ def test_a_dry_run_says_what_is_left(tmp_path: Path, baco: Baco) -> None:
         assert store.plan.n == 2  # nothing was changed by asking
 
 
+def test_merge_says_what_the_plan_does_not_ask_for(tmp_path: Path, baco: Baco) -> None:
+    (tmp_path / "mine.toml").write_text(PLAN)
+    assert baco("run", "mine.toml").returncode == 0
+    (tmp_path / "mine.toml").write_text("seed = 1" + PLAN)
+    prepare(read_plan("mine.toml"), tmp_path / "other.sqlite")
+    merged = baco("merge", "other.sqlite", "mine.sqlite")
+    assert merged.returncode == 0, merged.stderr
+    assert merged.stderr.splitlines() == [
+        "mine.sqlite: 12 new samples and 0 new scores in other.sqlite",
+        "baco: the plan of other.sqlite does not ask for 12 samples of mine.sqlite, as of another "
+        "seed, sampling or model; they are kept, but not reported",
+    ]
+
+
+def test_a_damaged_store_is_one_line(tmp_path: Path, baco: Baco) -> None:
+    (tmp_path / "mine.toml").write_text(PLAN)
+    assert baco("run", "mine.toml").returncode == 0
+    path = tmp_path / "mine.sqlite"
+    db = sqlite3.connect(path)
+    pages = db.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'samples'").fetchall()
+    db.close()
+    with path.open("r+b") as file:
+        for (page,) in pages:
+            file.seek((page - 1) * 4096)
+            file.write(b"\x5a" * 4096)
+    for command in (
+        ["status", "mine.sqlite"],
+        ["run", "mine.toml"],
+        ["run", "mine.toml", "--executor", "processes"],
+        ["export", "mine.sqlite", "--out", "x.jsonl"],
+        ["merge", "new.sqlite", "mine.sqlite"],
+    ):
+        result = baco(*command)
+        assert result.returncode == 2
+        assert result.stderr == (
+            "baco: mine.sqlite is damaged "
+            "(restore a copy, or merge the other parts and run the plan again)\n"
+        )
+
+
 def test_init_takes_the_file_to_write(tmp_path: Path, baco: Baco) -> None:
     made = baco("init", "plan.toml")
     assert made.returncode == 0, made.stderr
@@ -143,6 +186,7 @@ def test_init(tmp_path: Path, baco: Baco) -> None:
         (["run", "tinny"], "unknown plan 'tinny' (did you mean 'tiny'?"),
         (["run", "tiny", "--executor", "rays"], "unknown executor 'rays' (use local"),
         (["run", "tiny", "--workers", "0"], "0 workers are too few"),
+        (["run", "tiny", "--workers", "2"], "--workers is for --executor processes or ray"),
         (["run", "narrative-olmo-2-7b"], "cannot read narrative-discourse: No such file"),
         (["score", "tiny"], "there is no store tiny.sqlite (baco bench run makes one)"),
         (["status", "none.sqlite"], "there is no store none.sqlite"),

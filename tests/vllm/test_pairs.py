@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import BaseModel
 
 import baco
 from baco.engine import Request, Warp
@@ -21,7 +22,7 @@ from baco.errors import InputError, PairError, UnknownNameError, UnsupportedErro
 from baco.metrics import score
 from baco.pair import Pair
 from baco.routers import parse
-from baco.vllm.load import memory
+from baco.vllm.load import _check_options, _refusals, memory
 from conftest import save_tokenizer
 from support import golden
 from support.engines import drain
@@ -229,6 +230,25 @@ def test_a_quantised_base_is_refused_without_weights(
     (tmp_path / "base" / "hf_quant_config.json").write_text(json.dumps(told))
     with pytest.raises(UnsupportedError, match="quantises both sides of a pair alike"):
         load(pair, enforce_eager=True)
+
+
+def test_the_reason_is_the_first_that_vllm_names() -> None:
+    class Config(BaseModel):
+        length: int
+
+    with (
+        pytest.raises(UnsupportedError, match="pair: length: Input should be a valid"),
+        _refusals(),
+    ):
+        Config(length="x")  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedError, match=r"pair: no memory \("), _refusals():
+        raise RuntimeError("no memory\nand more")
+
+
+@pytest.mark.parametrize("value", [5, "ngram", [1]])
+def test_drafting_is_set_by_a_table(value: object) -> None:
+    with pytest.raises(InputError, match=r"speculative_config=.* is no table"):
+        _check_options({"speculative_config": value})
 
 
 def test_engines_by_name() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from baco.errors import BacoError
 
 
 @contextmanager
@@ -12,10 +14,16 @@ def beside(work: Callable[[threading.Event], object]) -> Iterator[None]:
     """Lets a function run in a thread of its own until the block is over.
 
     Args:
-        work: The function; it is given an event and returns soon after that is set.
+        work: The function; it is given an event and returns soon after that is set. Errors of BaCo
+            end it without a word: the block meets what is wrong with its store itself.
     """
     over = threading.Event()
-    thread = threading.Thread(target=work, args=(over,), daemon=True)
+
+    def quiet() -> None:
+        with suppress(BacoError):
+            work(over)
+
+    thread = threading.Thread(target=quiet, daemon=True)
     thread.start()
     try:
         yield

@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from baco.bench.generate import Failed, GroupJob, Made, Pull, make
 from baco.bench.places import EnginePlace, found_devices, on_nodes, places
 from baco.bench.plan import Plan
-from baco.bench.run import WHOLE, BenchWorker, Part, load_pair, unmade
+from baco.bench.run import WHOLE, BenchWorker, Part, incomplete, load_pair, unmade
 from baco.bench.store import Store
 from baco.engine.lazy import torch
 from baco.errors import BacoError, InputError, first_line, missing_extra
@@ -41,6 +43,22 @@ SPELL = 1.0
 _GRACE = 5.0
 
 
+def check(executor: str, workers: int | None) -> None:
+    """Checks how a plan is to be run, as of `execute`.
+
+    Raises:
+        InputError: If there is no such executor, or it does not run so many workers.
+    """
+    if executor not in EXECUTORS:
+        raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
+    if workers is not None and workers < 1:
+        raise InputError(f"{workers} workers are too few", hint="use at least 1")
+    if workers is not None and executor == "local":
+        raise InputError(
+            "--workers is for --executor processes or ray", hint="name one of them, or leave it out"
+        )
+
+
 def execute(
     path: Path, executor: str = "local", workers: int | None = None, part: Part = WHOLE
 ) -> None:
@@ -49,25 +67,23 @@ def execute(
     Args:
         path: The store; it knows the plan (`baco.bench.run.prepare`).
         executor: One of `EXECUTORS`.
-        workers: Processes, or Ray actors; None for one on each device, or group of devices.
+        workers: Processes, or Ray actors, but no more than there are groups to be made; None for
+            one on each device, or group of devices.
         part: The part of the plan that is made.
 
     Raises:
         InputError: If there is no such executor, or the number is out of range.
         BacoError: If a pair cannot be had, the store cannot be written, or workers die too often.
     """
-    if executor not in EXECUTORS:
-        raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
-    if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers are too few", hint="use at least 1")
+    check(executor, workers)
     with Store(path) as store:
-        plan = store.plan
+        plan, groups = store.plan, max(1, len(incomplete(store, part)))
     if executor == "local":
         BenchWorker(plan, path, part=part).run()
     elif executor == "processes":
-        _processes(path, part, places(plan, found_devices(), workers))
+        _processes(path, part, places(plan, found_devices(), workers)[:groups])
     else:
-        _ray(plan, path, part, workers)
+        _ray(plan, path, part, workers, groups)
 
 
 def _processes(path: Path, part: Part, spots: Sequence[EnginePlace]) -> None:
@@ -81,8 +97,12 @@ def _processes(path: Path, part: Part, spots: Sequence[EnginePlace]) -> None:
     def start(spot: EnginePlace) -> Any:
         # Not daemons: an engine of several devices has processes of its own.
         child = context.Process(target=_child, args=(path, part, len(spots), errors))
-        with _visible(spot):
-            child.start()
+        _hold_interrupts(True)  # until the child can end without a traceback
+        try:
+            with _visible(spot):
+                child.start()
+        finally:
+            _hold_interrupts(False)
         return child
 
     lives = [RESTARTS] * len(spots)
@@ -105,20 +125,26 @@ def _processes(path: Path, part: Part, spots: Sequence[EnginePlace]) -> None:
                     logger.warning("%s, for the %s. time", what, RESTARTS + 1)
                     lost.append(what)
     except BaseException:
+        until = time.monotonic() + _GRACE
         for child in running:
-            child.join(_GRACE)  # an interrupt reaches them too; they give their claims back
+            # An interrupt reaches them too; they give their claims back.
+            child.join(max(0.0, until - time.monotonic()))
             child.kill()
         raise
+    if errors.empty() and not lost:
+        return
+    with Store(path) as store:
+        left = unmade(store, part)
     if not errors.empty():
         message, hint = errors.get()
-        raise BacoError(message, hint=hint)
-    if lost:
-        with Store(path) as store:
-            if unmade(store, part):
-                raise BacoError(
-                    f"{lost[0]} more than {RESTARTS} times",
-                    hint="finished samples are kept: run the same command again",
-                )
+        if left:
+            raise BacoError(message, hint=hint)
+        logger.warning("%s; nothing is left to make", message)
+    elif left:
+        raise BacoError(
+            f"{lost[0]} more than {RESTARTS} times",
+            hint="finished samples are kept: run the same command again",
+        )
 
 
 @contextlib.contextmanager
@@ -140,10 +166,11 @@ def _visible(spot: EnginePlace) -> Iterator[None]:
 
 def _child(path: Path, part: Part, peers: int, errors: Any) -> None:
     """What one process does. It ends with the process that started it, however that ended."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    # Threads of several processes on one core wait for each other most of the time.
-    use_threads(max(1, torch.get_num_threads() // peers))
     try:
+        _hold_interrupts(False)
+        threading.Thread(target=_follow_parent, daemon=True).start()
+        # Threads of several processes on one core wait for each other most of the time.
+        use_threads(max(1, torch.get_num_threads() // peers))
         with Store(path) as store:
             plan = store.plan
         BenchWorker(plan, path, part=part, peers=peers).run()
@@ -151,6 +178,21 @@ def _child(path: Path, part: Part, peers: int, errors: Any) -> None:
         errors.put((error.message, error.hint))
     except KeyboardInterrupt:
         return
+    except Exception as error:  # it is started again, as if it had died
+        errors.put(
+            (
+                f"a worker failed: {type(error).__name__}: {first_line(error)}",
+                "run it with --executor local, where baco --debug shows where",
+            )
+        )
+        sys.exit(1)
+
+
+def _hold_interrupts(held: bool) -> None:
+    """Holds interrupts back or lets them through, where that can be; new processes inherit it."""
+    if hasattr(signal, "pthread_sigmask"):
+        how = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(how, {signal.SIGINT})
 
 
 def _follow_parent() -> None:
@@ -160,7 +202,7 @@ def _follow_parent() -> None:
     os._exit(1)
 
 
-def _ray(plan: Plan, path: Path, part: Part, workers: int | None) -> None:
+def _ray(plan: Plan, path: Path, part: Part, workers: int | None, groups: int) -> None:
     """Actors that each hold the pair; this process alone reads and writes the store."""
     try:
         ray: Any = importlib.import_module("ray")
@@ -168,12 +210,18 @@ def _ray(plan: Plan, path: Path, part: Part, workers: int | None) -> None:
         raise missing_extra("ray", "ray") from error
     ours = not ray.is_initialized()
     if ours:  # joins the cluster that RAY_ADDRESS names, if it does
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            raise BacoError(
+                f"cannot join the Ray cluster: {first_line(error)}",
+                hint="start it with ray start, or check RAY_ADDRESS",
+            ) from error
     try:
         count, gpus = on_nodes(plan, ray.nodes(), workers)
 
         def load(name: str, wanted: Plan) -> RayMaker:
-            return RayMaker(ray, name, wanted, count, gpus)
+            return RayMaker(ray, name, wanted, min(count, groups), gpus)
 
         BenchWorker(plan, path, load, part=part).run()
     finally:

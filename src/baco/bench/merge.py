@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from baco.bench.store import Store
+from baco.bench.run import groups_of
+from baco.bench.store import Store, damaged, is_damage
 from baco.errors import BacoError, InputError
 
 
@@ -18,11 +19,13 @@ class Merged(NamedTuple):
         samples: New samples.
         scores: New scores.
         different: Samples that were there already, with another text or end.
+        unasked: Its samples that the plan of the store does not ask for.
     """
 
     samples: int
     scores: int
     different: int
+    unasked: int
 
 
 _KEPT = """
@@ -68,12 +71,14 @@ def merge_stores(into: Path, others: Sequence[Path]) -> list[Merged]:
 
     Raises:
         InputError: If one is no store, or is named twice.
-        BacoError: If the store cannot be written.
+        BacoError: If the store cannot be written, or one of them is damaged.
     """
     places = [path.absolute() for path in (into, *others)]
     if len({path.resolve() for path in places}) < len(places):
         raise InputError("a store is named twice", hint="name each of them once")
     for path in others:
+        if path.is_file() and not path.stat().st_size:
+            raise InputError(f"{path} is empty, and no bench store", hint="leave it out")
         Store(path).close()  # brings it to the newest version, or says what is wrong
     with Store(into, create=True):
         pass
@@ -101,10 +106,29 @@ def _merge(into: Path, other: Path) -> Merged:
             run(_PLAN)
         db.execute("COMMIT")
     except sqlite3.Error as error:
+        if is_damage(error):
+            raise damaged(into if _is_whole(db, "other") else other) from error
         raise BacoError(
             f"cannot add {other} to {into}: {error}",
             hint="what is in them is kept: run the same command again",
         ) from error
     finally:
         db.close()
-    return Merged(samples, scores, different)
+    return Merged(samples, scores, different, _unasked(into, other))
+
+
+def _is_whole(db: sqlite3.Connection, name: str) -> bool:
+    """Whether an attached database is not damaged."""
+    try:
+        return bool(db.execute(f"PRAGMA {name}.quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.Error:
+        return False
+
+
+def _unasked(into: Path, other: Path) -> int:
+    """How many samples of a store the plan of another does not ask for."""
+    with Store(into) as store:
+        wanted = {(cell.key, record.id): cell.n for cell, record in groups_of(store)}
+    with Store(other) as store:
+        counts = store.counts()
+    return sum(max(0, count - wanted.get(group, 0)) for group, count in counts.items())

@@ -72,12 +72,23 @@ def on_nodes(
 
 
 def group_size(plan: Plan) -> int:
-    """How many devices one engine takes."""
+    """How many devices one engine takes.
+
+    Raises:
+        InputError: If an option that says so is no whole number, or less than 1.
+    """
     from baco.models.engines import ENGINES, OURS
 
     engine, options = plan.run.engine, plan.run.engine_options
     spread = () if engine == OURS else ENGINES[engine].spread
-    return math.prod(int(options.get(name, 1)) for name in spread)
+    sizes = {name: options.get(name, 1) for name in spread}
+    for name, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise InputError(
+                f"the plan's engine option {name} = {size!r} is no number of devices",
+                hint="use a whole number of at least 1",
+            )
+    return math.prod(sizes.values())
 
 
 def _on_devices(plan: Plan, some: bool) -> bool:

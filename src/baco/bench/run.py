@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import socket
 import threading
@@ -20,7 +21,7 @@ from baco.bench.generate import Failed, GroupJob, Made, Pull, cost_of, make
 from baco.bench.plan import Plan
 from baco.bench.records import Dataset, Record
 from baco.bench.store import SampleKey, Span, Store
-from baco.errors import BacoError
+from baco.errors import BacoError, UnknownNameError
 from baco.methods.needs import check_tokenizers
 from baco.models.known import known_pairs, split_weights
 
@@ -75,11 +76,29 @@ class Failure(NamedTuple):
     message: str
 
 
+_NOT_FOR_PLANS = {
+    "name",
+    "adapter",
+    "base_tokenizer",
+    "aligned_tokenizer",
+    "template",
+    "shapes_only",
+    "suits",
+}
+"""Arguments of `baco.Pair` that the pair's name decides, or that no TOML can hold."""
+
+
 def load_pair(name: str, plan: Plan) -> Pair:
-    """Loads a pair as a plan says."""
+    """Loads a pair as a plan says.
+
+    Raises:
+        UnknownNameError: If the engine has no such option.
+        PairError: If the pair cannot be had.
+    """
     from baco.models.engines import ENGINES, use_threads
     from baco.pair import load
 
+    _check_options(plan)
     options: dict[str, Any] = {
         "dtype": plan.run.dtype,
         "engine": plan.run.engine,
@@ -91,6 +110,19 @@ def load_pair(name: str, plan: Plan) -> Pair:
     if ENGINES[plan.run.engine].in_process and pair.known and pair.known.bundled:
         use_threads(1)  # on models this small, threads only wait for each other
     return pair
+
+
+def _check_options(plan: Plan) -> None:
+    """Checks the options of an engine that names them all, as ours; others check their own."""
+    from baco.models.engines import ENGINES
+
+    parameters = inspect.signature(ENGINES[plan.run.engine].load).parameters.values()
+    if any(each.kind == each.VAR_KEYWORD for each in parameters):
+        return
+    known = {each.name for each in parameters if each.kind == each.KEYWORD_ONLY} - _NOT_FOR_PLANS
+    for option in plan.run.engine_options:
+        if option not in known:
+            raise UnknownNameError(f"option of the engine {plan.run.engine}", option, known)
 
 
 def load_local(name: str, plan: Plan) -> Maker:
@@ -168,13 +200,23 @@ def groups_of(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
     return every[part.first :: part.of]
 
 
-def unmade(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
-    """Returns the groups that lack samples, but for those that could not be made."""
-    done, failed = store.counts(), store.failures()
+def incomplete(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
+    """Returns the groups that lack samples."""
+    done = store.counts()
     return [
         (cell, record)
         for cell, record in groups_of(store, part)
-        if done.get((cell.key, record.id), 0) < cell.n and (cell.key, record.id) not in failed
+        if done.get((cell.key, record.id), 0) < cell.n
+    ]
+
+
+def unmade(store: Store, part: Part = WHOLE) -> list[tuple[Cell, Record]]:
+    """Returns the groups that lack samples, but for those that could not be made."""
+    failed = store.failures()
+    return [
+        (cell, record)
+        for cell, record in incomplete(store, part)
+        if (cell.key, record.id) not in failed
     ]
 
 
@@ -209,7 +251,7 @@ class BenchWorker:
         self._part = part
         self._peers = peers
         self._mine = 0
-        self._wanted: list[Cell] = []
+        self._wanted: Sequence[tuple[Cell, Record]] = ()
         self._share = (0.0, 0)
 
     def run(self) -> list[Failure]:
@@ -249,7 +291,7 @@ class BenchWorker:
         done = self._store.counts()
         self._held = deque()
         self._mine, self._share = 0, (0.0, 0)
-        self._wanted = [cell for cell, _ in groups]
+        self._wanted = groups
         self._todo = deque(
             (cell, record) for cell, record in groups if done.get((cell.key, record.id), 0) < cell.n
         )
@@ -327,9 +369,13 @@ class BenchWorker:
         """How many samples one of those that share the rest may hold."""
         now = time.monotonic()
         if not self._share[1] or now - self._share[0] > POLL_SECONDS:
-            made = self._store.count({cell.key for cell in self._wanted})
-            left = sum(cell.n for cell in self._wanted) - made
-            self._share = (now, max(1, -(-left // self._peers)))
+            made = self._store.counts()
+            left = sum(
+                max(0, cell.n - made.get((cell.key, record.id), 0)) for cell, record in self._wanted
+            )
+            # Looking at a large store takes a while: never more than a tenth of the time.
+            seen = time.monotonic()
+            self._share = (seen + 9 * (seen - now), max(1, -(-left // self._peers)))
         return self._share[1]
 
     def _claim(self, count: int, rows: int, jobs: list[GroupJob]) -> list[GroupJob]:

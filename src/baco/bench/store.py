@@ -140,7 +140,8 @@ def migrate(db: sqlite3.Connection, path: Path, scripts: Sequence[str] = MIGRATI
         db.execute(f"PRAGMA application_id={APPLICATION}")
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # on a full disk SQLite has ended it
+            db.execute("ROLLBACK")
         raise
 
 
@@ -166,6 +167,20 @@ def is_store(path: Path) -> bool:
         return False
 
 
+def is_damage(error: BaseException | None) -> bool:
+    """Whether an error says that a database is damaged, or what was packed in it."""
+    corrupt = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+    return corrupt or isinstance(error, zlib.error)
+
+
+def damaged(path: Path) -> BacoError:
+    """Makes the error for a damaged store."""
+    return BacoError(
+        f"{path} is damaged",
+        hint="restore a copy, or merge the other parts and run the plan again",
+    )
+
+
 class Store:
     """An open store; every thread and process needs its own.
 
@@ -175,6 +190,7 @@ class Store:
 
     Raises:
         InputError: If it is missing, cannot be opened, is no store, or of a newer version.
+        BacoError: If it is damaged; also at the end of a ``with`` block in which that shows.
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
@@ -193,11 +209,15 @@ class Store:
             self._db.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.DatabaseError as error:
             self._db.close()
+            if is_damage(error):
+                raise damaged(self.path) from error
             busy = isinstance(error, sqlite3.OperationalError)
             what = f"cannot use the store {path}: {error}" if busy else f"{path} is no bench store"
             hint = "name a file that baco bench run wrote"
             if busy and not os.access(self.path.absolute().parent, os.W_OK):
                 hint = "its folder cannot be written, which even reading needs: copy the store"
+            elif "full" in str(error):
+                hint = "make room"
             raise InputError(what, hint=hint) from None
         except BaseException:
             self._db.close()
@@ -206,8 +226,10 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self.close()
+        if is_damage(error):
+            raise damaged(self.path) from error
 
     def close(self) -> None:
         """Closes the file."""
@@ -230,6 +252,8 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
+            if is_damage(error):
+                raise damaged(self.path) from error
             raise BacoError(
                 f"cannot write the store {self.path}: {error}",
                 hint="what is in it is kept: make room and run the same command again",
@@ -318,13 +342,6 @@ class Store:
         """How many samples there are of each (cell, record), for those that have any."""
         rows = self._db.execute("SELECT cell, record, count(*) FROM samples GROUP BY cell, record")
         return {(cell, record): count for cell, record, count in rows}
-
-    def count(self, cells: Iterable[str]) -> int:
-        """How many samples there are of some cells."""
-        keys = list(cells)
-        marks = ",".join("?" * len(keys))
-        found = self._db.execute(f"SELECT count(*) FROM samples WHERE cell IN ({marks})", keys)
-        return int(found.fetchone()[0])
 
     def missing(self, cell: str, record: str, n: int) -> list[int]:
         """Indices below n of which a group has no sample."""

@@ -99,15 +99,12 @@ def run(
         return
     from rich.console import Console
 
-    from baco.bench.executors import EXECUTORS, execute
+    from baco.bench.executors import check, execute
     from baco.bench.run import prepare
     from baco.bench.store import Store
     from baco.bench.watch import watching
 
-    if executor not in EXECUTORS:
-        raise InputError(f"unknown executor {executor!r}", hint=f"use {', '.join(EXECUTORS)}")
-    if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers are too few", hint="use at least 1")
+    check(executor, workers)
     prepare(plan, path)
     with watching(path, Console(stderr=True), lambda line: typer.echo(line, err=True)):
         execute(path, executor, workers, chosen)
@@ -148,6 +145,12 @@ def merge(
             typer.echo(
                 f"baco: {merged.different:,} samples of {other} are in {into} with other words, "
                 "as of another device or version; those that were there first stay",
+                err=True,
+            )
+        if merged.unasked:
+            typer.echo(
+                f"baco: the plan of {into} does not ask for {merged.unasked:,} samples of {other}, "
+                "as of another seed, sampling or model; they are kept, but not reported",
                 err=True,
             )
 

@@ -10,7 +10,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from baco.errors import BacoError, InputError, UnknownNameError, UnsupportedError
+from pydantic import ValidationError
+
+from baco.errors import BacoError, InputError, UnknownNameError, UnsupportedError, first_line
 from baco.models.checkpoints import Loading, check_source, load_model, load_tokenizer, where
 from baco.models.gguf import is_gguf
 from baco.models.known import BasePrompt
@@ -186,6 +188,12 @@ def memory() -> dict[str, Any]:
 
 
 def _check_options(options: dict[str, Any]) -> None:
+    drafting = options.get("speculative_config")
+    if not isinstance(drafting, dict | None):
+        raise InputError(
+            f"speculative_config={drafting!r} is no table",
+            hint='such as {"num_speculative_tokens": 4}',
+        )
     from vllm.engine.arg_utils import EngineArgs
 
     known = {f.name for f in fields(EngineArgs)} - _MINE
@@ -257,11 +265,20 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()
         raise UnsupportedError(
-            f"vLLM cannot load this pair: {first[0] if first else type(error).__name__}",
+            f"vLLM cannot load this pair: {_reason(error)}",
             hint="its log says more (VLLM_LOGGING_LEVEL=INFO)",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first thing that is wrong; pydantic's own first line only counts them."""
+    found = error.errors() if isinstance(error, ValidationError) else []
+    if not found:
+        return first_line(error)
+    place = ".".join(str(part) for part in found[0]["loc"])
+    said = next(iter(found[0]["msg"].removeprefix("Value error, ").splitlines()), "")
+    return f"{place}: {said}" if place else said
 
 
 def _window(side: Checkpoint) -> int:

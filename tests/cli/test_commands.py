@@ -177,6 +177,15 @@ def test_a_full_disk_behind_stdout_is_said():
     assert out.stderr.count("\n") == 1
 
 
+def test_a_name_that_is_no_text_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("baco.cli.pairs.known_pairs", "odd\udcff".encode)
+    assert run(["pairs"]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "baco: '\\udcff' cannot be written as utf-8 (rename the file, or set PYTHONUTF8=1)\n"
+    )
+
+
 def test_a_file_that_cannot_be_opened_is_named(monkeypatch, capsys):
     def fail() -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "some.file")

@@ -149,6 +149,11 @@ def run(arguments: list[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         return _complain(f"{what}: {error.strerror or first_line(error)} ({hint})")
+    except UnicodeEncodeError as error:  # of a file's name, or of a terminal's letters
+        text = ascii(error.object[error.start : error.end])
+        return _complain(
+            f"{text} cannot be written as {error.encoding} (rename the file, or set PYTHONUTF8=1)"
+        )
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -174,9 +174,10 @@ def _work_of(plan: Plan, revision: Callable[[str], str]) -> tuple[list[Cell], di
     datasets = {entry.title: load_dataset(entry.where) for entry in plan.datasets}
     revisions = {name: revision(name) for name in plan.all_pairs}
     cells = cells_of(plan, revisions, {k: d.fingerprint for k, d in datasets.items()})
+    known = known_pairs()  # of which the user's own are in a file
     for cell in cells:
-        known = known_pairs().get(split_weights(cell.pair)[0])
-        if known and not known.one_tokenizer:
+        pair = known.get(split_weights(cell.pair)[0])
+        if pair and not pair.one_tokenizer:
             check_tokenizers(cell.pair, False, make_bench_setting(plan, cell))
     return cells, datasets
 

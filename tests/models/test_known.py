@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,7 @@ def test_a_list_of_yours_is_never_broken(home: Path) -> None:
     before = own_file().read_text()
     with pytest.raises(InputError, match="cannot stand in a file"):
         add_pair("odd", "my/base\x7f", "my/aligned")
-    own_file().with_name(".pairs.toml.part").mkdir()
+    own_file().with_name(f".pairs.toml.{os.getpid()}").mkdir()
     with pytest.raises(InputError, match=r"cannot be written.*set BACO_HOME"):
         add_pair("more", "my/base", "my/aligned")
     assert own_file().read_text() == before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from baco.errors import InputError
-from baco.models.folders import data_folder
+from baco.models.folders import data_folder, write_whole
 
 if TYPE_CHECKING:
     from baco.engine.router import Router
@@ -433,9 +432,7 @@ def save(curve: Curve, folder: Path | None = None) -> Path:
         path = folder / _slug(curve.pair) / f"{_slug(curve.router)}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_text(curve.to_json(), encoding="utf-8")
-        part.replace(path)
+        write_whole(path, curve.to_json())
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror}", hint="set BACO_HOME to a folder of yours"

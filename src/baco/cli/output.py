@@ -12,6 +12,7 @@ from typing import Any
 from baco.errors import BacoError, InputError
 from baco.group import Sample
 from baco.methods.base import Setting, Task
+from baco.models.folders import write_whole
 from baco.prompts import identity
 
 OutputKey = tuple[Any, ...]
@@ -141,9 +142,8 @@ class Output:
                         hint="name another file, or use the same settings",
                     )
         with self._clear_errors():
-            part = self.settings_path.with_name(f".{self.settings_path.name}.part")
-            part.write_text(json.dumps(before | dict(settings), indent=1) + "\n", encoding="utf-8")
-            part.replace(self.settings_path)
+            text = json.dumps(before | dict(settings), indent=1) + "\n"
+            write_whole(self.settings_path, text)
 
     def write(self, sample: Sample) -> None:
         """Appends one row, and waits until it is on the disk.

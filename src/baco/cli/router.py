@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from baco.errors import InputError
+from baco.models.folders import write_whole
 
 app = typer.Typer(
     add_completion=False,
@@ -158,10 +159,8 @@ def _writable(path: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Writes a file, all or nothing."""
-    part = path.with_name(f"{path.name}.new")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror}", hint="make room, or name another file"

@@ -29,6 +29,7 @@ FETCHED = "fetched:"
 
 
 _FILES = ("config.json", "tokenizer.json", "model.safetensors")
+"""What a converted model has at least."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The folders where BaCo keeps what belongs to this user."""
+"""The folders where BaCo keeps what belongs to this user, and how small files are written."""
 
 from __future__ import annotations
 
@@ -22,3 +22,14 @@ def cache_folder() -> Path:
     if given:
         return Path(given).expanduser()
     return user_cache_path("baco", appauthor=False, opinion=False)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file, all of it or nothing, beside others that do the same.
+
+    Raises:
+        OSError: If it cannot be written; what was there stays.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from baco.errors import InputError, PairError, UnknownNameError, first_line
 from baco.models.fetched import FETCHED, fetched_folder, is_whole
-from baco.models.folders import data_folder
+from baco.models.folders import data_folder, write_whole
 from baco.prompts import PlainTemplate
 
 BUNDLED = "bundled:"
@@ -178,9 +178,7 @@ def add_pair(name: str, base: str, aligned: str, *, adapter: bool = False) -> Pa
         after = "\n".join([before.rstrip(), f"[{json.dumps(name)}]", *lines, ""]).lstrip()
         tomllib.loads(after)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(after, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, after)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written: {error.strerror}",
